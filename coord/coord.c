@@ -1,0 +1,386 @@
+#include "coord.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "report.h"
+
+/* Poke note. A loop or a worker changes a count and then pokes; the coordinator looks at the counts
+ * and then sleeps. It must not sleep through a change that its look has missed. Both sides use `mu`:
+ *
+ *     changer:  write count;  lock; poked = true; signal; unlock
+ *     coord:    lock; poked = false; unlock;  read counts;  lock; while (!poked) wait; unlock
+ *
+ * Take the changer's critical section. If it comes after the coordinator's first one, `poked` is true
+ * at the second one and the coordinator does not wait. If it comes before, the unlock in the changer
+ * happens before the lock in the coordinator, so the read that follows sees the count. There is no
+ * third case. The counts may therefore be relaxed atomics. The changers poke only while a drain is
+ * under way, and each loop pokes once when it learns of the drain, on its own thread, so a change
+ * that it did not poke for came before that poke. */
+
+struct coord {
+    /* immutable after coord_create */
+    struct coord_config config;
+    struct pool *pool; /* written before coord_run */
+    /* coordinator's thread only */
+    struct coord_census census;
+    uint64_t pool_active;
+    uint64_t next_progress_ns;
+    uint64_t next_status_ns;
+    /* mu */
+    pthread_mutex_t mu;
+    pthread_cond_t wake;    /* the coordinator's sleep */
+    pthread_cond_t stepped; /* the phase has changed */
+    struct drain drain;
+    struct report report;
+    bool poked;
+    bool began; /* the begin of the drain has been logged */
+};
+
+static void lock(struct coord *coord)
+{
+    int err = pthread_mutex_lock(&coord->mu);
+    assert(err == 0);
+    (void)err;
+}
+
+static void unlock(struct coord *coord)
+{
+    int err = pthread_mutex_unlock(&coord->mu);
+    assert(err == 0);
+    (void)err;
+}
+
+static void init_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    int err = pthread_condattr_init(&attr);
+    assert(err == 0);
+    err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    assert(err == 0);
+    err = pthread_cond_init(cond, &attr);
+    assert(err == 0);
+    (void)err;
+    (void)pthread_condattr_destroy(&attr);
+}
+
+int coord_create(const struct coord_config *config, struct coord **ret_coord)
+{
+    struct coord *coord = calloc(1, sizeof(*coord));
+    if (coord == NULL)
+        return -ENOMEM;
+    coord->config = *config;
+    (void)pthread_mutex_init(&coord->mu, NULL);
+    init_cond(&coord->wake);
+    init_cond(&coord->stepped);
+    drain_init(&coord->drain, &config->drain, clock_now_ns());
+    *ret_coord = coord;
+    return 0;
+}
+
+void coord_destroy(struct coord *coord)
+{
+    if (coord == NULL)
+        return;
+    coord_requests_release(&coord->report.unfinished);
+    (void)pthread_cond_destroy(&coord->stepped);
+    (void)pthread_cond_destroy(&coord->wake);
+    (void)pthread_mutex_destroy(&coord->mu);
+    free(coord);
+}
+
+void coord_attach_pool(struct coord *coord, struct pool *pool)
+{
+    coord->pool = pool;
+}
+
+/* ---- what others may ask ---- */
+
+static void poke_locked(struct coord *coord)
+{
+    coord->poked = true;
+    (void)pthread_cond_signal(&coord->wake);
+}
+
+void coord_poke(struct coord *coord)
+{
+    lock(coord);
+    poke_locked(coord);
+    unlock(coord);
+}
+
+static bool request_locked(struct coord *coord, const char *trigger, const char *detail)
+{
+    uint64_t now_ns = clock_now_ns();
+    bool first = drain_request(&coord->drain, now_ns);
+    report_add_trigger(&coord->report, trigger, detail, now_ns);
+    poke_locked(coord);
+    return first;
+}
+
+void coord_request_drain(struct coord *coord, const char *trigger, const char *detail)
+{
+    lock(coord);
+    (void)request_locked(coord, trigger, detail);
+    unlock(coord);
+}
+
+void coord_signal(struct coord *coord, int signo, pid_t sender)
+{
+    char name[24], detail[48] = "";
+
+    (void)snprintf(name, sizeof(name), "SIG%s", sigabbrev_np(signo));
+    if (sender > 0)
+        (void)snprintf(detail, sizeof(detail), "from process %ld", (long)sender);
+    lock(coord);
+    if (!request_locked(coord, name, detail))
+        drain_force(&coord->drain);
+    unlock(coord);
+}
+
+bool coord_undrain(struct coord *coord)
+{
+    lock(coord);
+    bool undone = drain_undo(&coord->drain);
+    poke_locked(coord);
+    unlock(coord);
+    return undone;
+}
+
+enum coord_phase coord_get_phase(struct coord *coord)
+{
+    lock(coord);
+    enum coord_phase phase = coord->drain.phase;
+    unlock(coord);
+    return phase;
+}
+
+int coord_wait_phase(struct coord *coord, enum coord_phase phase, uint64_t until_ns)
+{
+    struct timespec until = clock_timespec(until_ns);
+    int err = 0;
+
+    lock(coord);
+    while (coord->drain.phase < phase && err == 0)
+        err = pthread_cond_timedwait(&coord->stepped, &coord->mu, &until);
+    unlock(coord);
+    return err == 0 ? 0 : -ETIMEDOUT;
+}
+
+/* ---- entering a phase ---- */
+
+static void log_begin(struct coord *coord)
+{
+    lock(coord);
+    coord->report.begin = coord->census;
+    (void)clock_format_wall(coord->report.began_wall);
+    struct report report = coord->report; /* its lists are still empty */
+    coord->began = true;
+    unlock(coord);
+    report_log_begin(&report, &coord->config.drain);
+}
+
+static void enter_running(struct coord *coord)
+{
+    coord->config.ops->lame_duck(coord->config.server, false);
+    lock(coord);
+    coord->began = false;
+    coord->report.trigger_count = 0;
+    unlock(coord);
+    log_line(LOG_LEVEL_INFO, "undrained", NULL, "drain called off: ready again");
+}
+
+static void enter_lame_duck(struct coord *coord)
+{
+    char text[CLOCK_TEXT_SIZE];
+
+    log_begin(coord);
+    coord->config.ops->lame_duck(coord->config.server, true);
+    log_line(LOG_LEVEL_INFO, "lame-duck",
+             json_pack("{s:I}", "for_ms", (json_int_t)(coord->config.drain.lame_duck_ns / NS_PER_MS)),
+             "lame duck for %s: not ready, still accepting, the drain can be called off",
+             clock_format_duration(coord->config.drain.lame_duck_ns, text));
+}
+
+static void enter_closing(struct coord *coord)
+{
+    if (!coord->began)
+        log_begin(coord);
+    /* Watched before anything closes: a pool that falls idle from here on says so. */
+    if (coord->pool != NULL)
+        (void)pool_watch_idle(coord->pool, true);
+    coord->config.ops->lame_duck(coord->config.server, true);
+    coord->config.ops->close_listeners(coord->config.server);
+}
+
+static void enter_draining(struct coord *coord)
+{
+    const struct coord_census *now = &coord->census, *begin = &coord->report.begin;
+    char text[CLOCK_TEXT_SIZE];
+    uint64_t took_ns =
+        coord->drain.entered_ns[PHASE_DRAINING] - coord->drain.entered_ns[PHASE_CLOSING];
+
+    log_line(LOG_LEVEL_INFO, "listeners-closed",
+             json_pack("{s:f, s:I}", "took_ms", (double)took_ns / (double)NS_PER_MS, "accepted",
+                       (json_int_t)(now->accepted - begin->accepted)),
+             "listeners closed after %s: %llu more connections accepted, none reset",
+             clock_format_duration(took_ns, text),
+             (unsigned long long)(now->accepted - begin->accepted));
+    coord->config.ops->finish(coord->config.server);
+}
+
+static void enter_aborting(struct coord *coord)
+{
+    /* The server freezes its answers before it lists: a request is either answered or listed. */
+    coord->config.ops->list_requests(coord->config.server, true, &coord->report.unfinished);
+    coord->config.ops->cut(coord->config.server);
+}
+
+static int exit_status(const struct coord *coord)
+{
+    const struct report *report = &coord->report;
+
+    if (coord->drain.cause == DRAIN_CAUSE_FORCED)
+        return COORD_EXIT_FORCED;
+    if (coord->drain.cause == DRAIN_CAUSE_DEADLINE &&
+        report->unfinished.count + report->unfinished.left_out > 0)
+        return COORD_EXIT_DEADLINE;
+    return COORD_EXIT_CLEAN;
+}
+
+static void enter_done(struct coord *coord)
+{
+    coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
+    coord->report.end = coord->census;
+    coord->report.pool_active_at_end = coord->pool_active;
+    coord->report.status = exit_status(coord);
+    log_status("%s", "");
+    report_log_end(&coord->report, &coord->drain);
+    if (coord->config.report_path == NULL)
+        return;
+    int err = report_write(&coord->report, &coord->drain, coord->config.report_path);
+    if (err != 0)
+        log_line(LOG_LEVEL_ERROR, "report-failed", NULL, "cannot write the report %s: %s",
+                 coord->config.report_path, strerror(-err));
+}
+
+static void (*const enter[PHASE_COUNT])(struct coord *) = {
+    [PHASE_RUNNING] = enter_running,   [PHASE_LAME_DUCK] = enter_lame_duck,
+    [PHASE_CLOSING] = enter_closing,   [PHASE_DRAINING] = enter_draining,
+    [PHASE_ABORTING] = enter_aborting, [PHASE_DONE] = enter_done,
+};
+
+/* The one way into a phase. The report's fields that the enter functions write are read by nobody
+ * else before DONE, except the triggers, which stay behind `mu`. */
+static void step(struct coord *coord, enum coord_phase next)
+{
+    lock(coord);
+    drain_enter(&coord->drain, next, clock_now_ns());
+    (void)pthread_cond_broadcast(&coord->stepped);
+    unlock(coord);
+    enter[next](coord);
+}
+
+/* ---- the loop ---- */
+
+static void look_around(struct coord *coord, enum coord_phase phase, struct drain_view *ret_view)
+{
+    memset(ret_view, 0, sizeof(*ret_view));
+    memset(&coord->census, 0, sizeof(coord->census));
+    coord->config.ops->census(coord->config.server, &coord->census);
+    coord->pool_active = coord->pool != NULL ? pool_active(coord->pool) : 0;
+    ret_view->listeners_closed = coord->census.listeners == 0;
+    ret_view->quiet = coord->census.listeners == 0 && coord->census.active == 0 &&
+                      coord->census.connections == 0 && coord->pool_active == 0;
+    ret_view->archived = phase == PHASE_ABORTING; /* its enter function has returned */
+}
+
+#define STATUS_EVERY_NS (100 * NS_PER_MS)
+#define OLDEST_NAMED 3
+
+static void show_progress(struct coord *coord, uint64_t now_ns)
+{
+    if (coord->drain.phase != PHASE_DRAINING && coord->drain.phase != PHASE_CLOSING &&
+        coord->drain.phase != PHASE_LAME_DUCK)
+        return;
+    if (log_has_status_line()) {
+        if (now_ns >= coord->next_status_ns) {
+            report_status(&coord->drain, &coord->census, coord->pool_active, now_ns);
+            coord->next_status_ns = now_ns + STATUS_EVERY_NS;
+        }
+        return;
+    }
+    if (coord->config.progress_ns == 0)
+        return;
+    if (coord->next_progress_ns == 0)
+        coord->next_progress_ns = now_ns + coord->config.progress_ns;
+    if (now_ns >= coord->next_progress_ns) {
+        struct coord_requests oldest = {0};
+        coord->config.ops->list_requests(coord->config.server, false, &oldest);
+        report_log_progress(&coord->drain, &coord->census, &oldest, now_ns);
+        coord_requests_release(&oldest);
+        coord->next_progress_ns = now_ns + coord->config.progress_ns;
+    }
+}
+
+static uint64_t next_look_ns(const struct coord *coord)
+{
+    uint64_t next_ns = drain_next_look_ns(&coord->drain);
+    uint64_t show_ns = log_has_status_line() ? coord->next_status_ns : coord->next_progress_ns;
+
+    if (coord->drain.phase == PHASE_RUNNING || show_ns == 0)
+        return next_ns;
+    return show_ns < next_ns ? show_ns : next_ns;
+}
+
+static void sleep_until_poked(struct coord *coord)
+{
+    lock(coord);
+    uint64_t until_ns = next_look_ns(coord);
+    int err = 0;
+    while (!coord->poked && err == 0) {
+        if (until_ns == CLOCK_NEVER) {
+            err = pthread_cond_wait(&coord->wake, &coord->mu);
+        } else {
+            struct timespec until = clock_timespec(until_ns);
+            err = pthread_cond_timedwait(&coord->wake, &coord->mu, &until);
+        }
+    }
+    assert(err == 0 || err == ETIMEDOUT);
+    unlock(coord);
+}
+
+int coord_run(struct coord *coord)
+{
+    for (;;) {
+        struct drain_view view;
+
+        lock(coord);
+        coord->poked = false; /* before the look, see poke note */
+        enum coord_phase phase = coord->drain.phase;
+        unlock(coord);
+        look_around(coord, phase, &view);
+
+        lock(coord);
+        uint64_t now_ns = clock_now_ns();
+        struct drain_advice advice = drain_look(&coord->drain, now_ns, &view);
+        unlock(coord);
+
+        if (advice.release_idle)
+            coord->config.ops->release_idle(coord->config.server);
+        if (advice.next != phase) {
+            step(coord, advice.next);
+            if (advice.next == PHASE_DONE)
+                return coord->report.status;
+            continue; /* the new phase may be over already */
+        }
+        show_progress(coord, now_ns);
+        sleep_until_poked(coord);
+    }
+}

@@ -1,0 +1,135 @@
+#ifndef LASTCALL_COORD_H
+#define LASTCALL_COORD_H
+
+/* The drain coordinator: the one who decides when this process ends.
+ *
+ *     signal thread --coord_signal()--\
+ *     loops, pool ----coord_poke()-----+--> [ mu, cond ] --> coord_run(), on the main thread:
+ *     (later: API, watchers)----------/                      look, decide (drain.c), act, sleep
+ *
+ * It owns the phase (phase.h has the graph), sleeps on one condition variable, and reaches the
+ * server through the table of callbacks below, never through a header of the server. It sleeps with
+ * pthread_cond_timedwait on CLOCK_MONOTONIC, so a step of the wall clock moves no deadline.
+ *
+ * Guarantees: the phase is written in one place and every step is logged; no poke is lost (see
+ * "poke note" in coord.c); past the deadline coord_run() returns, whatever the server does, as long
+ * as the callbacks keep their own bounds. It does not free, close or join anything. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "drain.h"
+#include "pool.h"
+
+/* The status of the process. The last three are sysexits(3), as h2o uses them. */
+enum coord_exit {
+    COORD_EXIT_CLEAN = 0,
+    COORD_EXIT_DEADLINE = 3, /* the deadline passed, unfinished requests are on record */
+    COORD_EXIT_FORCED = 4,   /* a second signal */
+    COORD_EXIT_USAGE = 64,
+    COORD_EXIT_UNAVAILABLE = 69,
+    COORD_EXIT_CONFIG = 78,
+};
+
+/* Counts of the server, summed over its loops. */
+struct coord_census {
+    unsigned listeners;      /* still open */
+    uint64_t active;         /* requests from whole to last byte handed to the kernel */
+    uint64_t connections;    /* open, lingering ones included */
+    uint64_t lingering;      /* of them: answered, waiting for the peer to have read it */
+    uint64_t answered;       /* requests ended since the start, aborted ones left out */
+    uint64_t accepted;       /* connections since the start */
+    uint64_t idle_released;  /* connections that the drain let go while they idled */
+};
+
+/* One request that is being waited for, or could not be finished. */
+struct coord_request {
+    char *method;            /* owned by the list, as the other texts */
+    char *path;
+    char *authority;
+    char *peer;
+    const char *state;       /* "receiving", "inline", "queued", "running", "responding", "abandoned" */
+    uint64_t age_ns;
+    uint64_t body_bytes;     /* of the request, as far as it came */
+    uint64_t sent_bytes;     /* of the response's body */
+};
+
+struct coord_requests {
+    struct coord_request *items;
+    size_t count;
+    size_t left_out;         /* beyond the list's bound, or no memory; counted, never silent */
+};
+
+/* Free the texts and the array. A zeroed list is allowed.     Thread: whoever owns the list. */
+void coord_requests_release(struct coord_requests *list);
+
+/* What the coordinator asks of the server. All are called on the coordinator's thread. */
+struct coord_server_ops {
+    /* From now on (or no longer) say 503 to readiness probes and `Connection: close` to everyone.
+     * Must not block. */
+    void (*lame_duck)(void *server, bool on);
+    /* Begin to close every listener without resetting anyone. Must not block; poke when done. */
+    void (*close_listeners)(void *server);
+    /* Tell open connections that this is the end: GOAWAY. Must not block. */
+    void (*finish)(void *server);
+    /* Idle-grace is over: let go of every connection that only idles. Must not block. */
+    void (*release_idle)(void *server);
+    /* List the requests not yet answered, oldest first. May block for 25 ms.
+     * With `freeze`: no answer leaves any more, and jobs are told to give up. */
+    void (*list_requests)(void *server, bool freeze, struct coord_requests *ret_list);
+    /* Close every connection at once. Must not block. */
+    void (*cut)(void *server);
+    /* Must not block. */
+    void (*census)(void *server, struct coord_census *ret_census);
+};
+
+struct coord_config {
+    const struct coord_server_ops *ops;
+    void *server;
+    struct drain_config drain;
+    const char *report_path;  /* JSON report at the end; NULL: none */
+    uint64_t progress_ns;     /* how often a line names what is waited for; 0: never */
+};
+
+struct coord;
+
+/* Owner:  the caller; ends with coord_destroy(). The config's pointers are borrowed until then.
+ * Thread: any.     Blocks: never.     Errors: 0 and *ret_coord; -ENOMEM. */
+int coord_create(const struct coord_config *config, struct coord **ret_coord);
+
+/* A NULL coord is allowed.     Thread: after coord_run() has returned and every other user is joined. */
+void coord_destroy(struct coord *coord);
+
+/* Count `pool`'s jobs too. Its on_idle must poke this coordinator.     Thread: before coord_run(). */
+void coord_attach_pool(struct coord *coord, struct pool *pool);
+
+/* Be the coordinator until it is over; returns the exit status.
+ * Thread: main only, once.     Blocks: for the life of the server. */
+int coord_run(struct coord *coord);
+
+/* Begin the drain; a later request is noted and changes nothing. `trigger` names what asked (one
+ * word), `detail` who or why (may be "").     Thread: any.     Blocks: never. */
+void coord_request_drain(struct coord *coord, const char *trigger, const char *detail);
+
+/* A signal asks: the first begins the drain, one more at any time cuts it short.
+ * Thread: any.     Blocks: never. */
+void coord_signal(struct coord *coord, int signo, pid_t sender);
+
+/* Call the drain off. Returns false past the point of no return, which is the step into CLOSING.
+ * Thread: any.     Blocks: never. */
+bool coord_undrain(struct coord *coord);
+
+/* Something changed that the coordinator may wait for.     Thread: any.     Blocks: never.
+ * Whatever the caller wrote before is seen by the look that follows. */
+void coord_poke(struct coord *coord);
+
+/* Thread: any. */
+enum coord_phase coord_get_phase(struct coord *coord);
+
+/* Wait until the phase is `phase` or later, or until CLOCK_MONOTONIC reads `until_ns`.
+ * Thread: any but the coordinator's.     Blocks: yes.     Errors: 0; -ETIMEDOUT. */
+int coord_wait_phase(struct coord *coord, enum coord_phase phase, uint64_t until_ns);
+
+#endif

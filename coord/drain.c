@@ -1,0 +1,130 @@
+#include "drain.h"
+
+#include <assert.h>
+#include <string.h>
+
+void drain_init(struct drain *drain, const struct drain_config *config, uint64_t now_ns)
+{
+    memset(drain, 0, sizeof(*drain));
+    drain->config = *config;
+    drain->phase = PHASE_RUNNING;
+    drain->entered_ns[PHASE_RUNNING] = now_ns;
+    drain->deadline_at_ns = CLOCK_NEVER;
+    drain->grace_at_ns = CLOCK_NEVER;
+}
+
+bool drain_request(struct drain *drain, uint64_t now_ns)
+{
+    if (drain->requested)
+        return false;
+    drain->requested = true;
+    drain->requested_ns = now_ns;
+    return true;
+}
+
+bool drain_undo(struct drain *drain)
+{
+    if (drain->forced || (drain->phase != PHASE_RUNNING && drain->phase != PHASE_LAME_DUCK))
+        return false;
+    drain->requested = false;
+    return true;
+}
+
+void drain_force(struct drain *drain)
+{
+    drain->requested = true;
+    drain->forced = true;
+}
+
+static enum coord_phase cut_short(struct drain *drain, enum drain_cause cause)
+{
+    drain->cause = cause;
+    return PHASE_ABORTING;
+}
+
+static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
+                                   const struct drain_view *view)
+{
+    switch (drain->phase) {
+    case PHASE_RUNNING:
+        if (!drain->requested)
+            return PHASE_RUNNING;
+        return drain->config.lame_duck_ns > 0 && !drain->forced ? PHASE_LAME_DUCK : PHASE_CLOSING;
+    case PHASE_LAME_DUCK:
+        if (drain->forced)
+            return cut_short(drain, DRAIN_CAUSE_FORCED);
+        if (!drain->requested)
+            return PHASE_RUNNING;
+        if (now_ns - drain->entered_ns[PHASE_LAME_DUCK] >= drain->config.lame_duck_ns)
+            return PHASE_CLOSING;
+        return PHASE_LAME_DUCK;
+    case PHASE_CLOSING:
+    case PHASE_DRAINING:
+        /* Quiet comes first: a last answer and the deadline in the same look is a clean end. */
+        if (drain->phase == PHASE_DRAINING && view->quiet) {
+            drain->cause = DRAIN_CAUSE_QUIET;
+            return PHASE_DONE;
+        }
+        if (drain->forced)
+            return cut_short(drain, DRAIN_CAUSE_FORCED);
+        if (now_ns >= drain->deadline_at_ns)
+            return cut_short(drain, DRAIN_CAUSE_DEADLINE);
+        return view->listeners_closed ? PHASE_DRAINING : drain->phase;
+    case PHASE_ABORTING:
+        return view->archived ? PHASE_DONE : PHASE_ABORTING;
+    case PHASE_DONE:
+    case PHASE_COUNT:
+        break;
+    }
+    return drain->phase;
+}
+
+struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struct drain_view *view)
+{
+    struct drain_advice advice = {.next = next_phase(drain, now_ns, view)};
+
+    if (advice.next == PHASE_DRAINING && drain->phase == PHASE_DRAINING &&
+        !drain->idle_released && now_ns >= drain->grace_at_ns) {
+        drain->idle_released = true;
+        advice.release_idle = true;
+    }
+    return advice;
+}
+
+void drain_enter(struct drain *drain, enum coord_phase next, uint64_t now_ns)
+{
+    assert(phase_step_is_allowed(drain->phase, next));
+    drain->phase = next;
+    drain->entered_ns[next] = now_ns;
+    if (next == PHASE_CLOSING) {
+        uint64_t deadline_ns = drain->config.deadline_ns;
+        uint64_t grace_ns = drain->config.idle_grace_ns;
+
+        /* Both are set before anything closes. The grace ends early enough for the connections it
+         * releases to be gone by the deadline: an idle connection must not look like a late one. */
+        if (grace_ns > deadline_ns - deadline_ns / 10)
+            grace_ns = deadline_ns - deadline_ns / 10;
+        drain->deadline_at_ns = now_ns + deadline_ns;
+        drain->grace_at_ns = now_ns + grace_ns;
+    }
+}
+
+uint64_t drain_next_look_ns(const struct drain *drain)
+{
+    switch (drain->phase) {
+    case PHASE_LAME_DUCK:
+        return drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns;
+    case PHASE_CLOSING:
+        return drain->deadline_at_ns;
+    case PHASE_DRAINING:
+        if (!drain->idle_released && drain->grace_at_ns < drain->deadline_at_ns)
+            return drain->grace_at_ns;
+        return drain->deadline_at_ns;
+    case PHASE_RUNNING:
+    case PHASE_ABORTING:
+    case PHASE_DONE:
+    case PHASE_COUNT:
+        break;
+    }
+    return CLOCK_NEVER;
+}

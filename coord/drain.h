@@ -1,0 +1,65 @@
+#ifndef LASTCALL_DRAIN_H
+#define LASTCALL_DRAIN_H
+
+/* The rules of the drain, and nothing else: no thread, no clock, no descriptor. The coordinator
+ * (coord.c) tells it the time and what it sees, and is told what to do next. So every rule can be
+ * tested with numbers. */
+
+#include "clock.h"
+#include "phase.h"
+
+struct drain_config {
+    uint64_t lame_duck_ns;  /* stay ready-to-leave so long before the listeners close; 0: not at all */
+    uint64_t deadline_ns;   /* from CLOSING to ABORTING */
+    uint64_t idle_grace_ns; /* how long an idle connection may still begin a request */
+};
+
+/* What the coordinator sees at a look. */
+struct drain_view {
+    bool listeners_closed;
+    bool quiet;    /* nothing active in loops and pool, no connection open */
+    bool archived; /* ABORTING has done its work */
+};
+
+enum drain_cause { DRAIN_CAUSE_NONE, DRAIN_CAUSE_QUIET, DRAIN_CAUSE_DEADLINE, DRAIN_CAUSE_FORCED };
+
+struct drain {
+    struct drain_config config; /* immutable after drain_init */
+    enum coord_phase phase;
+    enum drain_cause cause; /* why the drain ended, or is being cut short */
+    bool requested;
+    bool forced;
+    bool idle_released;
+    uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
+    uint64_t requested_ns;
+    uint64_t deadline_at_ns; /* CLOCK_NEVER before CLOSING */
+    uint64_t grace_at_ns;    /* CLOCK_NEVER before CLOSING */
+};
+
+/* What to do now. */
+struct drain_advice {
+    enum coord_phase next; /* the phase to be in; equal to the present one: stay */
+    bool release_idle;     /* idle-grace is over */
+};
+
+/* Thread: all of these: the caller's own lock or thread. */
+void drain_init(struct drain *drain, const struct drain_config *config, uint64_t now_ns);
+
+/* Someone wants the drain to begin. The first request counts; returns false for later ones. */
+bool drain_request(struct drain *drain, uint64_t now_ns);
+
+/* Take a request back. Returns false past the point of no return. */
+bool drain_undo(struct drain *drain);
+
+/* Cut it short: archive, close, leave. */
+void drain_force(struct drain *drain);
+
+struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struct drain_view *view);
+
+/* Write the phase, the only function that does. The step must be in the table. */
+void drain_enter(struct drain *drain, enum coord_phase next, uint64_t now_ns);
+
+/* When must the coordinator look again, if nothing else happens? CLOCK_NEVER: not for the clock. */
+uint64_t drain_next_look_ns(const struct drain *drain);
+
+#endif

@@ -1,0 +1,158 @@
+#include "log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+#define LINE_SIZE 4096
+
+static struct {
+    /* immutable after log_init */
+    enum log_format format;
+    bool quiet;
+    bool terminal;
+    /* mu */
+    pthread_mutex_t mu;
+    bool status_shown;
+} state = {.mu = PTHREAD_MUTEX_INITIALIZER};
+
+static const char *const level_names[] = {"error", "warning", "info"};
+
+void log_init(enum log_format format, bool quiet)
+{
+    state.format = format;
+    state.quiet = quiet;
+    state.terminal = format == LOG_FORMAT_TEXT && !quiet && isatty(STDERR_FILENO) == 1;
+}
+
+static void write_all(const char *bytes, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(STDERR_FILENO, bytes, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return; /* nobody listens any more: nothing can be said about that */
+        bytes += done;
+        n -= (size_t)done;
+    }
+}
+
+static void write_json(enum log_level level, const char *event, json_t *fields, const char *text)
+{
+    char wall[CLOCK_TEXT_SIZE + 8];
+    json_t *line = json_pack("{s:s, s:s, s:s, s:o}", "time", clock_format_wall(wall), "level",
+                             level_names[level], "event", event, "message", log_json_text(text));
+    if (line == NULL)
+        return;
+    if (fields != NULL)
+        (void)json_object_update_missing(line, fields);
+    char *dump = json_dumps(line, JSON_COMPACT);
+    json_decref(line);
+    if (dump == NULL)
+        return;
+    size_t n = strlen(dump);
+    dump[n] = '\n'; /* in place of the terminator: one write, one line */
+    write_all(dump, n + 1);
+    free(dump);
+}
+
+static void write_text(enum log_level level, const char *text)
+{
+    char line[LINE_SIZE + 64], wall[CLOCK_TEXT_SIZE + 8];
+    int n = snprintf(line, sizeof(line), "%s%s %s%s\n", state.status_shown ? "\r\033[K" : "",
+                     clock_format_wall(wall),
+                     level == LOG_LEVEL_INFO ? ""
+                     : level == LOG_LEVEL_WARN ? "warning: "
+                                               : "error: ",
+                     text);
+    state.status_shown = false;
+    if (n > 0)
+        write_all(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+}
+
+/* What a client sent may stand in a line: no byte of it may end the line or move a cursor. */
+static void defuse(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
+void log_line(enum log_level level, const char *event, json_t *fields, const char *format, ...)
+{
+    char text[LINE_SIZE];
+    va_list args;
+
+    if (!(state.quiet && level == LOG_LEVEL_INFO)) {
+        va_start(args, format);
+        (void)vsnprintf(text, sizeof(text), format, args);
+        va_end(args);
+        defuse(text);
+        (void)pthread_mutex_lock(&state.mu);
+        if (state.format == LOG_FORMAT_JSON)
+            write_json(level, event, fields, text);
+        else
+            write_text(level, text);
+        (void)pthread_mutex_unlock(&state.mu);
+    }
+    json_decref(fields);
+}
+
+bool log_has_status_line(void)
+{
+    return state.terminal;
+}
+
+void log_status(const char *format, ...)
+{
+    char text[LINE_SIZE], line[LINE_SIZE + 16];
+    va_list args;
+
+    if (!state.terminal)
+        return;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    defuse(text);
+    (void)pthread_mutex_lock(&state.mu);
+    if (text[0] != '\0' || state.status_shown) {
+        int n = snprintf(line, sizeof(line), "\r\033[K%s", text);
+        if (n > 0)
+            write_all(line, (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1);
+        state.status_shown = text[0] != '\0';
+    }
+    (void)pthread_mutex_unlock(&state.mu);
+}
+
+json_t *log_json_text(const char *bytes)
+{
+    static const char replacement[] = "\xef\xbf\xbd";
+    json_t *whole = json_string(bytes);
+    if (whole != NULL)
+        return whole;
+
+    /* json_string() takes valid UTF-8 only, so whatever is not ASCII is given up byte by byte. */
+    size_t n = strlen(bytes);
+    char *clean = malloc(n * 3 + 1), *to = clean;
+    if (clean == NULL)
+        return json_null();
+    for (size_t i = 0; i < n; i++) {
+        if ((unsigned char)bytes[i] < 0x80) {
+            *to++ = bytes[i];
+        } else {
+            memcpy(to, replacement, 3);
+            to += 3;
+        }
+    }
+    *to = '\0';
+    whole = json_string(clean);
+    free(clean);
+    return whole;
+}

@@ -1,0 +1,259 @@
+#include "report.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define NAMED_IN_LOG 20 /* unfinished requests in the log; the report has all that were listed */
+
+typedef unsigned long long ull;
+
+void coord_requests_release(struct coord_requests *list)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        free(list->items[i].method);
+        free(list->items[i].path);
+        free(list->items[i].authority);
+        free(list->items[i].peer);
+    }
+    free(list->items);
+    memset(list, 0, sizeof(*list));
+}
+
+void report_add_trigger(struct report *report, const char *name, const char *detail,
+                        uint64_t now_ns)
+{
+    if (report->trigger_count == REPORT_TRIGGERS_MAX) {
+        report->triggers_left_out++;
+        return;
+    }
+    struct report_trigger *trigger = &report->triggers[report->trigger_count++];
+    (void)snprintf(trigger->name, sizeof(trigger->name), "%s", name);
+    (void)snprintf(trigger->detail, sizeof(trigger->detail), "%s", detail);
+    trigger->at_ns = now_ns;
+}
+
+static const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
+void report_log_begin(const struct report *report, const struct drain_config *config)
+{
+    const struct report_trigger *trigger = &report->triggers[0];
+    char text[CLOCK_TEXT_SIZE];
+
+    log_line(LOG_LEVEL_INFO, "drain-begun",
+             json_pack("{s:s, s:s, s:I, s:I, s:I}", "trigger", trigger->name, "detail",
+                       trigger->detail, "in_flight", (json_int_t)report->begin.active,
+                       "connections", (json_int_t)report->begin.connections, "deadline_ms",
+                       (json_int_t)(config->deadline_ns / NS_PER_MS)),
+             "%s received%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
+             trigger->name, trigger->detail[0] != '\0' ? " " : "", trigger->detail,
+             (ull)report->begin.active, plural(report->begin.active),
+             (ull)report->begin.connections, plural(report->begin.connections),
+             clock_format_duration(config->deadline_ns, text));
+}
+
+static uint64_t left_ns(const struct drain *drain, uint64_t now_ns)
+{
+    uint64_t end_ns = drain->deadline_at_ns;
+    if (drain->phase == PHASE_LAME_DUCK)
+        end_ns = drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns;
+    return end_ns == CLOCK_NEVER || end_ns < now_ns ? 0 : end_ns - now_ns;
+}
+
+void report_status(const struct drain *drain, const struct coord_census *census,
+                   uint64_t pool_active, uint64_t now_ns)
+{
+    log_status("%s: %llu request%s in flight, %llu job%s, %llu connection%s, %.1fs left",
+               phase_name(drain->phase), (ull)census->active, plural(census->active),
+               (ull)pool_active, plural(pool_active), (ull)census->connections,
+               plural(census->connections),
+               (double)left_ns(drain, now_ns) / (double)NS_PER_S);
+}
+
+void report_log_progress(const struct drain *drain, const struct coord_census *census,
+                         const struct coord_requests *oldest, uint64_t now_ns)
+{
+    char names[512] = "", age[CLOCK_TEXT_SIZE], left[CLOCK_TEXT_SIZE];
+    size_t used = 0, named = oldest->count < 3 ? oldest->count : 3;
+
+    for (size_t i = 0; i < named && used < sizeof(names) - 1; i++) {
+        const struct coord_request *r = &oldest->items[i];
+        int n = snprintf(names + used, sizeof(names) - used, "%s%s %.80s (%s, %s)",
+                         i == 0 ? "; oldest: " : ", ", r->method, r->path, r->state,
+                         clock_format_duration(r->age_ns, age));
+        used += n > 0 ? (size_t)n : 0;
+    }
+    log_line(LOG_LEVEL_INFO, "drain-progress",
+             json_pack("{s:s, s:I, s:I, s:I}", "phase", phase_name(drain->phase), "in_flight",
+                       (json_int_t)census->active, "connections", (json_int_t)census->connections,
+                       "left_ms", (json_int_t)(left_ns(drain, now_ns) / NS_PER_MS)),
+             "%s: waiting for %llu request%s on %llu connection%s, %s left%s",
+             phase_name(drain->phase), (ull)census->active, plural(census->active),
+             (ull)census->connections, plural(census->connections),
+             clock_format_duration(left_ns(drain, now_ns), left), names);
+}
+
+/* ---- the end ---- */
+
+static uint64_t since_closing_ns(const struct report *report, const struct drain *drain)
+{
+    return report->ended_ns - drain->requested_ns;
+}
+
+static void log_unfinished(const struct coord_request *r)
+{
+    char age[CLOCK_TEXT_SIZE];
+
+    log_line(LOG_LEVEL_WARN, "unfinished",
+             json_pack("{s:o, s:o, s:o, s:o, s:s, s:I}", "method", log_json_text(r->method), "path",
+                       log_json_text(r->path), "authority", log_json_text(r->authority), "peer",
+                       log_json_text(r->peer), "state", r->state, "age_ms",
+                       (json_int_t)(r->age_ns / NS_PER_MS)),
+             "unfinished: %s %s from %s, %s, age %s", r->method, r->path, r->peer, r->state,
+             clock_format_duration(r->age_ns, age));
+}
+
+static void log_cut_short(const struct report *report, const struct drain *drain)
+{
+    char text[CLOCK_TEXT_SIZE];
+    bool forced = drain->cause == DRAIN_CAUSE_FORCED;
+    size_t n = report->unfinished.count + report->unfinished.left_out;
+    const struct report_trigger *last = &report->triggers[report->trigger_count - 1];
+
+    log_line(LOG_LEVEL_WARN, forced ? "drain-forced" : "drain-deadline",
+             json_pack("{s:I, s:f}", "unfinished", (json_int_t)n, "after_ms",
+                       (double)since_closing_ns(report, drain) / (double)NS_PER_MS),
+             "%s%s after %s: %zu request%s unfinished", forced ? "forced by " : "deadline exceeded",
+             forced ? last->name : "",
+             clock_format_duration(since_closing_ns(report, drain), text), n, plural(n));
+    for (size_t i = 0; i < report->unfinished.count && i < NAMED_IN_LOG; i++)
+        log_unfinished(&report->unfinished.items[i]);
+    if (n > NAMED_IN_LOG)
+        log_line(LOG_LEVEL_WARN, "unfinished-more", NULL, "unfinished: and %zu more",
+                 n - (report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count
+                                                              : NAMED_IN_LOG));
+}
+
+void report_log_end(const struct report *report, const struct drain *drain)
+{
+    char text[CLOCK_TEXT_SIZE];
+    uint64_t answered = report->end.answered - report->begin.answered;
+
+    if (drain->cause != DRAIN_CAUSE_QUIET && report->status != COORD_EXIT_CLEAN) {
+        log_cut_short(report, drain);
+        return;
+    }
+    log_line(LOG_LEVEL_INFO, "drained",
+             json_pack("{s:f, s:I, s:I}", "took_ms",
+                       (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "answered",
+                       (json_int_t)answered, "idle_released", (json_int_t)report->end.idle_released),
+             "drained in %s: %llu answered, %llu idle connection%s released",
+             clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
+             (ull)report->end.idle_released, plural(report->end.idle_released));
+}
+
+/* ---- the file ---- */
+
+static json_t *triggers_json(const struct report *report)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < report->trigger_count; i++) {
+        const struct report_trigger *t = &report->triggers[i];
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:s, s:f}", "name", t->name, "detail", t->detail, "at_ms",
+                            (double)(t->at_ns - report->triggers[0].at_ns) / (double)NS_PER_MS));
+    }
+    return list;
+}
+
+static json_t *phases_json(const struct report *report, const struct drain *drain)
+{
+    json_t *list = json_array();
+    uint64_t zero_ns = report->trigger_count > 0 ? report->triggers[0].at_ns : 0;
+    for (enum coord_phase p = PHASE_LAME_DUCK; p < PHASE_COUNT; p++)
+        if (drain->entered_ns[p] != 0)
+            (void)json_array_append_new(
+                list, json_pack("{s:s, s:f}", "phase", phase_name(p), "at_ms",
+                                (double)(drain->entered_ns[p] - zero_ns) / (double)NS_PER_MS));
+    return list;
+}
+
+static json_t *unfinished_json(const struct coord_requests *unfinished)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < unfinished->count; i++) {
+        const struct coord_request *r = &unfinished->items[i];
+        (void)json_array_append_new(
+            list,
+            json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:I, s:I}", "method",
+                      log_json_text(r->method), "path", log_json_text(r->path), "authority",
+                      log_json_text(r->authority), "peer", log_json_text(r->peer), "state",
+                      r->state, "age_ms", (double)r->age_ns / (double)NS_PER_MS, "body_bytes",
+                      (json_int_t)r->body_bytes, "sent_bytes", (json_int_t)r->sent_bytes));
+    }
+    return list;
+}
+
+static json_t *counts_json(const struct report *report)
+{
+    const struct coord_census *begin = &report->begin, *end = &report->end;
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin", (json_int_t)begin->active,
+        "connections_at_begin", (json_int_t)begin->connections, "accepted_during",
+        (json_int_t)(end->accepted - begin->accepted), "answered_during",
+        (json_int_t)(end->answered - begin->answered), "idle_released",
+        (json_int_t)end->idle_released, "unfinished",
+        (json_int_t)(report->unfinished.count + report->unfinished.left_out), "jobs_at_end",
+        (json_int_t)report->pool_active_at_end);
+}
+
+static int write_atomically(const char *path, const json_t *root)
+{
+    char *temporary;
+    if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
+        return -ENOMEM;
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    int err = fd < 0 ? -errno : 0;
+    if (fd >= 0) {
+        if (json_dumpfd(root, fd, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0 ||
+            write(fd, "\n", 1) != 1 || fchmod(fd, 0644) != 0)
+            err = errno != 0 ? -errno : -EIO;
+        if (close(fd) != 0 && err == 0)
+            err = -errno;
+        if (err == 0 && rename(temporary, path) != 0)
+            err = -errno;
+        if (err != 0)
+            (void)unlink(temporary);
+    }
+    free(temporary);
+    return err;
+}
+
+int report_write(const struct report *report, const struct drain *drain, const char *path)
+{
+    static const char *const causes[] = {"none", "quiet", "deadline", "forced"};
+    errno = 0;
+    json_t *root = json_pack(
+        "{s:i, s:s, s:s, s:s, s:i, s:o, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
+        "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome", causes[drain->cause],
+        "exit_status", report->status, "triggers", triggers_json(report), "took_ms",
+        (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "deadline_ms",
+        (double)drain->config.deadline_ns / (double)NS_PER_MS, "phases",
+        phases_json(report, drain), "counts", counts_json(report), "unfinished",
+        unfinished_json(&report->unfinished));
+    if (root == NULL)
+        return -ENOMEM;
+    int err = write_atomically(path, root);
+    json_decref(root);
+    return err;
+}

@@ -1,0 +1,106 @@
+#include "signals.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+
+/* Sent by signals_stop() to this thread alone; a real-time signal, so nothing else sends it. */
+#define SIGNAL_STOP (SIGRTMIN + 1)
+
+static const int drain_signals[] = {SIGINT, SIGTERM, SIGQUIT};
+/* Their default would end the process without a drain, and a lost request would be the price of a
+ * closed terminal. They are taken and said to have no use yet. */
+static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2};
+
+struct signals {
+    pthread_t thread;
+    struct coord *coord;
+};
+
+static void fill_set(sigset_t *set)
+{
+    (void)sigemptyset(set);
+    for (size_t i = 0; i < sizeof(drain_signals) / sizeof(drain_signals[0]); i++)
+        (void)sigaddset(set, drain_signals[i]);
+    for (size_t i = 0; i < sizeof(idle_signals) / sizeof(idle_signals[0]); i++)
+        (void)sigaddset(set, idle_signals[i]);
+    (void)sigaddset(set, SIGNAL_STOP);
+}
+
+static bool asks_for_drain(int signo)
+{
+    for (size_t i = 0; i < sizeof(drain_signals) / sizeof(drain_signals[0]); i++)
+        if (drain_signals[i] == signo)
+            return true;
+    return false;
+}
+
+static void *signal_thread(void *arg)
+{
+    struct signals *signals = arg;
+    unsigned asked = 0;
+    sigset_t set;
+
+    (void)pthread_setname_np(pthread_self(), "signal");
+    fill_set(&set);
+    for (;;) {
+        /* sigwait(3) with the sender: who asked belongs in the log. */
+        siginfo_t info;
+        int signo = sigwaitinfo(&set, &info);
+        if (signo < 0)
+            continue; /* EINTR: a debugger, or a stop and a continue */
+        if (signo == SIGNAL_STOP)
+            return NULL;
+        if (!asks_for_drain(signo)) {
+            log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
+                     sigabbrev_np(signo));
+            continue;
+        }
+        if (++asked == 3)
+            _exit(COORD_EXIT_FORCED); /* whatever holds the others up, this one ends it */
+        coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0);
+    }
+}
+
+int signals_block(void)
+{
+    struct sigaction ignore;
+    sigset_t set;
+
+    memset(&ignore, 0, sizeof(ignore));
+    ignore.sa_handler = SIG_IGN;
+    if (sigaction(SIGPIPE, &ignore, NULL) != 0)
+        return -errno;
+    fill_set(&set);
+    return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+int signals_start(struct coord *coord, struct signals **ret_signals)
+{
+    struct signals *signals = calloc(1, sizeof(*signals));
+    if (signals == NULL)
+        return -ENOMEM;
+    signals->coord = coord;
+    int err = pthread_create(&signals->thread, NULL, signal_thread, signals);
+    if (err != 0) {
+        free(signals);
+        return -err;
+    }
+    *ret_signals = signals;
+    return 0;
+}
+
+void signals_stop(struct signals *signals)
+{
+    if (signals == NULL)
+        return;
+    (void)pthread_kill(signals->thread, SIGNAL_STOP);
+    (void)pthread_join(signals->thread, NULL);
+    free(signals);
+}

@@ -1,0 +1,157 @@
+#include "server_p.h"
+
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+/* How open connections end in a drain. One function looks at all of them and does what is due;
+ * everything that may make something due asks for another look (letgo_look_soon), and a timer looks
+ * again for what tells nobody.
+ *
+ * HTTP/1. In flight: the response says `Connection: close` (gate.c). Idle: kept until idle-grace is
+ * over, because the client may be sending this instant; then shutdown(SHUT_RD), and the library reads
+ * what has arrived, or the end of file, and closes by itself. A connection with bytes unread is not
+ * idle. A connection that sent part of a request is waited for.
+ *
+ * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round trip
+ * later all streams that were opened before it was read are here; then GOAWAY with the last id, and
+ * the library closes when the last stream ends. Not before every request body is whole: once the last
+ * GOAWAY is out, libh2o drops the DATA of streams that are still sending, and the request would be
+ * lost. The library's own h2o_context_request_shutdown() is not used: it acts once, so connections
+ * that become HTTP/2 later would be missed, it waits a fixed second, and it does not wait for bodies. */
+
+#define ROUND_TRIP_MIN_NS (1 * NS_PER_MS)
+#define CALM_AFTER_RESETS 100 /* then a peer must let at least as many requests be answered */
+
+/* ---- HTTP/1 ---- */
+
+static int release_if_idle(h2o_req_t *req, void *data)
+{
+    h2o_socket_t *sock = req->conn->callbacks->get_socket(req->conn);
+    struct conn *conn = sock != NULL ? sock->on_close.data : NULL;
+    int unread = 0;
+
+    (void)data;
+    if (conn == NULL || conn->idle_released)
+        return 0;
+    if (req->timestamps.request_begin_at.tv_sec != 0 || sock->input->size != 0)
+        return 0; /* a request has begun */
+    int fd = h2o_socket_get_fd(sock);
+    if (ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
+        return 0; /* it is read in this loop's next turn */
+    conn->idle_released = shutdown(fd, SHUT_RD) == 0;
+    return 0;
+}
+
+/* ---- HTTP/2 ---- */
+
+static void announce(h2o_http2_conn_t *h2, struct conn *conn, uint64_t now_ns)
+{
+    uint64_t wait_ns = conn->is_tcp ? 2 * listener_peer_rtt_ns(h2o_socket_get_fd(h2->sock)) : 0;
+
+    h2o_http2_encode_goaway_frame(&h2->_write.buf, INT32_MAX, 0,
+                                  (h2o_iovec_t){H2O_STRLIT("graceful shutdown")});
+    h2o_http2_conn_request_write(h2);
+    conn->h2_stage = H2_STAGE_ANNOUNCED;
+    conn->h2_last_due_ns = now_ns + (wait_ns > ROUND_TRIP_MIN_NS ? wait_ns : ROUND_TRIP_MIN_NS);
+}
+
+/* Mark the connections on which a request is still arriving. */
+static int mark_receiving(h2o_req_t *req, void *data)
+{
+    struct conn *conn = conn_of(req);
+
+    (void)data;
+    if (conn != NULL && req->timestamps.request_begin_at.tv_sec != 0 &&
+        req->processed_at.at.tv_sec == 0)
+        conn->h2_receiving = true;
+    return 0;
+}
+
+static void say_last(h2o_http2_conn_t *h2, struct conn *conn, int error)
+{
+    /* Frames may still be on their way to us; see linger.c. */
+    conn_will_close(conn);
+    h2o_http2_encode_goaway_frame(&h2->_write.buf, h2->pull_stream_ids.max_open, error,
+                                  (h2o_iovec_t){NULL, 0});
+    /* In this state the library opens no stream, and closes after the last write of the last one. */
+    h2->state = H2O_HTTP2_CONN_STATE_HALF_CLOSED;
+    h2o_http2_conn_request_write(h2);
+    conn->h2_stage = H2_STAGE_LAST;
+}
+
+/* Returns true if this connection wants to be looked at again in a millisecond. */
+static bool advance(h2o_http2_conn_t *h2, uint64_t now_ns)
+{
+    if (h2->sock == NULL) /* in the middle of an upgrade from HTTP/1 */
+        return true;
+    struct conn *conn = h2->sock->on_close.data;
+    if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
+        return false;
+    bool receiving = conn->h2_receiving || h2->_headers_unparsed != NULL;
+    conn->h2_receiving = false; /* marked anew at each look */
+    if (conn->h2_stage == H2_STAGE_OPEN)
+        announce(h2, conn, now_ns);
+    if (now_ns < conn->h2_last_due_ns)
+        return true;
+    if (!receiving)
+        say_last(h2, conn, 0);
+    return false;
+}
+
+void letgo_calm(h2o_req_t *req)
+{
+    struct conn *conn = conn_of(req);
+    h2o_http2_conn_t *h2 = (h2o_http2_conn_t *)req->conn;
+
+    if (conn->h2_resets < CALM_AFTER_RESETS || conn->h2_resets / 2 < conn->h2_answers ||
+        h2->state != H2O_HTTP2_CONN_STATE_OPEN)
+        return;
+    say_last(h2, conn, H2O_HTTP2_ERROR_ENHANCE_YOUR_CALM);
+}
+
+/* ---- the look ---- */
+
+static void look(h2o_timeout_entry_t *entry)
+{
+    struct loop *loop = container_of(entry, struct loop, letgo_timer);
+    uint64_t now_ns = clock_now_ns();
+    bool soon = false;
+
+    if (loop->released)
+        (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
+                                                                    NULL);
+    (void)loop->ctx.globalconf->http2.callbacks.foreach_request(&loop->ctx, mark_receiving, NULL);
+    for (h2o_linklist_t *node = loop->ctx.http2._conns.next; node != &loop->ctx.http2._conns;
+         node = node->next)
+        soon |= advance(container_of(node, h2o_http2_conn_t, _conns), now_ns);
+    /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a
+     * connection that has only now turned into HTTP/2. */
+    if (!h2o_timeout_is_linked(entry))
+        h2o_timeout_link(loop->evloop, soon ? &loop->tick_1ms : &loop->tick_10ms, entry);
+}
+
+void letgo_look_soon(struct loop *loop)
+{
+    if (loop->frozen || !loop->draining)
+        return;
+    loop->letgo_timer.cb = look;
+    h2o_timeout_unlink(&loop->letgo_timer);
+    h2o_timeout_link(loop->evloop, &loop->ctx.zero_timeout, &loop->letgo_timer);
+}
+
+void letgo_finish(struct loop *loop)
+{
+    assert_owner(loop);
+    letgo_look_soon(loop);
+}
+
+void letgo_release_idle(struct loop *loop)
+{
+    assert_owner(loop);
+    letgo_look_soon(loop);
+}
+
+void letgo_stop(struct loop *loop)
+{
+    h2o_timeout_unlink(&loop->letgo_timer);
+}

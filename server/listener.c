@@ -1,0 +1,324 @@
+#include "listener.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+/* The kernel caps it at net.core.somaxconn; a storm of connects is better queued than refused. */
+#define BACKLOG 65535
+
+static int explain(char *error, size_t size, const char *text, int err)
+{
+    const char *hint = "";
+
+    if (err == -EADDRINUSE)
+        hint = " (another process listens there; stop it or choose another --listen)";
+    else if (err == -EACCES)
+        hint = " (ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one)";
+    else if (err == -EADDRNOTAVAIL)
+        hint = " (this machine does not have that address)";
+    (void)snprintf(error, size, "cannot listen on %s: %s%s", text, strerror(-err), hint);
+    return err;
+}
+
+static struct listener *append(struct listener_list *list)
+{
+    struct listener *grown =
+        realloc(list->items, (list->count + 1) * sizeof(*list->items));
+    if (grown == NULL)
+        return NULL;
+    list->items = grown;
+    struct listener *last = &grown[list->count++];
+    memset(last, 0, sizeof(*last));
+    last->fd = -1;
+    return last;
+}
+
+static void drop_last(struct listener_list *list)
+{
+    struct listener *last = &list->items[--list->count];
+    listener_close(last);
+    free(last->path);
+}
+
+/* ---- TCP ---- */
+
+static void name_tcp(struct listener *listener)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof(address);
+    char host[INET6_ADDRSTRLEN] = "?";
+
+    if (getsockname(listener->fd, (struct sockaddr *)&address, &length) != 0)
+        return;
+    if (address.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
+        (void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+        (void)snprintf(listener->name, sizeof(listener->name), "[%s]:%u", host,
+                       ntohs(in6->sin6_port));
+    } else {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
+        (void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+        (void)snprintf(listener->name, sizeof(listener->name), "%s:%u", host, ntohs(in->sin_port));
+    }
+}
+
+static int bind_tcp(struct listener *listener, const struct addrinfo *to, bool dual)
+{
+    int on = 1, v6only = dual ? 0 : 1;
+
+    listener->family = to->ai_family;
+    listener->fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (listener->fd < 0)
+        return -errno;
+    /* Not TCP_DEFER_ACCEPT: it hides connections from accept(2), and the close would lose them. */
+    if (setsockopt(listener->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0)
+        return -errno;
+    if (to->ai_family == AF_INET6 &&
+        setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) != 0)
+        return -errno;
+    if (bind(listener->fd, to->ai_addr, to->ai_addrlen) != 0 || listen(listener->fd, BACKLOG) != 0)
+        return -errno;
+    name_tcp(listener);
+    return 0;
+}
+
+static int open_every_interface(struct listener_list *list, const char *text, uint16_t port,
+                                char *error, size_t error_size)
+{
+    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct addrinfo v6 = {.ai_family = AF_INET6,
+                          .ai_addr = (struct sockaddr *)&in6,
+                          .ai_addrlen = sizeof(in6)};
+    struct addrinfo v4 = {
+        .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&in, .ai_addrlen = sizeof(in)};
+
+    struct listener *listener = append(list);
+    if (listener == NULL)
+        return explain(error, error_size, text, -ENOMEM);
+    int err = bind_tcp(listener, &v6, true);
+    if (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL) { /* a machine without IPv6 */
+        listener_close(listener);
+        err = bind_tcp(listener, &v4, false);
+    }
+    if (err != 0) {
+        drop_last(list);
+        return explain(error, error_size, text, err);
+    }
+    return 0;
+}
+
+static int open_tcp(struct listener_list *list, const char *text, const char *host,
+                    const char *port, char *error, size_t error_size)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found;
+
+    int gai = getaddrinfo(host, port, &hints, &found);
+    if (gai != 0) {
+        (void)snprintf(error, error_size, "cannot listen on %s: %s", text, gai_strerror(gai));
+        return -EINVAL;
+    }
+    int err = 0;
+    for (const struct addrinfo *a = found; a != NULL && err == 0; a = a->ai_next) {
+        struct listener *listener = append(list);
+        err = listener == NULL ? -ENOMEM : bind_tcp(listener, a, false);
+        if (err != 0 && listener != NULL)
+            drop_last(list);
+    }
+    freeaddrinfo(found);
+    return err == 0 ? 0 : explain(error, error_size, text, err);
+}
+
+/* ---- Unix domain ---- */
+
+/* A socket file that nobody answers is left over from a crash; one that answers is in use. */
+static int remove_stale(const struct sockaddr_un *address)
+{
+    struct stat st;
+    if (lstat(address->sun_path, &st) != 0)
+        return 0;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    int err = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ? 0 : errno;
+    (void)close(fd);
+    if (err != ECONNREFUSED)
+        return -EADDRINUSE;
+    return unlink(address->sun_path) == 0 ? 0 : -errno;
+}
+
+static int open_unix(struct listener_list *list, const char *text, const char *path, char *error,
+                     size_t error_size)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stat st;
+
+    if (path[0] == '\0' || strlen(path) >= sizeof(address.sun_path)) {
+        (void)snprintf(error, error_size, "cannot listen on %s: the path must have 1 to %zu bytes",
+                       text, sizeof(address.sun_path) - 1);
+        return -EINVAL;
+    }
+    (void)strcpy(address.sun_path, path);
+    struct listener *listener = append(list);
+    if (listener == NULL)
+        return explain(error, error_size, text, -ENOMEM);
+    listener->family = AF_UNIX;
+    (void)snprintf(listener->name, sizeof(listener->name), "%s", text);
+    listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int err = listener->fd < 0 ? -errno : remove_stale(&address);
+    if (err == 0 && bind(listener->fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
+        err = -errno;
+    if (err == 0) {
+        listener->path = strdup(path); /* from here on the file is ours to remove */
+        if (listener->path == NULL || lstat(path, &st) != 0 || listen(listener->fd, BACKLOG) != 0)
+            err = listener->path == NULL ? -ENOMEM : -errno;
+        else {
+            listener->path_dev = st.st_dev;
+            listener->path_ino = st.st_ino;
+        }
+        if (err != 0)
+            (void)unlink(path);
+    }
+    if (err != 0) {
+        drop_last(list);
+        if (err == -EEXIST) {
+            (void)snprintf(error, error_size,
+                           "cannot listen on %s: a file that is not a socket is in the way", text);
+            return err;
+        }
+        return explain(error, error_size, text, err);
+    }
+    return 0;
+}
+
+/* Only our own file: a successor may have bound the path again. */
+static void unlink_own_path(const struct listener *listener)
+{
+    struct stat st;
+    if (listener->path != NULL && lstat(listener->path, &st) == 0 &&
+        st.st_dev == listener->path_dev && st.st_ino == listener->path_ino)
+        (void)unlink(listener->path);
+}
+
+/* ---- addresses ---- */
+
+static bool parse_port(const char *text, uint16_t *ret_port)
+{
+    char *end;
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    unsigned long port = strtoul(text, &end, 10);
+    if (*end != '\0' || port > UINT16_MAX)
+        return false;
+    *ret_port = (uint16_t)port;
+    return true;
+}
+
+int listener_open(struct listener_list *list, const char *text, char *error, size_t error_size)
+{
+    char host[256];
+    uint16_t port;
+
+    if (strncmp(text, "unix:", 5) == 0)
+        return open_unix(list, text, text + 5, error, error_size);
+    if (parse_port(text, &port))
+        return open_every_interface(list, text, port, error, error_size);
+
+    const char *colon = strrchr(text, ':'), *begin = text, *end = colon;
+    if (text[0] == '[' && colon != NULL && colon > text + 1 && colon[-1] == ']') {
+        begin = text + 1;
+        end = colon - 1;
+    } else if (colon != NULL && memchr(text, ':', (size_t)(colon - text)) != NULL) {
+        colon = NULL; /* an IPv6 address needs its brackets */
+    }
+    if (colon == NULL || end <= begin || (size_t)(end - begin) >= sizeof(host) ||
+        !parse_port(colon + 1, &port)) {
+        (void)snprintf(error, error_size,
+                       "cannot listen on %s: want PORT, HOST:PORT, [IPV6]:PORT or unix:/PATH, "
+                       "with a port from 0 to 65535",
+                       text);
+        return -EINVAL;
+    }
+    memcpy(host, begin, (size_t)(end - begin));
+    host[end - begin] = '\0';
+    return open_tcp(list, text, host, colon + 1, error, error_size);
+}
+
+/* ---- closing ---- */
+
+int listener_stop_newcomers(struct listener *listener)
+{
+    /* The filter of a TCP socket sees the segment from the TCP header on; flags are byte 13, SYN is
+     * 0x02 and ACK 0x10 (RFC 9293 section 3.1). Connections accepted later inherit the filter, which
+     * is harmless: an established peer sends no bare SYN. */
+    static struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+    };
+    static const struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]),
+                                              .filter = code};
+
+    if (listener->family == AF_UNIX) {
+        unlink_own_path(listener);
+        return shutdown(listener->fd, SHUT_RD) == 0 ? 0 : -errno;
+    }
+    if (setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) != 0)
+        return -errno;
+    return 0;
+}
+
+int listener_queue_length(const struct listener *listener)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+
+    if (listener->family == AF_UNIX ||
+        getsockopt(listener->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+        return -1;
+    return (int)info.tcpi_unacked;
+}
+
+void listener_close(struct listener *listener)
+{
+    if (listener->fd >= 0) {
+        unlink_own_path(listener);
+        (void)close(listener->fd);
+        listener->fd = -1;
+    }
+}
+
+void listener_list_release(struct listener_list *list)
+{
+    while (list->count > 0)
+        drop_last(list);
+    free(list->items);
+    list->items = NULL;
+}
+
+uint64_t listener_peer_rtt_ns(int fd)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+        return 0;
+    return (uint64_t)info.tcpi_rtt * NS_PER_US;
+}

@@ -1,0 +1,249 @@
+#include "routes.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "job.h"
+#include "server_p.h"
+
+#define SLEEP_LONGEST_MS 60000
+#define STREAM_LARGEST_KB (1024 * 1024)
+#define STREAM_LONGEST_MS 600000
+
+/* ---- the query ---- */
+
+/* `name=NUMBER` in `query`; `fallback` if it is not there. Returns false if it is there and is no
+ * number from 0 to `largest`. */
+static bool query_number(const char *query, size_t query_bytes, const char *name, uint64_t largest,
+                         uint64_t fallback, uint64_t *ret_number)
+{
+    size_t name_bytes = strlen(name);
+    const char *end = query + query_bytes;
+
+    *ret_number = fallback;
+    for (const char *at = query; at < end;) {
+        const char *next = memchr(at, '&', (size_t)(end - at));
+        if (next == NULL)
+            next = end;
+        if ((size_t)(next - at) > name_bytes && memcmp(at, name, name_bytes) == 0 &&
+            at[name_bytes] == '=') {
+            size_t number = h2o_strtosize(at + name_bytes + 1, (size_t)(next - at) - name_bytes - 1);
+            if (number == SIZE_MAX || number > largest)
+                return false;
+            *ret_number = number;
+            return true;
+        }
+        at = next + 1;
+    }
+    return true;
+}
+
+static int send_plain(h2o_req_t *req, const char *text, size_t bytes)
+{
+    req->res.status = 200;
+    req->res.reason = "OK";
+    req->res.content_length = bytes;
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
+                   H2O_STRLIT("text/plain; charset=utf-8"));
+    h2o_send_inline(req, text, bytes);
+    return 0;
+}
+
+static bool path_is(const h2o_req_t *req, const char *path)
+{
+    return h2o_memis(req->path_normalized.base, req->path_normalized.len, path, strlen(path));
+}
+
+/* ---- / and /sleep ---- */
+
+static void hello_world(struct exchange *exchange)
+{
+    (void)exchange_sleep(exchange, 3000);
+    exchange_print(exchange, "Hello World\n");
+}
+
+static int on_root(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    return path_is(req, "/") ? job_submit(req, hello_world) : -1;
+}
+
+static void sleep_and_count(struct exchange *exchange)
+{
+    uint64_t ms, ignore_cancel;
+    size_t query_bytes = strlen(exchange->query);
+
+    if (!query_number(exchange->query, query_bytes, "ms", SLEEP_LONGEST_MS, 0, &ms) ||
+        !query_number(exchange->query, query_bytes, "ignore-cancel", 1, 0, &ignore_cancel)) {
+        exchange->status = 400;
+        exchange_print(exchange, "ms must be a number from 0 to %d, ignore-cancel 0 or 1\n",
+                       SLEEP_LONGEST_MS);
+        return;
+    }
+    if (ignore_cancel) {
+        struct timespec left = clock_timespec(ms * NS_PER_MS);
+        while (clock_nanosleep(CLOCK_MONOTONIC, 0, &left, &left) != 0)
+            ;
+    } else {
+        (void)exchange_sleep(exchange, (uint32_t)ms);
+    }
+    exchange_print(exchange, "%zu\n", exchange->body_bytes);
+}
+
+static int on_sleep(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    return path_is(req, "/sleep") ? job_submit(req, sleep_and_count) : -1;
+}
+
+/* ---- /hello ---- */
+
+static int on_hello(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    return path_is(req, "/hello") ? send_plain(req, H2O_STRLIT("Hello World\n")) : -1;
+}
+
+/* ---- /stream ---- */
+
+#define PIECE_BYTES 16384
+
+struct stream {
+    h2o_generator_t super;
+    h2o_timeout_entry_t timer;
+    h2o_req_t *req;
+    struct loop *loop;
+    uint64_t bytes;   /* of the whole body */
+    uint64_t sent;    /* handed to h2o_send() */
+    uint64_t begun_ns;
+    uint64_t over_ns; /* how long it is to take */
+    bool writing;     /* between h2o_send() and proceed() */
+};
+
+static char piece[PIECE_BYTES]; /* immutable after routes_register */
+
+static void fill_piece(void)
+{
+    for (size_t i = 0; i < sizeof(piece); i++)
+        piece[i] = i % 64 == 63 ? '\n' : (char)('a' + i % 26);
+}
+
+static uint64_t due_bytes(const struct stream *stream)
+{
+    uint64_t gone_ns = clock_now_ns() - stream->begun_ns;
+    if (gone_ns >= stream->over_ns)
+        return stream->bytes;
+    return (uint64_t)((double)stream->bytes * ((double)gone_ns / (double)stream->over_ns));
+}
+
+static void on_stream_tick(h2o_timeout_entry_t *entry);
+
+static void stream_more(struct stream *stream)
+{
+    uint64_t due = due_bytes(stream);
+    bool over = clock_now_ns() - stream->begun_ns >= stream->over_ns;
+
+    if (stream->writing)
+        return; /* proceed() comes back here: a slow reader sets the pace */
+    if (due == stream->sent && !over) {
+        if (!h2o_timeout_is_linked(&stream->timer))
+            h2o_timeout_link(stream->loop->evloop, &stream->loop->tick_10ms, &stream->timer);
+        return;
+    }
+    uint64_t n = due - stream->sent < PIECE_BYTES ? due - stream->sent : PIECE_BYTES;
+    bool last = over && stream->sent + n == stream->bytes;
+    h2o_iovec_t buf = {piece, n};
+    stream->sent += n;
+    stream->writing = true;
+    h2o_send(stream->req, &buf, n > 0 ? 1 : 0,
+             last ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS);
+}
+
+static void on_stream_tick(h2o_timeout_entry_t *entry)
+{
+    stream_more(container_of(entry, struct stream, timer));
+}
+
+static void on_stream_proceed(h2o_generator_t *self, h2o_req_t *req)
+{
+    struct stream *stream = container_of(self, struct stream, super);
+    (void)req;
+    stream->writing = false;
+    stream_more(stream);
+}
+
+static void on_stream_stop(h2o_generator_t *self, h2o_req_t *req)
+{
+    struct stream *stream = container_of(self, struct stream, super);
+    (void)req;
+    h2o_timeout_unlink(&stream->timer);
+}
+
+static int on_stream(h2o_handler_t *self, h2o_req_t *req)
+{
+    const char *query = req->query_at != SIZE_MAX ? req->path.base + req->query_at + 1 : "";
+    size_t query_bytes = req->query_at != SIZE_MAX ? req->path.len - req->query_at - 1 : 0;
+    uint64_t kb, ms;
+
+    (void)self;
+    if (!path_is(req, "/stream"))
+        return -1;
+    if (!query_number(query, query_bytes, "kb", STREAM_LARGEST_KB, 64, &kb) ||
+        !query_number(query, query_bytes, "ms", STREAM_LONGEST_MS, 0, &ms)) {
+        h2o_send_error_400(req, "Bad Request",
+                           "kb must be a number from 0 to 1048576, ms from 0 to 600000\n", 0);
+        return 0;
+    }
+    struct stream *stream = h2o_mem_alloc_pool(&req->pool, sizeof(*stream));
+    memset(stream, 0, sizeof(*stream));
+    stream->super.proceed = on_stream_proceed;
+    stream->super.stop = on_stream_stop;
+    stream->timer.cb = on_stream_tick;
+    stream->req = req;
+    stream->loop = container_of(req->conn->ctx, struct loop, ctx);
+    stream->bytes = kb * 1024;
+    stream->begun_ns = clock_now_ns();
+    stream->over_ns = ms * NS_PER_MS;
+    req->res.status = 200;
+    req->res.reason = "OK";
+    req->res.content_length = stream->bytes;
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
+                   H2O_STRLIT("text/plain; charset=utf-8"));
+    h2o_start_response(req, &stream->super);
+    if (h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD")))
+        h2o_send(req, NULL, 0, H2O_SEND_STATE_FINAL);
+    else
+        stream_more(stream);
+    return 0;
+}
+
+/* ---- all ---- */
+
+static h2o_pathconf_t *path(h2o_hostconf_t *host, const char *name,
+                            int (*on_req)(h2o_handler_t *, h2o_req_t *))
+{
+    h2o_pathconf_t *conf = h2o_config_register_path(host, name, 0);
+    gate_register(conf);
+    if (on_req != NULL) {
+        h2o_handler_t *handler = h2o_create_handler(conf, sizeof(*handler));
+        handler->on_req = on_req;
+    }
+    return conf;
+}
+
+void routes_register(h2o_hostconf_t *host, const char *root)
+{
+    static const char *index_files[] = {"index.html", "index.htm", "index.txt", NULL};
+
+    fill_piece();
+    /* The first path that fits is taken. */
+    (void)path(host, "/hello", on_hello);
+    (void)path(host, "/sleep", on_sleep);
+    (void)path(host, "/stream", on_stream);
+    if (root != NULL) {
+        h2o_pathconf_t *files = path(host, "/files", NULL);
+        (void)h2o_file_register(files, root, index_files, files->mimemap, 0);
+    }
+    (void)path(host, "/", on_root);
+    gate_register(&host->fallback_path);
+}

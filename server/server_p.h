@@ -1,0 +1,262 @@
+#ifndef LASTCALL_SERVER_P_H
+#define LASTCALL_SERVER_P_H
+
+/* What the files of this folder share. One loop thread owns one struct loop with all its
+ * connections, requests and jobs; other threads reach it through three doors only:
+ *
+ *     orders      atomic bits + a wake-up: "do this", from the coordinator or another loop
+ *     done_jobs   a lock-free stack + a wake-up: finished jobs, from the workers
+ *     counts      relaxed atomics, written by the loop alone, read by the coordinator
+ *
+ * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
+ * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
+ * job.c the way to the pool and back; letgo.c how open connections end in a drain; routes.c what is
+ * served; server.c the loops as one, and the coordinator's callbacks. */
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "h2o_api.h"
+
+#include "coord.h"
+#include "listener.h"
+#include "server.h"
+
+/* Orders to a loop. Several at once are carried out from the lowest bit up; each is idempotent. */
+enum loop_order {
+    ORDER_LAME_DUCK = 1 << 0,       /* look at server->lame_duck */
+    ORDER_CLOSING = 1 << 1,         /* count round-trip times, ignore the connection limit */
+    ORDER_LEAVE_LISTENERS = 1 << 2, /* stop accepting; the loop that closes goes on */
+    ORDER_CLOSE_LISTENERS = 1 << 3, /* accept dry and close; to the closing loop only */
+    ORDER_FINISH = 1 << 4,          /* from now on: GOAWAY, report when quiet */
+    ORDER_RELEASE_IDLE = 1 << 5,
+    ORDER_RESUME_ACCEPT = 1 << 6,   /* below the connection limit again */
+    ORDER_LIST = 1 << 7,            /* make the list of requests */
+    ORDER_FREEZE = 1 << 8,          /* stop answering, then make the list */
+    ORDER_CUT = 1 << 9,             /* close every connection; only after ORDER_FREEZE */
+    ORDER_EXIT = 1 << 10,           /* leave the thread */
+};
+
+struct loop_counts {
+    _Atomic uint64_t active;
+    _Atomic uint64_t connections;
+    _Atomic uint64_t lingering;
+    _Atomic uint64_t answered;
+    _Atomic uint64_t accepted;
+    _Atomic uint64_t idle_released;
+};
+
+struct loop_listener {
+    struct loop *loop;
+    struct listener *listener;
+    h2o_socket_t *sock; /* on a dup(2) of the listener's fd; NULL when left */
+};
+
+struct job;
+
+/* A request from whole to disposed; lives in the request's memory pool. */
+struct inflight {
+    h2o_linklist_t link; /* loop->inflight, oldest first */
+    h2o_req_t *req;
+    struct loop *loop;
+    struct conn *conn;
+    struct job *job; /* NULL: served inline */
+    uint64_t begun_ns;
+};
+
+struct loop {
+    /* immutable after start */
+    struct server *server;
+    unsigned index;
+    pthread_t thread;
+    int wake_fd; /* eventfd */
+    h2o_evloop_t *evloop;
+    h2o_context_t ctx;
+    h2o_accept_ctx_t accept_ctx;
+    struct loop_listener *listeners; /* server->listeners.count of them */
+
+    /* owner loop */
+    pthread_t owner; /* this thread, as it knows itself; for assert_owner() */
+    h2o_socket_t *wake_sock;
+    h2o_linklist_t conns;     /* struct conn, link: open ones */
+    h2o_linklist_t inflight;  /* struct inflight, link */
+    h2o_linklist_t abandoned; /* struct job, link: client gone, handler still running */
+    h2o_timeout_t tick_1ms;   /* a list of timers of 1 ms each, see h2o/timeout.h */
+    h2o_timeout_t tick_10ms;
+    h2o_timeout_t tick_100ms;
+    h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
+    h2o_timeout_entry_t letgo_timer;
+    h2o_timeout_entry_t retry_accept_timer;
+    uint64_t settle_began_ns;
+    uint64_t settle_quiet_since_ns;
+    bool say_close; /* LAME_DUCK or later */
+    bool closing;
+    bool draining;  /* ORDER_FINISH was seen: pokes the coordinator when quiet */
+    bool released;  /* ORDER_RELEASE_IDLE was seen */
+    bool frozen;
+    bool accept_paused;
+    bool want_list;
+    bool want_cut;
+    bool want_exit;
+
+    /* mu of the server: the answer to ORDER_LIST and ORDER_FREEZE */
+    struct coord_requests list;
+    bool list_ready;
+    bool list_frozen; /* it was made after ORDER_FREEZE */
+
+    /* atomic: set by any with release, taken by the owner with acquire; see "doors note", loop.c */
+    _Atomic unsigned orders;
+    _Atomic(struct job *) done_jobs;
+    /* atomic: written by the owner, read by any, relaxed; the coordinator's poke orders them */
+    struct loop_counts counts;
+    _Atomic uint64_t max_rtt_ns; /* read by the closing loop */
+};
+
+struct server {
+    /* immutable after start */
+    struct server_config config;
+    struct listener_list listeners;
+    h2o_globalconf_t globalconf;
+    struct loop *loops;
+    struct pool *pool;
+    struct coord *coord;
+    uint64_t max_connections;
+    unsigned started; /* loops whose thread runs */
+
+    /* atomic: see "limit note", conn.c */
+    _Atomic uint64_t open_connections;
+    _Atomic bool some_loop_paused;
+    /* atomic: relaxed; an order carries the news */
+    _Atomic bool lame_duck; /* answers say `Connection: close` */
+    _Atomic unsigned listeners_open;
+    _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
+    _Atomic bool filter_failure_logged;
+
+    /* mu */
+    pthread_mutex_t mu;
+    pthread_cond_t listed; /* a loop has made its list, or left its thread */
+    unsigned threads_left; /* loops whose thread is still running */
+};
+
+/* The wrong thread is our bug. */
+static inline void assert_owner(const struct loop *loop)
+{
+    assert(pthread_equal(pthread_self(), loop->owner));
+    (void)loop;
+}
+
+static inline void count_add(_Atomic uint64_t *count, uint64_t n)
+{
+    /* One writer: a plain load and store are enough, and cost no locked instruction. */
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline uint64_t count_get(_Atomic uint64_t *count)
+{
+    return atomic_load_explicit(count, memory_order_relaxed);
+}
+
+/* ---- loop.c ---- */
+
+/* Prepare a loop; its thread is not running yet.     Errors: 0; a negative errno. */
+int loop_init(struct loop *loop, struct server *server, unsigned index);
+int loop_start(struct loop *loop);
+/* Thread: after join. */
+void loop_release(struct loop *loop);
+/* Thread: any.     Blocks: never. */
+void loop_order(struct loop *loop, unsigned orders);
+/* Hand a finished job to its loop.     Thread: any.     Blocks: never. */
+void loop_push_done(struct loop *loop, struct job *job);
+/* A count went down: if the coordinator waits for zero, and this loop has reached it, say so.
+ * Thread: owner loop only. */
+void loop_note_change(struct loop *loop);
+
+/* ---- conn.c ---- */
+
+enum h2_stage { H2_STAGE_OPEN, H2_STAGE_ANNOUNCED, H2_STAGE_LAST };
+
+/* One accepted connection, found from its socket through on_close.data. */
+struct conn {
+    h2o_linklist_t link; /* loop->conns */
+    struct loop *loop;
+    h2o_socket_t *sock;  /* NULL once it is closed */
+    bool is_tcp;
+    bool idle_released;
+    /* linger.c */
+    int linger_fd;       /* dup(2) of the socket, -1: close without lingering */
+    h2o_socket_t *linger_sock;
+    h2o_timeout_entry_t linger_timer;
+    uint64_t linger_began_ns;
+    uint64_t linger_quiet_ns; /* this long without input, and all of ours acknowledged: over */
+    uint64_t linger_last_ns;  /* last input, or last progress of the output */
+    int linger_unsent;
+    /* letgo.c */
+    enum h2_stage h2_stage;
+    bool h2_receiving;       /* a request is still arriving, as of this look */
+    uint64_t h2_last_due_ns; /* not before: about a round trip after the first GOAWAY */
+    struct job *watched; /* job.c: HTTP/1, the request being served; the socket reports a hang-up */
+    /* gate.c */
+    uint32_t h2_resets;
+    uint32_t h2_answers;
+};
+
+/* All of these: Thread: owner loop only. */
+void conn_open(struct loop *loop, h2o_socket_t *sock, bool is_tcp);
+struct conn *conn_of(h2o_req_t *req);
+/* The response that starts now is the last one: keep the descriptor for linger.c. */
+void conn_will_close(struct conn *conn);
+/* Account for a connection that is gone, and free it. */
+void conn_gone(struct conn *conn);
+/* May one more connection be accepted? Counts it if so. */
+bool conn_admit(struct loop *loop);
+void conn_unadmit(struct loop *loop);
+/* Reset (TCP) or close the socket under whoever uses it; its callbacks then clean up. */
+void conn_cut(struct conn *conn);
+
+/* ---- linger.c ---- Thread: owner loop only. */
+
+/* h2o has closed its descriptor; ours goes on until the peer has what we sent. */
+void linger_begin(struct conn *conn);
+/* Stop lingering at once. */
+void linger_end(struct conn *conn);
+
+/* ---- gate.c ---- */
+
+/* Register the gate on a path: first handler and a filter.     Thread: before start. */
+void gate_register(h2o_pathconf_t *path);
+/* The in-flight record of a request that has passed the gate.     Thread: owner loop only. */
+struct inflight *inflight_of(struct loop *loop, h2o_req_t *req);
+/* List requests not yet answered.     Thread: owner loop only. */
+void inflight_list(struct loop *loop, struct coord_requests *ret_list);
+
+/* ---- job.c ---- see job.h; Thread: owner loop only. */
+
+void job_finish_all(struct loop *loop);   /* take done_jobs and answer them */
+void job_abandon(struct job *job);        /* the request is gone */
+void job_cancel_all(struct loop *loop);
+void job_give_up_all(struct loop *loop);  /* after the sockets were cut: end what waits for a job */
+void job_list_abandoned(struct loop *loop, struct coord_requests *list);
+const char *job_state(const struct job *job);
+
+/* ---- letgo.c ---- Thread: owner loop only. */
+
+void letgo_finish(struct loop *loop);       /* ORDER_FINISH */
+void letgo_release_idle(struct loop *loop); /* ORDER_RELEASE_IDLE */
+/* Something on this loop ended or began while draining: look soon. */
+void letgo_look_soon(struct loop *loop);
+void letgo_stop(struct loop *loop);
+/* A peer that only resets streams is told to calm down (CVE-2023-44487). */
+void letgo_calm(h2o_req_t *req);
+
+/* ---- list helpers (gate.c) ---- */
+
+struct coord_request *coord_requests_append(struct coord_requests *list);
+char *text_of(h2o_iovec_t bytes, size_t longest);
+
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+
+#endif
