@@ -34,16 +34,16 @@ struct pool_job {
     void (*done)(struct pool_job *job);
     /* ---- pool ---- */
     struct pool_job *next;
-    struct pool *owner;       /* set by pool_submit */
-    struct pool_worker *ran;  /* mu: the worker that runs it, or NULL */
-    _Atomic bool cancelled;   /* written by pool_cancel, read by run() */
-    _Atomic bool started;     /* written by the worker, read by anyone: queued or running */
+    struct pool *owner;      /* set by pool_submit */
+    struct pool_worker *ran; /* mu: the worker that runs it, or NULL */
+    _Atomic bool cancelled;  /* written by pool_cancel, read by run() */
+    _Atomic bool started;    /* written by the worker, read by anyone: queued or running */
 };
 
 struct pool_config {
-    unsigned workers;  /* threads, 1..4096 */
-    unsigned queue;    /* jobs that may wait for a worker, 1..1048576 */
-    const char *name;  /* prefix of the thread names, at most 10 characters; NULL: "worker" */
+    unsigned workers; /* threads, 1..4096 */
+    unsigned queue;   /* jobs that may wait beyond those an idle worker will fetch, 1..1048576 */
+    const char *name; /* prefix of the thread names, at most 10 characters; NULL: "worker" */
     /* Called on a worker, without any lock, each time the active count has become 0 while
      * pool_watch_idle(pool, true) holds. May be NULL. */
     void (*on_idle)(void *arg);
@@ -59,19 +59,22 @@ struct pool_stats {
 };
 
 /* Start `config->workers` threads with every signal blocked.
- * Owner:  the caller; ends with pool_destroy().     Thread: any.     Blocks: briefly (thread starts).
+ * Owner:  the caller; ends with pool_destroy().   Thread: any.   Blocks: briefly (thread starts).
  * Errors: 0 and *ret_pool; -EINVAL a number out of range; -EAGAIN or -ENOMEM as pthread_create(3):
  *         then no thread is left behind and *ret_pool is untouched. */
 int pool_create(const struct pool_config *config, struct pool **ret_pool);
 
 /* Queue `job` for one worker. Never waits for room.
  * Owner:  the job is borrowed until its done() was entered.     Thread: any.     Blocks: never.
- * Errors: 0; -EAGAIN the queue is full; -ESHUTDOWN after pool_close(): then done() is not called. */
+ * Errors: 0; -EAGAIN the queue is full; -ESHUTDOWN after pool_close(). On both, done() is not
+ *         called and the job is the caller's again. */
 int pool_submit(struct pool *pool, struct pool_job *job);
 
 /* Raise the cancel flag of an accepted job, and wake its run() if it sits in pool_job_wait(). The
- * flag is advice: the job still runs, or runs on, and done() is still called.
- * The job must not have entered done().     Thread: any but the job's own.     Blocks: never. */
+ * flag is advice: the job still runs, or runs on, and done() is still called. Once done() was
+ * entered nothing comes of it: the caller need not know how far the job is, only that the job and
+ * its pool still exist.
+ * Thread: any but the job's own.     Blocks: never. */
 void pool_cancel(struct pool_job *job);
 
 /* Has the flag been raised?     Thread: the job's worker, in run(). */
@@ -88,7 +91,8 @@ size_t pool_active(struct pool *pool);
 void pool_get_stats(struct pool *pool, struct pool_stats *ret_stats);
 
 /* From now on (or no longer) call on_idle() when the active count becomes 0. Returns the active
- * count at that instant: a caller that sees 0 need not wait, one that sees more is sure to be called.
+ * count at that instant: a caller that sees 0 need not wait, one that sees more is sure to be
+ * called. A call that had begun when the watch was switched off may still be under way afterwards.
  * Thread: any.     Blocks: never. */
 size_t pool_watch_idle(struct pool *pool, bool on);
 
@@ -102,8 +106,9 @@ int pool_wait_idle(struct pool *pool, uint64_t deadline_ns);
 /* Close, let the workers finish the queue, join them and free the pool, all until CLOCK_MONOTONIC
  * reads `deadline_ns`. A NULL pool is allowed.
  * Thread: any but a worker; no other thread may use the pool any more.     Blocks: yes.
- * Errors: 0 the pool is gone; -EBUSY a worker is stuck in run(): nothing was freed, the pool stays
- *         closed, and the caller should leave by _exit(2). */
+ * Errors: 0 the pool is gone; -EBUSY a worker had not ended, most likely it is stuck in run():
+ *         nothing was freed and the pool stays closed. The caller may call again with a later
+ *         deadline, or leave by _exit(2). */
 int pool_destroy(struct pool *pool, uint64_t deadline_ns);
 
 #endif
