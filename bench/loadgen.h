@@ -1,0 +1,90 @@
+#ifndef LASTCALL_LOADGEN_H
+#define LASTCALL_LOADGEN_H
+
+/* A load client that tells the outcomes of a request apart, which wrk and h2load can not: when a
+ * server stops, was this request answered, was it refused and may be tried elsewhere, or was it
+ * lost?
+ *
+ * Lost: the connect() had succeeded and the whole request was written, and then came a reset, an
+ * end of file or a cut response in place of an answer. A refused connect() is not a loss (every
+ * balancer tries again), nor is an HTTP/2 stream above the last id of a GOAWAY (RFC 9113
+ * section 6.8: it was not processed). Both are counted.
+ *
+ * One thread, one epoll set, a closed loop: each connection sends, waits for the answer, pauses,
+ * and sends again, on the same connection for as long as the server keeps it open. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum load_protocol {
+    LOAD_HTTP1_CLOSE,     /* a new connection a request, `Connection: close` */
+    LOAD_HTTP1_KEEPALIVE, /* one connection for as long as the server keeps it */
+    LOAD_HTTP2,           /* cleartext, prior knowledge, `streams` at once */
+};
+
+struct load_options {
+    const char *address; /* `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`; loopback only */
+    enum load_protocol protocol;
+    unsigned connections;    /* 1..65536 */
+    unsigned streams;        /* HTTP/2: concurrent requests a connection; 0: 1 */
+    const char *method;      /* NULL: GET, or POST with a body */
+    const char *path;        /* NULL: `/hello` */
+    size_t body_bytes;       /* request body; 0: none */
+    uint32_t pause_ms;       /* between an answer and the next request of a connection */
+    uint32_t duration_ms;    /* no new request after this */
+    uint32_t patience_ms;    /* then wait so long for answers; what is left is `waiting` */
+    uint64_t max_requests;   /* begun on a connection, whatever becomes of them; 0: no limit */
+    const char *expect_body; /* an answer with another body counts as truncated; NULL: any */
+
+    /* Called from the load loop, once, `signal_after_ms` after the start; for example to send a
+     * signal to the server under test. */
+    uint32_t signal_after_ms;
+    void (*on_signal)(void *arg);
+    void *on_signal_arg;
+
+    /* Asked from time to time (at least every 5 ms): has the server exited? Connects that hang from
+     * then on are refused, no request begins, and the run ends when nothing is outstanding.
+     * NULL: never asked. */
+    bool (*server_is_gone)(void *arg);
+    void *server_is_gone_arg;
+};
+
+struct load_result {
+    uint64_t sent;     /* whole requests written, or answered before that: the sum of answered,
+                          lost, waiting, and the refused streams that were whole */
+    uint64_t answered; /* whole answers, any status */
+    uint64_t answered_2xx;
+    uint64_t answered_503;
+    uint64_t answered_other;
+    uint64_t answered_after_signal;
+    uint64_t refused;         /* connect() refused or not completed when the server was gone */
+    uint64_t refused_streams; /* HTTP/2: above GOAWAY's last id, or RST_STREAM(REFUSED_STREAM) */
+    uint64_t unsent;          /* the connection ended before the whole request was written */
+    /* lost, by kind */
+    uint64_t lost_reset;       /* ECONNRESET or EPIPE before the first byte of the answer */
+    uint64_t lost_eof;         /* end of file before the first byte of the answer */
+    uint64_t lost_truncated;   /* the answer began and was cut, or its body was wrong */
+    uint64_t lost_on_reused;   /* how many of the lost were not the first on their connection */
+    uint64_t lost;             /* the sum of reset, eof and truncated */
+    uint64_t waiting;          /* neither answered nor lost at the end of patience */
+    uint64_t closes_announced; /* HTTP/1 answers with `Connection: close` */
+    uint64_t goaways;          /* HTTP/2 GOAWAY frames received */
+    uint64_t connects;         /* connections established */
+    uint64_t signal_ns;        /* CLOCK_MONOTONIC of on_signal; 0: not called */
+    uint64_t last_answer_ns;   /* CLOCK_MONOTONIC at the last byte of the last answer */
+    uint64_t latency_p50_us, latency_p99_us, latency_max_us;
+    char first_loss[256]; /* one line about the first loss: what, when after the signal, which
+                             connection and request; empty if none */
+};
+
+/* Run one load and fill *ret_result.
+ * Owner:  everything is borrowed for the call.     Thread: any, one run a thread.
+ * Blocks: for the whole run.
+ * Side effect: the soft limit on open files is raised to the hard one if need be.
+ * Errors: 0; -EINVAL an option is out of range or the address is not loopback; -EMFILE the limit on
+ *         open files is too low for `connections`; another negative errno. */
+int load_run(const struct load_options *options, struct load_result *ret_result);
+
+#endif

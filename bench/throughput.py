@@ -1,0 +1,595 @@
+#!/usr/bin/env python3
+"""How many requests a second, beside the others?
+
+Four servers answer the same twelve bytes on loopback, each with two threads: lastcall /hello, the
+same handler on bare libh2o, and the packaged h2o and nginx with a file. All are started once and
+stay up (an idle one costs nothing); wrk then loads one at a time, in rounds. Every other round runs
+backwards, so that a machine which drifts favours nobody.
+
+Which thread gets a connection is the accept race's doing, and it matters more than the code does:
+on two cores, where wrk wants one, a server that happens to take all connections on one thread is up
+to a third faster than the same server with two busy threads. The column "busiest" shows the share
+of the busiest thread; where it differs between two servers, their ratio says little about them:
+look again with --threads 1. For the same reason the cost of the active count, the smallest
+difference asked about, has rounds of its own: lastcall and bare libh2o with one loop each, on one
+core, wrk on another.
+
+Every ratio is given as ratio of the medians and as median of the ratios of single rounds, with the
+95 % interval of the latter (by order statistics; fewer than 6 rounds: the whole range). Verdicts
+compare the first with the limit, and are UNDECIDED where the limit lies within the interval: that
+is noise, not a result, and wants more rounds on a quieter machine. A lastcall that beats bare
+libh2o is NOT CREDIBLE, for it does the same and more: something else was measured.
+
+With --pool: one server, /hello (inline, on the loop) beside /sleep?ms=0 (through the worker pool).
+
+Exit status: 0 all that was promised holds; 1 it does not, or is not decided; 64 wrong usage;
+69 something is missing.
+"""
+
+import argparse
+import collections
+import http.client
+import json
+import math
+import os
+import platform
+import re
+import resource
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+EXIT_FAILED, EXIT_USAGE, EXIT_MISSING = 1, 64, 69
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = os.path.join(os.path.dirname(HERE), "build", "release")
+BODY = b"Hello World\n"
+START_PATIENCE_S = 5.0
+STOP_PATIENCE_S = 5.0
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+H2O_CONF = """\
+num-threads: {threads}
+listen:
+  host: 127.0.0.1
+  port: {port}
+hosts:
+  default:
+    paths:
+      /:
+        file.dir: {root}
+"""
+NGINX_CONF = """\
+daemon off;
+worker_processes {threads};
+pid {temp}/nginx.pid;
+error_log {temp}/nginx.log;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    sendfile on;
+    keepalive_requests 1000000000;
+    types {{ text/plain txt; }}
+    client_body_temp_path {temp}/nginx-body;
+    proxy_temp_path {temp}/nginx-proxy;
+    fastcgi_temp_path {temp}/nginx-fastcgi;
+    uwsgi_temp_path {temp}/nginx-uwsgi;
+    scgi_temp_path {temp}/nginx-scgi;
+    server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+Sample = collections.namedtuple("Sample", "rps cpu_us busiest latency_us others")
+
+
+class Missing(Exception):
+    """Something that the benchmark can not do without."""
+
+
+class Broken(Exception):
+    """A server that does not start or does not answer: there is nothing to measure."""
+
+
+# ---- servers ----
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def tree(pid):
+    """`pid` and its children: nginx serves from those."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return [pid] + [int(child) for child in file.read().split()]
+    except OSError:
+        return [pid]
+
+
+def cpu_by_thread(pid):
+    """Seconds on a core of each thread of the server."""
+    seconds = {}
+    for process in tree(pid):
+        for thread in os.listdir(f"/proc/{process}/task"):
+            with open(f"/proc/{process}/task/{thread}/schedstat") as file:
+                seconds[thread] = int(file.read().split()[0]) / 1e9
+    return seconds
+
+
+def on_core(core, command):
+    return command if core is None else ["taskset", "-c", str(core)] + command
+
+
+class Server:
+    def __init__(self, name, path, version, command, port, log, core=None):
+        self.name, self.path, self.version, self.port = name, path, version, port
+        self.log = log
+        with open(log, "wb") as out:
+            self.process = subprocess.Popen(
+                on_core(core, command), stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT)
+
+    def probe(self, path):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_PATIENCE_S)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def wait_until_up(self, expect):
+        until = time.monotonic() + START_PATIENCE_S
+        got = None
+        while time.monotonic() < until and self.process.poll() is None:
+            try:
+                got = self.probe(self.path)
+                break
+            except OSError:
+                time.sleep(0.02)
+        if got != (200, expect):
+            with open(self.log, errors="replace") as file:
+                said = file.read().strip()[-500:]
+            raise Broken(f"{self.name} does not serve {self.path} (answer: {got}); it said: {said}")
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def first_match(command, pattern):
+    """Programs print their version on either stream."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True)
+    match = re.search(pattern, done.stdout)
+    return match.group(1) if match else "?"
+
+
+def need_program(name, package):
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if path is None:
+        raise Missing(f"{name} is missing. Install it with: apt-get install {package}")
+    return path
+
+
+def need_built(path, target):
+    if not os.access(path, os.X_OK):
+        raise Missing(f"{path} is missing. Build it with: "
+                      f"cmake --preset release && cmake --build --preset release --target {target}")
+    return path
+
+
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+    return path
+
+
+def start_lastcall(options, temp, threads, core=None):
+    binary = need_built(options.lastcall, "lastcall")
+    port = free_port()
+    return Server("lastcall", "/hello", first_match([binary, "--version"], r"lastcall (\S+)"),
+                  [binary, "--quiet", "--listen", f"127.0.0.1:{port}", "--threads", str(threads)],
+                  port, os.path.join(temp, f"lastcall-{threads}.out"), core)
+
+
+def start_bare(options, temp, threads, core=None):
+    binary = need_built(options.bare, "lastcall-bare-h2o")
+    port = free_port()
+    library = first_match([options.lastcall, "--version"], r"libh2o: (\S+)")
+    return Server("bare-h2o", "/hello", f"libh2o {library}",
+                  [binary, "--port", str(port), "--threads", str(threads)],
+                  port, os.path.join(temp, f"bare-h2o-{threads}.out"), core)
+
+
+def start_h2o(_options, temp, threads):
+    binary = need_program("h2o", "h2o")
+    port = free_port()
+    conf = write(os.path.join(temp, "h2o.conf"),
+                 H2O_CONF.format(threads=threads, port=port, root=os.path.join(temp, "root")))
+    return Server("h2o", "/hello.txt", first_match([binary, "--version"], r"version (\S+)"),
+                  [binary, "-c", conf], port, os.path.join(temp, "h2o.out"))
+
+
+def start_nginx(_options, temp, threads):
+    binary = need_program("nginx", "nginx-light")
+    port = free_port()
+    conf = write(os.path.join(temp, "nginx.conf"),
+                 NGINX_CONF.format(threads=threads, port=port, temp=temp,
+                                   root=os.path.join(temp, "root")))
+    return Server("nginx", "/hello.txt", first_match([binary, "-v"], r"nginx/(\S+)"),
+                  [binary, "-p", temp, "-c", conf, "-e", os.path.join(temp, "nginx.log")],
+                  port, os.path.join(temp, "nginx.out"))
+
+
+def start_all(options, temp, servers):
+    """Append to `servers` as they start, so that the caller can stop them whatever happens."""
+    skipped = {}
+    for start in (start_lastcall, start_bare):
+        servers.append(start(options, temp, options.threads))
+    for name, start in (("h2o", start_h2o), ("nginx", start_nginx)):
+        if name in options.skip:
+            skipped[name] = "asked to"
+            continue
+        try:
+            servers.append(start(options, temp, options.threads))
+        except Missing as missing:
+            skipped[name] = str(missing)
+    for server in servers:
+        server.wait_until_up(BODY)
+    return skipped
+
+
+# ---- measuring ----
+
+
+def machine_busy_seconds():
+    """User, nice, system and stolen time of all cores; interrupts belong to nobody."""
+    with open("/proc/stat") as file:
+        ticks = [int(field) for field in file.readline().split()[1:9]]
+    return (ticks[0] + ticks[1] + ticks[2] + ticks[7]) / TICKS_A_SECOND
+
+
+def children_seconds():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def to_us(number, unit):
+    return float(number) * {"us": 1.0, "ms": 1e3, "s": 1e6}[unit]
+
+
+def measure(options, server, path, seconds, core=None):
+    busy, own = machine_busy_seconds(), children_seconds()
+    before = cpu_by_thread(server.process.pid)
+    began = time.monotonic()
+    done = subprocess.run(
+        on_core(core, [options.wrk, "-t1", f"-c{options.connections}", f"-d{seconds}s",
+                       "--latency", f"http://127.0.0.1:{server.port}{path}"]),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    elapsed = time.monotonic() - began
+    threads = [seconds_now - before.get(thread, 0.0)
+               for thread, seconds_now in cpu_by_thread(server.process.pid).items()]
+    serving = sum(threads)
+    own = children_seconds() - own
+    busy = machine_busy_seconds() - busy
+
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+    count = re.search(r"(\d+) requests in", done.stdout)
+    latency = re.search(r"50%\s+([\d.]+)(us|ms|s)", done.stdout)
+    wrong = re.search(r"(Socket errors|Non-2xx).*", done.stdout)
+    if done.returncode != 0 or not rate or not count or not latency or int(count.group(1)) == 0:
+        raise Broken(f"wrk failed against {server.name}: {done.stdout.strip()}")
+    if wrong:
+        raise Broken(f"{server.name} gave wrong answers: {wrong.group(0)}")
+    cores = os.cpu_count() or 1
+    return Sample(rps=float(rate.group(1)), cpu_us=serving / int(count.group(1)) * 1e6,
+                  busiest=max(threads) / serving if serving > 0 else 1.0,
+                  latency_us=to_us(*latency.groups()),
+                  others=max(0.0, busy - own - serving) / (elapsed * cores))
+
+
+class Progress:
+    """One line, rewritten, and only for people."""
+
+    def __init__(self, quiet):
+        self.on = sys.stderr.isatty() and not quiet
+
+    def show(self, text):
+        if self.on:
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def clear(self):
+        self.show("")
+
+
+def run_rounds(options, contenders, rounds, seconds, core=None):
+    """`contenders`: name -> (server, path). Returns name -> one Sample a round."""
+    samples = {name: [] for name in contenders}
+    progress = Progress(options.quiet)
+    for name, (server, path) in contenders.items():
+        progress.show(f"warming up {name}")
+        measure(options, server, path, 1, core)
+    last = ""
+    for i in range(rounds):
+        order = list(contenders) if i % 2 == 0 else list(reversed(contenders))
+        for name in order:
+            progress.show(f"round {i + 1}/{rounds}  {name} ...{last}")
+            sample = measure(options, *contenders[name], seconds, core)
+            samples[name].append(sample)
+            last = f"  ({name}: {sample.rps / 1e3:.1f} k/s)"
+    progress.clear()
+    return samples
+
+
+# ---- reporting ----
+
+
+def describe_machine():
+    model = "?"
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}"
+
+
+def median_of(samples, field):
+    return statistics.median(getattr(sample, field) for sample in samples)
+
+
+def interval_of_median(ordered):
+    """The narrowest pair of order statistics that holds the median in 95 % of cases."""
+    n, tail, k = len(ordered), 0.0, 0
+    while True:
+        tail += math.comb(n, k) / 2.0 ** n
+        if tail > 0.025 or k >= (n - 1) // 2:
+            break
+        k += 1
+    k = max(0, k - 1)
+    return ordered[k], ordered[n - 1 - k]
+
+
+def compare(samples, a, b):
+    rates_a, rates_b = ([sample.rps for sample in samples[name]] for name in (a, b))
+    by_round = sorted(x / y for x, y in zip(rates_a, rates_b))
+    low, high = interval_of_median(by_round)
+    return {"of_medians": statistics.median(rates_a) / statistics.median(rates_b),
+            "by_round": statistics.median(by_round), "low": low, "high": high,
+            "cpu": median_of(samples[a], "cpu_us") / median_of(samples[b], "cpu_us")}
+
+
+def print_table(samples, labels):
+    width = max(len(label) for label in labels.values())
+    print(f"{'server':{width}}  {'k req/s':>8}  {'min - max':>13}  {'CPU us/req':>10}  "
+          f"{'busiest':>7}  {'p50 us':>7}")
+    for name, rounds in samples.items():
+        rates = [sample.rps / 1e3 for sample in rounds]
+        print(f"{labels[name]:{width}}  {statistics.median(rates):8.1f}  "
+              f"{min(rates):5.1f} - {max(rates):5.1f}  {median_of(rounds, 'cpu_us'):10.2f}  "
+              f"{median_of(rounds, 'busiest'):7.0%}  {median_of(rounds, 'latency_us'):7.0f}")
+
+
+def print_ratios(ratios):
+    width = max(len(name) for name in ratios)
+    print(f"\n{'ratio':{width}}  {'of medians':>10}  {'median by round':>15}  "
+          f"{'95 % interval':>13}  {'CPU/req':>8}")
+    for name, ratio in ratios.items():
+        print(f"{name:{width}}  {ratio['of_medians']:10.3f}  {ratio['by_round']:15.3f}  "
+              f"{ratio['low']:5.3f} - {ratio['high']:5.3f}  {ratio['cpu']:8.3f}")
+
+
+def print_others(samples):
+    others = sorted(sample.others for rounds in samples.values() for sample in rounds)
+    print(f"\nCPU taken by others: median {statistics.median(others):.0%}, most {others[-1]:.0%}")
+
+
+def print_split(samples, names):
+    """Warn of ratios that the accept race has made; see the top."""
+    own = median_of(samples["lastcall"], "busiest")
+    apart = [name for name in names if abs(median_of(samples[name], "busiest") - own) > 0.10]
+    if apart:
+        print(f"caution: connections were not spread alike over the threads of lastcall and "
+              f"{', '.join(apart)}: compare with --threads 1")
+
+
+def decide(ratio, limit, strict=False):
+    if ratio["low"] <= limit <= ratio["high"]:
+        return "UNDECIDED"
+    figure = ratio["of_medians"]
+    return "ok" if figure > limit or (figure == limit and not strict) else "NOT MET"
+
+
+def judge(ratios):
+    """What is promised: (text, verdict) a line."""
+    lines = []
+    if "lastcall/h2o" in ratios:
+        ratio = ratios["lastcall/h2o"]
+        lines.append((f"/hello vs h2o (file): {ratio['of_medians']:.2f} (want >= 0.97)",
+                      decide(ratio, 0.97)))
+    if "lastcall/nginx" in ratios:
+        ratio = ratios["lastcall/nginx"]
+        lines.append((f"/hello vs nginx (file): {ratio['of_medians']:.2f} (want > 1.00)",
+                      decide(ratio, 1.00, strict=True)))
+    ratio = ratios["one loop: lastcall/bare-h2o"]
+    low, high = ((1 - ratio[end]) * 100 for end in ("high", "low"))
+    verdict = "NOT CREDIBLE" if high < 0 else decide(ratio, 0.98)
+    lines.append((f"cost of the active count vs bare libh2o: {(1 - ratio['of_medians']) * 100:.1f} "
+                  f"% (want <= 2 %; 95 % interval {low:.1f} to {high:.1f} %)", verdict))
+    return lines
+
+
+def settings_of(options):
+    text = (f"{options.rounds} rounds of {options.seconds} s, interleaved, every other one "
+            f"backwards; wrk -t1 -c{options.connections}; {options.threads} threads a server; all "
+            f"stay up")
+    if not options.pool:
+        text += f"; then {options.cost_rounds} rounds of 1 s, one loop on a core, for the cost"
+    return text
+
+
+def print_head(options, servers, skipped):
+    print(f"machine:  {describe_machine()}")
+    print("versions: " + ", ".join(f"{server.name} {server.version}" for server in servers) +
+          f", wrk {options.wrk_version}")
+    print(f"settings: {settings_of(options)}")
+    for name, why in skipped.items():
+        print(f"skipped:  {name}: {why}")
+    print()
+
+
+def write_json(options, servers, skipped, samples, ratios, verdict):
+    if options.json is None:
+        return
+    result = {
+        "machine": describe_machine(), "settings": settings_of(options),
+        "wrk": options.wrk_version,
+        "versions": {server.name: server.version for server in servers}, "skipped": skipped,
+        "rounds": {name: [sample._asdict() for sample in rounds]
+                   for name, rounds in samples.items()},
+        "ratios": ratios,
+        "verdict": [{"line": line, "verdict": word} for line, word in verdict],
+    }
+    with open(options.json, "w") as file:
+        json.dump(result, file, indent=2)
+        file.write("\n")
+
+
+# ---- the two questions ----
+
+
+def measure_cost(options, temp, servers):
+    """One loop each, server and wrk on a core of their own (if there are two)."""
+    cores = sorted(os.sched_getaffinity(0))
+    core, wrk_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+    pair = {}
+    for name, start in (("lastcall", start_lastcall), ("bare-h2o", start_bare)):
+        servers.append(start(options, temp, 1, core))
+        servers[-1].wait_until_up(BODY)
+        pair["one loop: " + name] = (servers[-1], servers[-1].path)
+    return run_rounds(options, pair, options.cost_rounds, 1, wrk_core)
+
+
+def side_by_side(options, temp, servers):
+    skipped = start_all(options, temp, servers)
+    peers = list(servers)
+    print_head(options, peers, skipped)
+    samples = run_rounds(options, {server.name: (server, server.path) for server in peers},
+                         options.rounds, options.seconds)
+    samples.update(measure_cost(options, temp, servers))
+    labels = {server.name: f"{server.name} {server.path}" for server in peers}
+    print_table(samples, {name: labels.get(name, name) for name in samples})
+    ratios = {f"lastcall/{server.name}": compare(samples, "lastcall", server.name)
+              for server in peers[1:]}
+    ratios["one loop: lastcall/bare-h2o"] = compare(samples, "one loop: lastcall",
+                                                    "one loop: bare-h2o")
+    print_ratios(ratios)
+    print_others(samples)
+    print_split(samples, [server.name for server in peers[1:]])
+    verdict = judge(ratios)
+    print()
+    for line, word in verdict:
+        print(f"{line} {word}")
+    write_json(options, peers, skipped, samples, ratios, verdict)
+    return 0 if all(word == "ok" for _, word in verdict) else EXIT_FAILED
+
+
+def pool_beside_inline(options, temp, servers):
+    servers.append(start_lastcall(options, temp, options.threads))
+    server = servers[0]
+    server.wait_until_up(BODY)
+    print_head(options, servers, {})
+    samples = run_rounds(options, {"inline": (server, "/hello"), "pool": (server, "/sleep?ms=0")},
+                         options.rounds, options.seconds)
+    print_table(samples, {"inline": "inline /hello", "pool": "pool /sleep?ms=0"})
+    ratios = {"pool/inline": compare(samples, "pool", "inline")}
+    print_ratios(ratios)
+    print_others(samples)
+    write_json(options, servers, {}, samples, ratios, [])
+    return 0
+
+
+# ---- main ----
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+
+
+def whole(smallest, largest):
+    def parse(text):
+        if not text.isdecimal() or not smallest <= int(text) <= largest:
+            raise argparse.ArgumentTypeError(
+                f"want a whole number from {smallest} to {largest}, not {text!r}")
+        return int(text)
+    return parse
+
+
+def parse_options():
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=whole(1, 1000), default=7, help="default: 7")
+    parser.add_argument("--seconds", type=whole(1, 3600), default=3,
+                        help="of load, for each server in each round (default: 3)")
+    parser.add_argument("--connections", type=whole(1, 4096), default=64, help="default: 64")
+    parser.add_argument("--threads", type=whole(1, 64), default=2, help="a server (default: 2)")
+    parser.add_argument("--cost-rounds", type=whole(1, 10000), default=30, metavar="N",
+                        help="rounds of 1 s for the cost of the active count (default: 30)")
+    parser.add_argument("--pool", action="store_true",
+                        help="measure the way through the worker pool beside the inline one")
+    parser.add_argument("--skip", action="append", choices=("h2o", "nginx"), default=[],
+                        help="leave this peer out")
+    parser.add_argument("--lastcall", metavar="FILE", default=os.path.join(BUILD, "lastcall"),
+                        help="the server's binary (default: the release build)")
+    parser.add_argument("--bare", metavar="FILE", default=os.path.join(BUILD, "lastcall-bare-h2o"),
+                        help="the bare libh2o binary (default: the release build)")
+    parser.add_argument("--json", metavar="FILE", help="write every sample and ratio to FILE")
+    parser.add_argument("--quiet", action="store_true", help="no progress on a terminal")
+    return parser.parse_args()
+
+
+def end_politely(signum, _frame):
+    raise SystemExit(128 + signum)
+
+
+def main():
+    options = parse_options()
+    signal.signal(signal.SIGTERM, end_politely)
+    servers = []
+    with tempfile.TemporaryDirectory(prefix="lastcall-throughput-") as temp:
+        os.chmod(temp, 0o755)  # started by root, h2o and nginx serve as somebody else
+        os.mkdir(os.path.join(temp, "root"))
+        write(os.path.join(temp, "root", "hello.txt"), BODY.decode())
+        try:
+            options.wrk = need_program("wrk", "wrk")
+            need_program("taskset", "util-linux")
+            options.wrk_version = first_match([options.wrk, "-v"], r"wrk (\S+)")
+            ask = pool_beside_inline if options.pool else side_by_side
+            return ask(options, temp, servers)
+        except Missing as missing:
+            print(f"throughput.py: {missing}", file=sys.stderr)
+            return EXIT_MISSING
+        except (Broken, OSError) as broken:
+            print(f"throughput.py: {broken}", file=sys.stderr)
+            return EXIT_FAILED
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+        finally:
+            for server in servers:
+                server.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

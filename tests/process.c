@@ -1,0 +1,283 @@
+#include "process.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define ARGS_MAX 64
+#define LOG_WAIT_MS 5000
+
+uint64_t now_ns(void)
+{
+    struct timespec ts;
+    (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+}
+
+#define PROCESSES_MAX 8
+
+bool process_drop_bind_capability;
+
+/* Those that a failed test could not release: cmocka leaves it by longjmp(3). */
+static pid_t running[PROCESSES_MAX];
+
+static void note_running(pid_t from, pid_t to)
+{
+    for (size_t i = 0; i < PROCESSES_MAX; i++) {
+        if (running[i] == from) {
+            running[i] = to;
+            return;
+        }
+    }
+}
+
+int process_kill_left(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PROCESSES_MAX; i++) {
+        if (running[i] != 0) {
+            (void)kill(running[i], SIGKILL);
+            (void)waitpid(running[i], NULL, 0);
+            running[i] = 0;
+        }
+    }
+    return 0;
+}
+
+static const char *binary(void)
+{
+    const char *path = getenv("LASTCALL_BINARY");
+    return path != NULL ? path : "build/release/lastcall";
+}
+
+void process_spawn(struct process *process, const char *const *argv)
+{
+    const char *args[ARGS_MAX] = {binary()};
+    int out[2];
+    size_t n = 1;
+
+    for (; *argv != NULL; argv++) {
+        assert_true(n < ARGS_MAX - 1);
+        args[n++] = *argv;
+    }
+    memset(process, 0, sizeof(*process));
+    process->status = -1;
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    process->pid = fork();
+    assert_true(process->pid >= 0);
+    if (process->pid == 0) {
+        (void)dup2(out[1], STDERR_FILENO);
+        /* No test's end, however early, leaves a server behind. */
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)dup2(open("/dev/null", O_RDWR), STDOUT_FILENO);
+        if (process_drop_bind_capability)
+            (void)prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0);
+        execv(args[0], (char *const *)args);
+        _exit(127);
+    }
+    note_running(0, process->pid);
+    (void)close(out[1]);
+    process->log_fd = out[0];
+    (void)fcntl(out[0], F_SETFL, O_NONBLOCK);
+    process->log = calloc(1, 1);
+}
+
+/* Take what has been logged; returns false at the end of file. */
+static bool drain_log(struct process *process)
+{
+    char bytes[4096];
+    for (;;) {
+        ssize_t n = read(process->log_fd, bytes, sizeof(bytes));
+        if (n < 0)
+            return true;
+        if (n == 0)
+            return false;
+        process->log = realloc(process->log, process->log_bytes + (size_t)n + 1);
+        memcpy(process->log + process->log_bytes, bytes, (size_t)n);
+        process->log_bytes += (size_t)n;
+        process->log[process->log_bytes] = '\0';
+    }
+}
+
+void process_wait_log(struct process *process, const char *text)
+{
+    uint64_t until_ns = now_ns() + LOG_WAIT_MS * NS_PER_MS;
+    while (strstr(process->log, text) == NULL) {
+        struct pollfd log = {.fd = process->log_fd, .events = POLLIN};
+        if (now_ns() > until_ns)
+            fail_msg("no `%s` in the log:\n%s", text, process->log);
+        (void)poll(&log, 1, 50);
+        if (!drain_log(process) && strstr(process->log, text) == NULL)
+            fail_msg("ended without `%s` in the log:\n%s", text, process->log);
+    }
+}
+
+void process_start(struct process *process, const char *listen, const char *const *argv)
+{
+    const char *args[ARGS_MAX] = {"--listen", listen != NULL ? listen : "127.0.0.1:0"};
+    size_t n = 2;
+
+    for (; argv != NULL && *argv != NULL; argv++) {
+        assert_true(n < ARGS_MAX - 1);
+        args[n++] = *argv;
+    }
+    process_spawn(process, args);
+    process_wait_log(process, "listening on ");
+    const char *at = strstr(process->log, "listening on ") + strlen("listening on ");
+    size_t length = strcspn(at, "\n");
+    assert_true(length < sizeof(process->address));
+    memcpy(process->address, at, length);
+    process->address[length] = '\0';
+    const char *colon = strrchr(process->address, ':');
+    if (strncmp(process->address, "unix:", 5) != 0 && colon != NULL)
+        process->port = (uint16_t)strtoul(colon + 1, NULL, 10);
+}
+
+void process_signal(struct process *process, int signo)
+{
+    assert_int_equal(kill(process->pid, signo), 0);
+}
+
+bool process_is_gone(struct process *process)
+{
+    int status;
+    if (process->status >= 0)
+        return true;
+    if (waitpid(process->pid, &status, WNOHANG) != process->pid)
+        return false;
+    process->exited_ns = now_ns();
+    note_running(process->pid, 0);
+    process->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    (void)drain_log(process);
+    return true;
+}
+
+int process_wait(struct process *process, uint32_t limit_ms)
+{
+    /* A pid descriptor becomes readable at the end of the process: no polling of waitpid(2). */
+    int pidfd = (int)syscall(SYS_pidfd_open, process->pid, 0);
+    uint64_t until_ns = now_ns() + limit_ms * NS_PER_MS;
+
+    while (!process_is_gone(process)) {
+        struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN},
+                                {.fd = process->log_fd, .events = POLLIN}};
+        uint64_t now = now_ns();
+        if (now >= until_ns) {
+            (void)kill(process->pid, SIGKILL);
+            fail_msg("still running after %u ms; log:\n%s", limit_ms, process->log);
+        }
+        (void)poll(fds, 2, (int)((until_ns - now) / NS_PER_MS) + 1);
+        (void)drain_log(process); /* it must not block on a full pipe */
+        if (fds[1].revents & POLLHUP)
+            (void)poll(fds, 1, (int)((until_ns - now) / NS_PER_MS) + 1);
+    }
+    (void)close(pidfd);
+    return process->status;
+}
+
+void process_release(struct process *process)
+{
+    if (process->status < 0 && process->pid > 0) {
+        (void)kill(process->pid, SIGKILL);
+        (void)waitpid(process->pid, NULL, 0);
+        note_running(process->pid, 0);
+    }
+    (void)close(process->log_fd);
+    free(process->log);
+    memset(process, 0, sizeof(*process));
+}
+
+/* ---- clients ---- */
+
+int client_connect(const struct process *process)
+{
+    struct timeval patience = {.tv_sec = 15};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(process->port)};
+    struct sockaddr_in6 in6 = {
+        .sin6_family = AF_INET6, .sin6_port = htons(process->port), .sin6_addr = in6addr_loopback};
+    struct sockaddr *to = (struct sockaddr *)&in;
+    socklen_t length = sizeof(in);
+
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (strncmp(process->address, "unix:", 5) == 0) {
+        (void)snprintf(un.sun_path, sizeof(un.sun_path), "%s", process->address + 5);
+        to = (struct sockaddr *)&un;
+        length = sizeof(un);
+    } else if (process->address[0] == '[') {
+        to = (struct sockaddr *)&in6;
+        length = sizeof(in6);
+    }
+    int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, to, length), 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return fd;
+}
+
+void client_send(int fd, const char *text)
+{
+    size_t n = strlen(text);
+    assert_int_equal(send(fd, text, n, MSG_NOSIGNAL), (ssize_t)n);
+}
+
+char *client_read_until(int fd, const char *text)
+{
+    size_t room = 65536, n = 0;
+    char *got = malloc(room);
+
+    for (;;) {
+        got[n] = '\0';
+        if (text != NULL && strstr(got, text) != NULL)
+            return got;
+        if (n + 4096 > room)
+            got = realloc(got, room *= 2);
+        ssize_t more = recv(fd, got + n, 4095, 0);
+        if (more <= 0)
+            return got;
+        n += (size_t)more;
+    }
+}
+
+char *client_read_answer(int fd)
+{
+    size_t room = 65536, n = 0, whole = SIZE_MAX;
+    char *got = malloc(room);
+
+    while (n < whole) {
+        if (n + 4096 > room)
+            got = realloc(got, room *= 2);
+        size_t want = whole == SIZE_MAX ? 1 : whole - n; /* not a byte of the next answer */
+        ssize_t more = recv(fd, got + n, want < 4095 ? want : 4095, 0);
+        if (more <= 0) {
+            free(got);
+            return NULL;
+        }
+        n += (size_t)more;
+        got[n] = '\0';
+        char *end = strstr(got, "\r\n\r\n");
+        if (whole == SIZE_MAX && end != NULL) {
+            const char *length = strcasestr(got, "\r\ncontent-length:");
+            assert_non_null(length);
+            whole = (size_t)(end + 4 - got) + strtoul(length + 17, NULL, 10);
+        }
+    }
+    return got;
+}

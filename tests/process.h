@@ -1,0 +1,65 @@
+#ifndef LASTCALL_TEST_PROCESS_H
+#define LASTCALL_TEST_PROCESS_H
+
+/* Whole-process tests: start the real binary, talk to it over real sockets, send it real signals,
+ * and read what it logs and how it ends. Everything on loopback, on free ports. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define ADDRESS_SIZE 128
+
+struct process {
+    pid_t pid;
+    char address[ADDRESS_SIZE]; /* the first one it listens on */
+    uint16_t port;              /* of that address; 0 for a Unix socket */
+    int status;                 /* exit status; -1 while it runs; 128 + n when signal n ended it */
+    uint64_t exited_ns;         /* when its end was seen, within some 100 us */
+    int log_fd;
+    char *log;                  /* all that it wrote to standard error so far */
+    size_t log_bytes;
+};
+
+/* Set: the next child cannot bind ports below 1024, even as root. */
+extern bool process_drop_bind_capability;
+
+/* Start lastcall with `argv` (without argv[0], NULL-terminated) and `--listen`. `listen` NULL: a free
+ * port of 127.0.0.1. Waits until it listens; fails the test if it does not. */
+void process_start(struct process *process, const char *listen, const char *const *argv);
+
+/* The same, but do not wait for anything, and add no --listen. */
+void process_spawn(struct process *process, const char *const *argv);
+
+void process_signal(struct process *process, int signo);
+
+/* Wait for the end and return the status. Kills it and fails the test after `limit_ms`. */
+int process_wait(struct process *process, uint32_t limit_ms);
+
+/* Has it ended? Collects the status if so. Never blocks. */
+bool process_is_gone(struct process *process);
+
+/* Wait until the log holds `text`; fails the test after 5 s, or when the process ends without it. */
+void process_wait_log(struct process *process, const char *text);
+
+/* Free what is held; kills the process if it still runs. Call in every test's end. */
+void process_release(struct process *process);
+
+/* Teardown of every test: end what a failed test left running. */
+int process_kill_left(void **state);
+
+/* A connected socket to the process, blocking, with a receive time-out of 15 s. */
+int client_connect(const struct process *process);
+/* Write all of `text`. */
+void client_send(int fd, const char *text);
+/* Read until the end of file, or until `text` has been read; returns malloc(3)ed text. */
+char *client_read_until(int fd, const char *text);
+/* One whole answer with Content-Length. malloc(3)ed; NULL if the connection ended before. */
+char *client_read_answer(int fd);
+/* CLOCK_MONOTONIC. */
+uint64_t now_ns(void);
+
+#define NS_PER_MS UINT64_C(1000000)
+
+#endif
