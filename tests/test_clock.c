@@ -126,9 +126,9 @@ static void test_what_is_not_a_duration_is_refused_and_touches_nothing(void **st
 {
     (void)state;
     static const char *const wrong[] = {
-        "",    " ",   "s",     "ms",    "-1s",  "+1s",   " 1s",   "1s ",  "1 s", "1S",  "1sec",
-        "1d",  "1us", "0x10s", "0x10",  "1e3s", "1E3s",  "1p2s",  "infs", "nan", "inf", ".5s",
-        "1,5s", "--1s", "1s1s",  "1m30s", "s1",   "1s\n",  "\n1s",  "0 ",   "0x",  "0d",  "1.5.5s",
+        "",     " ",    "s",     "ms",    "-1s",  "+1s",  " 1s",  "1s ",  "1 s", "1S",  "1sec",
+        "1d",   "1us",  "0x10s", "0x10",  "1e3s", "1E3s", "1p2s", "infs", "nan", "inf", ".5s",
+        "1,5s", "--1s", "1s1s",  "1m30s", "s1",   "1s\n", "\n1s", "0 ",   "0x",  "0d",  "1.5.5s",
     };
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         assert_refused(wrong[i]);

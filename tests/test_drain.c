@@ -1,5 +1,5 @@
-/* The specification of phase.h and drain.h, one claim a test. The rules have no thread and no clock,
- * so each test is a play of numbers. */
+/* The specification of phase.h and drain.h, one claim a test. The rules have no thread and no
+ * clock, so each test is a play of numbers. */
 
 #include "drain.h"
 
@@ -434,7 +434,8 @@ static void test_grace_that_ends_while_closing_waits_for_draining(void **state)
     (void)state;
     struct drain d = drain_in(PHASE_CLOSING, plain);
     assert_false(look(&d, T0 + 2 * GRACE, busy).release_idle);
-    assert_false(look(&d, T0 + 2 * GRACE, closed).release_idle); /* the step itself, finish() first */
+    assert_false(
+        look(&d, T0 + 2 * GRACE, closed).release_idle); /* the step itself, finish() first */
     assert_int_equal(d.phase, PHASE_DRAINING);
     assert_true(look(&d, T0 + 2 * GRACE, closed).release_idle);
 }
