@@ -50,6 +50,7 @@ BUILD = os.path.join(os.path.dirname(HERE), "build", "release")
 BODY = b"Hello World\n"
 START_PATIENCE_S = 5.0
 STOP_PATIENCE_S = 5.0
+OTHERS_MOST = 0.05  # of the CPU, in the median; beyond it a run decides nothing
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 H2O_CONF = """\
@@ -391,8 +392,22 @@ def print_ratios(ratios):
               f"{ratio['low']:5.3f} - {ratio['high']:5.3f}  {ratio['cpu']:8.3f}")
 
 
+def others_of(samples):
+    return sorted(sample.others for rounds in samples.values() for sample in rounds)
+
+
+def doubts(samples, ratios):
+    """Reasons why this run proves nothing, however good it looks."""
+    found = []
+    if statistics.median(others_of(samples)) > OTHERS_MOST:
+        found.append(f"others took more than {OTHERS_MOST:.0%} of the CPU")
+    if ratios["lastcall/bare-h2o"]["low"] > 1:
+        found.append("lastcall beats bare libh2o, which does the same and less")
+    return found
+
+
 def print_others(samples):
-    others = sorted(sample.others for rounds in samples.values() for sample in rounds)
+    others = others_of(samples)
     print(f"\nCPU taken by others: median {statistics.median(others):.0%}, most {others[-1]:.0%}")
 
 
@@ -499,6 +514,10 @@ def side_by_side(options, temp, servers):
     print_others(samples)
     print_split(samples, [server.name for server in peers[1:]])
     verdict = judge(ratios)
+    for doubt in doubts(samples, ratios):
+        print(f"caution: {doubt}: nothing is decided")
+        verdict = [(line, "UNDECIDED" if word in ("ok", "NOT MET") else word)
+                   for line, word in verdict]
     print()
     for line, word in verdict:
         print(f"{line} {word}")

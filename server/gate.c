@@ -9,9 +9,18 @@
 #include "job.h"
 
 /* The gate is the first handler of every path: a request passes it when its header and body are
- * whole, and from then on it is active. Its record lives in the request's memory pool, with a
- * destructor, and libh2o empties that pool when the last byte was handed to the kernel or the request
- * was given up, whatever the reason: one hook for every ending. The counts are this loop's own. */
+ * whole, and from then on it is active. It must cost next to nothing, since every request pays:
+ *
+ *     the record    is a prefilter of the request (h2o_add_prefilter): one piece of the request's own
+ *                   memory pool, found again from the request in a step or two, and called when the
+ *                   response begins
+ *     the end       is the access-log hook of the path. libh2o calls it where it disposes of a
+ *                   request, after the last byte was handed to the kernel or when it was given up,
+ *                   whatever the reason: one hook for every ending
+ *     the counts    are this loop's own, plain loads and stores
+ *
+ * Errors that libh2o answers before any handler (400, 413) do not pass the gate; they go by the
+ * fallback path, whose filter sees to their last line. */
 
 #define TEXT_LONGEST 1024
 #define LISTED_MAX 10000 /* requests in one list; the rest is counted */
@@ -25,28 +34,14 @@ static bool is_answered(const h2o_req_t *req)
             h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD")));
 }
 
-static void on_dispose(void *data)
-{
-    struct inflight *inflight = data;
-    struct loop *loop = inflight->loop;
-    h2o_req_t *req = inflight->req;
-    bool answered = !loop->frozen && is_answered(req);
+static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_t **slot);
 
-    h2o_linklist_unlink(&inflight->link);
-    if (inflight->job != NULL)
-        job_abandon(inflight->job);
-    count_add(&loop->counts.active, (uint64_t)-1);
-    if (answered)
-        count_add(&loop->counts.answered, 1);
-    if (req->version >= 0x200 && inflight->conn != NULL) {
-        if (answered)
-            inflight->conn->h2_answers++;
-        else
-            inflight->conn->h2_resets++;
-    }
-    if (loop->draining)
-        letgo_look_soon(loop);
-    loop_note_change(loop);
+struct inflight *inflight_of(const h2o_req_t *req)
+{
+    h2o_req_prefilter_t *at = req->prefilters;
+    while (at != NULL && at->on_setup_ostream != on_prefilter)
+        at = at->next;
+    return at != NULL ? container_of(at, struct inflight, super) : NULL;
 }
 
 static int on_request(h2o_handler_t *handler, h2o_req_t *req)
@@ -55,21 +50,50 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 
     (void)handler;
     /* An internal redirect comes by again: it is the same request. */
-    if (req->res_is_delegated || req->num_reprocessed != 0)
+    if (req->prefilters != NULL && inflight_of(req) != NULL)
         return -1;
     struct inflight *inflight =
-        h2o_mem_alloc_shared(&req->pool, sizeof(*inflight), on_dispose);
+        container_of(h2o_add_prefilter(req, sizeof(*inflight)), struct inflight, super);
+    inflight->super.on_setup_ostream = on_prefilter;
     inflight->link = (h2o_linklist_t){NULL, NULL};
     inflight->req = req;
     inflight->loop = loop;
     inflight->conn = conn_of(req);
     inflight->job = NULL;
-    inflight->begun_ns = clock_now_ns();
+    inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     count_add(&loop->counts.active, 1);
     if (req->version >= 0x200)
         letgo_calm(req);
     return -1; /* the next handler answers */
+}
+
+static void on_end(h2o_logger_t *logger, h2o_req_t *req)
+{
+    struct inflight *inflight = inflight_of(req);
+
+    (void)logger;
+    if (inflight == NULL)
+        return;
+    struct loop *loop = inflight->loop;
+    bool answered = !loop->frozen && is_answered(req);
+
+    h2o_linklist_unlink(&inflight->link);
+    if (inflight->job != NULL)
+        job_abandon(inflight->job);
+    count_add(&loop->counts.active, (uint64_t)-1);
+    if (answered)
+        count_add(&loop->counts.answered, 1);
+    if (req->version >= 0x200) {
+        if (answered)
+            inflight->conn->h2_answers++;
+        else
+            inflight->conn->h2_resets++;
+    }
+    if (loop->draining) {
+        letgo_look_soon(loop);
+        loop_note_change(loop);
+    }
 }
 
 /* Who closes an HTTP/1 connection decides whether to linger: a client that asked for the close sends
@@ -80,21 +104,30 @@ static bool server_closes(const struct loop *loop, h2o_req_t *req)
            (req->version >= 0x101 && h2o_find_header(&req->headers, H2O_TOKEN_CONNECTION, -1) == -1);
 }
 
-static void on_response(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot)
+/* The `Connection:` line is written after this, also for requests parsed before the drain began. */
+static void see_to_last_line(struct loop *loop, h2o_req_t *req)
 {
-    struct loop *loop = container_of(req->conn->ctx, struct loop, ctx);
-
-    (void)filter;
-    if (req->version < 0x200) {
-        /* The `Connection:` line is written after this, also for requests parsed before. */
-        if (loop->say_close)
-            req->http1_is_persistent = 0;
-        if (!req->http1_is_persistent && server_closes(loop, req)) {
-            struct conn *conn = conn_of(req);
-            if (conn != NULL)
-                conn_will_close(conn);
-        }
+    if (req->version >= 0x200)
+        return;
+    if (loop->say_close)
+        req->http1_is_persistent = 0;
+    if (!req->http1_is_persistent && server_closes(loop, req)) {
+        struct conn *conn = conn_of(req);
+        if (conn != NULL)
+            conn_will_close(conn);
     }
+}
+
+static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
+{
+    see_to_last_line(container_of(self, struct inflight, super)->loop, req);
+    h2o_setup_next_prefilter(self, req, slot);
+}
+
+static void on_fallback_response(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot)
+{
+    (void)filter;
+    see_to_last_line(container_of(req->conn->ctx, struct loop, ctx), req);
     h2o_setup_next_ostream(req, slot);
 }
 
@@ -102,19 +135,15 @@ void gate_register(h2o_pathconf_t *path)
 {
     h2o_handler_t *handler = h2o_create_handler(path, sizeof(*handler));
     handler->on_req = on_request;
-    h2o_filter_t *filter = h2o_create_filter(path, sizeof(*filter));
-    filter->on_setup_ostream = on_response;
+    h2o_logger_t *logger = h2o_create_logger(path, sizeof(*logger));
+    logger->log_access = on_end;
 }
 
-struct inflight *inflight_of(struct loop *loop, h2o_req_t *req)
+void gate_register_fallback(h2o_pathconf_t *path)
 {
-    /* From the youngest: it is nearly always the one that has just come through the gate. */
-    for (h2o_linklist_t *node = loop->inflight.prev; node != &loop->inflight; node = node->prev) {
-        struct inflight *inflight = container_of(node, struct inflight, link);
-        if (inflight->req == req)
-            return inflight;
-    }
-    return NULL;
+    gate_register(path);
+    h2o_filter_t *filter = h2o_create_filter(path, sizeof(*filter));
+    filter->on_setup_ostream = on_fallback_response;
 }
 
 /* ---- lists ---- */

@@ -177,7 +177,7 @@ static int shed(h2o_req_t *req)
 int job_submit(h2o_req_t *req, exchange_handler handler)
 {
     struct loop *loop = container_of(req->conn->ctx, struct loop, ctx);
-    struct inflight *inflight = inflight_of(loop, req);
+    struct inflight *inflight = inflight_of(req);
 
     assert_owner(loop);
     assert(inflight != NULL && inflight->job == NULL);

@@ -127,7 +127,7 @@ static void look(h2o_timeout_entry_t *entry)
     /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a
      * connection that has only now turned into HTTP/2. */
     if (!h2o_timeout_is_linked(entry))
-        h2o_timeout_link(loop->evloop, soon ? &loop->tick_1ms : &loop->tick_10ms, entry);
+        loop_tick(loop, soon ? TICK_1_MS : TICK_10_MS, entry);
 }
 
 void letgo_look_soon(struct loop *loop)

@@ -11,14 +11,16 @@
  * kernel answer with a reset, and a reset can overtake the response in the peer's eyes. So we send
  * our FIN, read and discard, and close when nothing can go wrong any more:
  *
- *     the peer has closed too                                            the usual case, at once
- *     or all we sent is acknowledged, and for two round trips (1 ms at least) nothing has come
- *     or nothing has moved for the linger time                           the peer is gone or stuck
+ *     the peer has closed too                                           the usual case, at once
+ *     or the kernel has sent all of it, and for two round trips nothing has come
+ *     or nothing has moved for the linger time                          the peer is gone or stuck
  *
  * The second rule is what lets the process end behind a client that keeps its side open: what it sent
- * before it saw our FIN has arrived by then, and its own kernel holds the whole response. */
+ * before it saw our FIN has arrived by then. Acknowledged it need not be: a peer may delay that by
+ * 40 ms and more, and the kernel goes on repeating what is lost after the process is gone. The round
+ * trip is the shortest one seen, since the smoothed one contains such delays. */
 
-#define QUIET_MIN_NS (1 * NS_PER_MS)
+#define QUIET_MIN_NS (NS_PER_MS / 2)
 
 void linger_end(struct conn *conn)
 {
@@ -39,10 +41,9 @@ void linger_end(struct conn *conn)
 static int unsent_bytes(const struct conn *conn)
 {
     int unsent = 0;
-    /* On a Unix-domain socket this counts what the peer has not read yet; it keeps that after our
-     * close, so there is nothing to wait for. */
+    /* A Unix-domain peer has everything already, and keeps it after our close. */
     if (conn->is_tcp)
-        (void)ioctl(conn->linger_fd, SIOCOUTQ, &unsent);
+        (void)ioctl(conn->linger_fd, SIOCOUTQNSD, &unsent);
     return unsent;
 }
 
@@ -51,10 +52,10 @@ static void arm_timer(struct conn *conn, uint64_t now_ns)
 {
     struct loop *loop = conn->loop;
     uint64_t age_ns = now_ns - conn->linger_began_ns;
-    h2o_timeout_t *list = age_ns < 20 * NS_PER_MS    ? &loop->tick_1ms
-                          : age_ns < 200 * NS_PER_MS ? &loop->tick_10ms
-                                                     : &loop->tick_100ms;
-    h2o_timeout_link(loop->evloop, list, &conn->linger_timer);
+    enum loop_tick tick = age_ns < 20 * NS_PER_MS    ? TICK_1_MS
+                          : age_ns < 200 * NS_PER_MS ? TICK_10_MS
+                                                     : TICK_100_MS;
+    loop_tick(loop, tick, &conn->linger_timer);
 }
 
 static void on_timer(h2o_timeout_entry_t *entry)
@@ -112,7 +113,7 @@ void linger_begin(struct conn *conn)
         return;
     }
     conn->linger_began_ns = conn->linger_last_ns = clock_now_ns();
-    conn->linger_quiet_ns = conn->is_tcp ? 2 * listener_peer_rtt_ns(conn->linger_fd) : 0;
+    conn->linger_quiet_ns = conn->is_tcp ? 2 * listener_peer_min_rtt_ns(conn->linger_fd) : 0;
     if (conn->linger_quiet_ns < QUIET_MIN_NS)
         conn->linger_quiet_ns = QUIET_MIN_NS;
     conn->linger_unsent = unsent_bytes(conn);

@@ -3,9 +3,9 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/tcp.h> /* its tcp_info is longer than the one of netinet/tcp.h */
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -321,4 +321,15 @@ uint64_t listener_peer_rtt_ns(int fd)
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
         return 0;
     return (uint64_t)info.tcpi_rtt * NS_PER_US;
+}
+
+uint64_t listener_peer_min_rtt_ns(int fd)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+        length < offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt))
+        return 0;
+    return (uint64_t)info.tcpi_min_rtt * NS_PER_US;
 }

@@ -59,4 +59,8 @@ void listener_list_release(struct listener_list *list);
 /* Smoothed round-trip time of a connection in nanoseconds; 0 where there is none.     Thread: any. */
 uint64_t listener_peer_rtt_ns(int fd);
 
+/* The shortest round-trip time seen on a connection in nanoseconds; 0 where there is none.
+ * Thread: any. */
+uint64_t listener_peer_min_rtt_ns(int fd);
+
 #endif

@@ -38,6 +38,33 @@ static bool is_closing_loop(const struct loop *loop)
     return loop->index == 0;
 }
 
+/* ---- time ---- */
+
+static bool tick_exists(const struct loop *loop, size_t tick)
+{
+    return loop->ticks[tick].timeout != 0;
+}
+
+void loop_tick(struct loop *loop, enum loop_tick tick, h2o_timeout_entry_t *entry)
+{
+    static const uint64_t ms[TICK_COUNT] = {1, 10, 100};
+
+    if (!tick_exists(loop, tick))
+        h2o_timeout_init(loop->evloop, &loop->ticks[tick], ms[tick]);
+    h2o_timeout_link(loop->evloop, &loop->ticks[tick], entry);
+}
+
+uint64_t loop_now_ns(struct loop *loop)
+{
+    /* The library reads its clock once a turn, in milliseconds: as long as it shows the same one, our
+     * last look at ours is young enough. */
+    if (loop->now_of_turn != h2o_now(loop->evloop)) {
+        loop->now_of_turn = h2o_now(loop->evloop);
+        loop->now_ns = clock_now_ns();
+    }
+    return loop->now_ns;
+}
+
 /* ---- accepting ---- */
 
 static void note_rtt(struct loop *loop, int fd)
@@ -85,7 +112,7 @@ static void accept_later(struct loop *loop, int err)
         pause_accepting(loop);
     loop->retry_accept_timer.cb = on_retry_accept;
     if (!h2o_timeout_is_linked(&loop->retry_accept_timer))
-        h2o_timeout_link(loop->evloop, &loop->tick_10ms, &loop->retry_accept_timer);
+        loop_tick(loop, TICK_10_MS, &loop->retry_accept_timer);
 }
 
 enum accept_end { ACCEPT_MORE, ACCEPT_DRY, ACCEPT_STUCK };
@@ -167,7 +194,7 @@ static void settle_again(struct loop *loop)
 {
     loop->settle_timer.cb = on_settle;
     if (!h2o_timeout_is_linked(&loop->settle_timer))
-        h2o_timeout_link(loop->evloop, &loop->tick_1ms, &loop->settle_timer);
+        loop_tick(loop, TICK_1_MS, &loop->settle_timer);
 }
 
 static uint64_t settle_time_ns(struct server *server)
@@ -253,7 +280,7 @@ static void close_listeners(struct loop *loop)
         if (end == ACCEPT_STUCK) { /* no descriptor left: they are freed as answers end */
             loop->settle_timer.cb = on_retry_close;
             if (!h2o_timeout_is_linked(&loop->settle_timer))
-                h2o_timeout_link(loop->evloop, &loop->tick_1ms, &loop->settle_timer);
+                loop_tick(loop, TICK_1_MS, &loop->settle_timer);
             continue;
         }
         leave_listener(ll);
@@ -455,9 +482,6 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
     h2o_context_init(&loop->ctx, loop->evloop, &server->globalconf);
     loop->accept_ctx.ctx = &loop->ctx;
     loop->accept_ctx.hosts = server->globalconf.hosts;
-    h2o_timeout_init(loop->evloop, &loop->tick_1ms, 1);
-    h2o_timeout_init(loop->evloop, &loop->tick_10ms, 10);
-    h2o_timeout_init(loop->evloop, &loop->tick_100ms, 100);
     loop->wake_sock =
         h2o_evloop_socket_create(loop->evloop, loop->wake_fd, H2O_SOCKET_FLAG_DONT_READ);
     loop->wake_sock->data = loop;
@@ -495,9 +519,9 @@ void loop_release(struct loop *loop)
     h2o_timeout_unlink(&loop->settle_timer);
     h2o_timeout_unlink(&loop->letgo_timer);
     h2o_timeout_unlink(&loop->retry_accept_timer);
-    h2o_timeout_dispose(loop->evloop, &loop->tick_1ms);
-    h2o_timeout_dispose(loop->evloop, &loop->tick_10ms);
-    h2o_timeout_dispose(loop->evloop, &loop->tick_100ms);
+    for (size_t i = 0; i < TICK_COUNT; i++)
+        if (tick_exists(loop, i))
+            h2o_timeout_dispose(loop->evloop, &loop->ticks[i]);
     h2o_socket_close(loop->wake_sock);
     h2o_context_dispose(&loop->ctx);
     h2o_evloop_destroy(loop->evloop);

@@ -49,10 +49,9 @@ static int send_plain(h2o_req_t *req, const char *text, size_t bytes)
     return 0;
 }
 
-static bool path_is(const h2o_req_t *req, const char *path)
-{
-    return h2o_memis(req->path_normalized.base, req->path_normalized.len, path, strlen(path));
-}
+/* `path` is a literal. */
+#define path_is(req, path)                                                                         \
+    h2o_memis((req)->path_normalized.base, (req)->path_normalized.len, H2O_STRLIT(path))
 
 /* ---- / and /sleep ---- */
 
@@ -147,7 +146,7 @@ static void stream_more(struct stream *stream)
         return; /* proceed() comes back here: a slow reader sets the pace */
     if (due == stream->sent && !over) {
         if (!h2o_timeout_is_linked(&stream->timer))
-            h2o_timeout_link(stream->loop->evloop, &stream->loop->tick_10ms, &stream->timer);
+            loop_tick(stream->loop, TICK_10_MS, &stream->timer);
         return;
     }
     uint64_t n = due - stream->sent < PIECE_BYTES ? due - stream->sent : PIECE_BYTES;
@@ -245,5 +244,5 @@ void routes_register(h2o_hostconf_t *host, const char *root)
         (void)h2o_file_register(files, root, index_files, files->mimemap, 0);
     }
     (void)path(host, "/", on_root);
-    gate_register(&host->fallback_path);
+    gate_register_fallback(&host->fallback_path);
 }

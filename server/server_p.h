@@ -40,6 +40,10 @@ enum loop_order {
     ORDER_EXIT = 1 << 10,           /* leave the thread */
 };
 
+/* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
+ * a list exists only once somebody needs it. */
+enum loop_tick { TICK_1_MS, TICK_10_MS, TICK_100_MS, TICK_COUNT };
+
 struct loop_counts {
     _Atomic uint64_t active;
     _Atomic uint64_t connections;
@@ -59,6 +63,7 @@ struct job;
 
 /* A request from whole to disposed; lives in the request's memory pool. */
 struct inflight {
+    h2o_req_prefilter_t super;
     h2o_linklist_t link; /* loop->inflight, oldest first */
     h2o_req_t *req;
     struct loop *loop;
@@ -84,9 +89,9 @@ struct loop {
     h2o_linklist_t conns;     /* struct conn, link: open ones */
     h2o_linklist_t inflight;  /* struct inflight, link */
     h2o_linklist_t abandoned; /* struct job, link: client gone, handler still running */
-    h2o_timeout_t tick_1ms;   /* a list of timers of 1 ms each, see h2o/timeout.h */
-    h2o_timeout_t tick_10ms;
-    h2o_timeout_t tick_100ms;
+    h2o_timeout_t ticks[TICK_COUNT]; /* lists of timers, see h2o/timeout.h; made at first use */
+    uint64_t now_ns;                 /* see loop_now_ns() */
+    uint64_t now_of_turn;
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
@@ -171,6 +176,10 @@ void loop_release(struct loop *loop);
 void loop_order(struct loop *loop, unsigned orders);
 /* Hand a finished job to its loop.     Thread: any.     Blocks: never. */
 void loop_push_done(struct loop *loop, struct job *job);
+/* Call `entry` back after a tick; it must not be linked.     Thread: owner loop only. */
+void loop_tick(struct loop *loop, enum loop_tick tick, h2o_timeout_entry_t *entry);
+/* The monotonic time, at most a millisecond old.     Thread: owner loop only. */
+uint64_t loop_now_ns(struct loop *loop);
 /* A count went down: if the coordinator waits for zero, and this loop has reached it, say so.
  * Thread: owner loop only. */
 void loop_note_change(struct loop *loop);
@@ -226,10 +235,12 @@ void linger_end(struct conn *conn);
 
 /* ---- gate.c ---- */
 
-/* Register the gate on a path: first handler and a filter.     Thread: before start. */
+/* Register the gate on a path, before any other handler.     Thread: before start. */
 void gate_register(h2o_pathconf_t *path);
-/* The in-flight record of a request that has passed the gate.     Thread: owner loop only. */
-struct inflight *inflight_of(struct loop *loop, h2o_req_t *req);
+/* The same on a host's fallback path, which also answers what never reaches a handler. */
+void gate_register_fallback(h2o_pathconf_t *path);
+/* The record of a request; NULL if it has not passed the gate.     Thread: owner loop only. */
+struct inflight *inflight_of(const h2o_req_t *req);
 /* List requests not yet answered.     Thread: owner loop only. */
 void inflight_list(struct loop *loop, struct coord_requests *ret_list);
 
