@@ -105,11 +105,12 @@ def one_run(binary, idle, h2, keep_open):
     end = time.monotonic()
     os.close(pidfd)
     status = server.wait()
+    err = server.stderr.read().decode()
     server.stderr.close()
     for sock in others + sessions:
         sock.close()
     if status != 0:
-        sys.exit(f"exit_lag: exit status {status}")
+        sys.exit(f"exit_lag: exit status {status}; log:\n{err}")
     return (end - last) * 1000
 
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* Lingering close (RFC 9112 section 9.6). Closing a TCP socket whose peer is still sending makes the
@@ -21,12 +22,15 @@
  * trip is the shortest one seen, since the smoothed one contains such delays. */
 
 #define QUIET_MIN_NS (NS_PER_MS / 2)
+#define FRESH_LOOK_NS (NS_PER_MS / 2)
 
 void linger_end(struct conn *conn)
 {
     struct loop *loop = conn->loop;
 
     h2o_timeout_unlink(&conn->linger_timer);
+    if (h2o_linklist_is_linked(&conn->linger_link))
+        h2o_linklist_unlink(&conn->linger_link);
     if (conn->linger_sock != NULL) {
         conn->linger_sock->on_close.cb = NULL;
         h2o_socket_close(conn->linger_sock); /* closes linger_fd */
@@ -47,20 +51,62 @@ static int unsent_bytes(const struct conn *conn)
     return unsent;
 }
 
-/* Look often while it is fresh, then less: nobody waits for a peer that takes its time. */
-static void arm_timer(struct conn *conn, uint64_t now_ns)
+static void look(struct conn *conn);
+
+/* The library's timers count whole milliseconds, and a process that ends would wait up to two of them
+ * for its last connection. So the fresh ones share a finer timer of their own. */
+static void on_fresh_timer(h2o_socket_t *sock, const char *err)
 {
-    struct loop *loop = conn->loop;
-    uint64_t age_ns = now_ns - conn->linger_began_ns;
-    enum loop_tick tick = age_ns < 20 * NS_PER_MS    ? TICK_1_MS
-                          : age_ns < 200 * NS_PER_MS ? TICK_10_MS
-                                                     : TICK_100_MS;
-    loop_tick(loop, tick, &conn->linger_timer);
+    struct loop *loop = sock->data;
+    uint64_t expirations;
+    h2o_linklist_t due;
+
+    if (err != NULL)
+        return;
+    (void)!read(h2o_socket_get_fd(sock), &expirations, sizeof(expirations));
+    h2o_linklist_init_anchor(&due);
+    h2o_linklist_insert_list(&due, &loop->lingering_fresh);
+    while (!h2o_linklist_is_empty(&due)) {
+        struct conn *conn = container_of(due.next, struct conn, linger_link);
+        h2o_linklist_unlink(&conn->linger_link);
+        look(conn);
+    }
 }
 
-static void on_timer(h2o_timeout_entry_t *entry)
+static void arm_fresh(struct conn *conn)
 {
-    struct conn *conn = container_of(entry, struct conn, linger_timer);
+    static const struct itimerspec soon = {.it_value.tv_nsec = FRESH_LOOK_NS};
+    struct loop *loop = conn->loop;
+
+    if (loop->linger_sock == NULL) {
+        int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+        if (fd < 0) { /* no descriptor left: the coarse timer will do */
+            loop_tick(loop, TICK_1_MS, &conn->linger_timer);
+            return;
+        }
+        loop->linger_sock = h2o_evloop_socket_create(loop->evloop, fd, H2O_SOCKET_FLAG_DONT_READ);
+        loop->linger_sock->data = loop;
+        h2o_socket_read_start(loop->linger_sock, on_fresh_timer);
+    }
+    if (h2o_linklist_is_empty(&loop->lingering_fresh))
+        (void)timerfd_settime(h2o_socket_get_fd(loop->linger_sock), 0, &soon, NULL);
+    h2o_linklist_insert(&loop->lingering_fresh, &conn->linger_link);
+}
+
+/* Look often while it is fresh, then less: nobody waits for a peer that takes its time. */
+static void look_again(struct conn *conn, uint64_t now_ns)
+{
+    uint64_t age_ns = now_ns - conn->linger_began_ns;
+
+    if (age_ns < 20 * NS_PER_MS)
+        arm_fresh(conn);
+    else
+        loop_tick(conn->loop, age_ns < 200 * NS_PER_MS ? TICK_10_MS : TICK_100_MS,
+                  &conn->linger_timer);
+}
+
+static void look(struct conn *conn)
+{
     uint64_t now_ns = clock_now_ns();
     int unsent = unsent_bytes(conn);
 
@@ -72,7 +118,12 @@ static void on_timer(h2o_timeout_entry_t *entry)
         still_ns >= conn->loop->server->config.linger_ns)
         linger_end(conn);
     else
-        arm_timer(conn, now_ns);
+        look_again(conn, now_ns);
+}
+
+static void on_timer(h2o_timeout_entry_t *entry)
+{
+    look(container_of(entry, struct conn, linger_timer));
 }
 
 static void on_input(h2o_socket_t *sock, const char *err)
@@ -122,5 +173,5 @@ void linger_begin(struct conn *conn)
     conn->linger_sock->data = conn;
     h2o_socket_read_start(conn->linger_sock, on_input);
     conn->linger_timer.cb = on_timer;
-    arm_timer(conn, conn->linger_began_ns);
+    look_again(conn, conn->linger_began_ns);
 }

@@ -442,6 +442,9 @@ static void *loop_thread(void *arg)
     (void)pthread_setname_np(pthread_self(), name);
     loop->owner = pthread_self();
     run_loop(loop);
+    /* A socket's empty buffer lies in the thread-local memory of the thread that made it. */
+    if (loop->linger_sock != NULL)
+        h2o_socket_close(loop->linger_sock);
     (void)pthread_mutex_lock(&server->mu);
     server->threads_left--;
     (void)pthread_cond_signal(&server->listed);
@@ -473,6 +476,7 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
     loop->server = server;
     loop->index = index;
     h2o_linklist_init_anchor(&loop->conns);
+    h2o_linklist_init_anchor(&loop->lingering_fresh);
     h2o_linklist_init_anchor(&loop->inflight);
     h2o_linklist_init_anchor(&loop->abandoned);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

@@ -92,6 +92,8 @@ struct loop {
     h2o_timeout_t ticks[TICK_COUNT]; /* lists of timers, see h2o/timeout.h; made at first use */
     uint64_t now_ns;                 /* see loop_now_ns() */
     uint64_t now_of_turn;
+    h2o_linklist_t lingering_fresh;  /* struct conn, linger_link */
+    h2o_socket_t *linger_sock;       /* a timerfd; NULL before its first use */
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
@@ -198,6 +200,7 @@ struct conn {
     /* linger.c */
     int linger_fd;       /* dup(2) of the socket, -1: close without lingering */
     h2o_socket_t *linger_sock;
+    h2o_linklist_t linger_link; /* loop->lingering_fresh */
     h2o_timeout_entry_t linger_timer;
     uint64_t linger_began_ns;
     uint64_t linger_quiet_ns; /* this long without input, and all of ours acknowledged: over */

@@ -192,6 +192,13 @@ int process_wait(struct process *process, uint32_t limit_ms)
     return process->status;
 }
 
+void process_expect(struct process *process, uint32_t limit_ms, int want)
+{
+    int status = process_wait(process, limit_ms);
+    if (status != want)
+        fail_msg("exit status %d in place of %d; log:\n%s", status, want, process->log);
+}
+
 void process_release(struct process *process)
 {
     if (process->status < 0 && process->pid > 0) {

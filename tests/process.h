@@ -37,6 +37,9 @@ void process_signal(struct process *process, int signo);
 /* Wait for the end and return the status. Kills it and fails the test after `limit_ms`. */
 int process_wait(struct process *process, uint32_t limit_ms);
 
+/* Wait for the end; another status than `want` fails the test and shows the log. */
+void process_expect(struct process *process, uint32_t limit_ms, int want);
+
 /* Has it ended? Collects the status if so. Never blocks. */
 bool process_is_gone(struct process *process);
 

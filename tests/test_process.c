@@ -205,7 +205,7 @@ static void leave_and_come_back(bool reset)
     /* The only worker is free again: its job was told. Else this would take a minute. */
     assert_answer(&p, GET("/sleep?ms=0"), "200 OK");
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -266,9 +266,9 @@ static void test_no_descriptor_leaks_over_many_connections(void **state)
         (void)close(fd);
     }
     uint64_t until_ns = now_ns() + 5000 * NS_PER_MS;
-    while (open_files(&p) > before + 1 && now_ns() < until_ns)
+    while (open_files(&p) > before + 4 && now_ns() < until_ns)
         assert_answer(&p, GET("/hello"), "200"); /* let its loops turn */
-    assert_in_range(open_files(&p), 1, before + 1);
+    assert_in_range(open_files(&p), 1, before + 4); /* timers of the loops */
     process_release(&p);
 }
 
@@ -308,7 +308,7 @@ static void test_idle_process_drains_to_status_0(void **state)
         struct process p;
         process_start(&p, NULL, NULL);
         process_signal(&p, signals[i]);
-        assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+        process_expect(&p, LIMIT_MS, 0);
         assert_contains(p.log, "0 requests in flight on 0 connections, deadline 10s");
         assert_contains(p.log, "drained in ");
         process_release(&p);
@@ -330,7 +330,7 @@ static void test_request_in_flight_is_answered_with_connection_close(void **stat
     assert_contains(all, "\r\n\r\n0\n");
     free(all);
     (void)close(fd);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     assert_contains(p.log, "SIGTERM received from process");
     assert_contains(p.log, "draining, 1 request in flight on 1 connection");
     assert_contains(p.log, "1 answered, 0 idle connections released");
@@ -349,7 +349,7 @@ static void test_deadline_ends_it_with_status_3_and_names_the_request(void **sta
     wait_until_busy(&p);
     uint64_t before_ns = now_ns();
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 3);
+    process_expect(&p, LIMIT_MS, 3);
     assert_true(p.exited_ns - before_ns >= 300 * NS_PER_MS);
     assert_contains(p.log, "deadline exceeded after 3");
     assert_contains(p.log, "1 request unfinished");
@@ -383,7 +383,7 @@ static void test_deadline_holds_against_handlers_that_ignore_it(void **state)
     }
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 3);
+    process_expect(&p, LIMIT_MS, 3);
     assert_contains(p.log, "4 requests unfinished");
     assert_contains(p.log, "queued, age");
     assert_contains(p.log, "running, age");
@@ -403,7 +403,7 @@ static void test_second_signal_ends_it_with_status_4(void **state)
     process_signal(&p, SIGINT);
     process_wait_log(&p, "listeners closed");
     process_signal(&p, SIGINT);
-    assert_int_equal(process_wait(&p, 3000), 4);
+    process_expect(&p, 3000, 4);
     assert_contains(p.log, "forced by SIGINT");
     assert_contains(p.log, "unfinished: GET /sleep?ms=60000");
     (void)close(fd);
@@ -459,7 +459,7 @@ static void test_busy_workers_and_a_full_queue_are_drained(void **state)
         free(answer);
         (void)close(fds[i]);
     }
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     assert_contains(p.log, "4 answered");
     process_release(&p);
 }
@@ -474,7 +474,7 @@ static void test_silent_clients_do_not_hold_the_exit(void **state)
         fds[i] = client_connect(&p);
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, 5000), 0);
+    process_expect(&p, 5000, 0);
     assert_contains(p.log, "10 idle connections released");
     for (unsigned i = 0; i < 10; i++) {
         char *all = client_read_until(fds[i], NULL);
@@ -501,7 +501,7 @@ static void test_request_on_an_idle_connection_within_grace_is_answered(void **s
     assert_contains(all, "Connection: close");
     free(all);
     (void)close(fd);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0); /* and it does not wait for the grace to end */
+    process_expect(&p, LIMIT_MS, 0); /* and it does not wait for the grace to end */
     process_release(&p);
 }
 
@@ -521,7 +521,7 @@ static void half_now_half_in_the_drain(const char *half, const char *rest, const
     assert_contains(all, want);
     free(all);
     (void)close(fd);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -547,7 +547,7 @@ static void test_half_a_request_at_the_deadline_is_reported(void **state)
     client_send(fd, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\nabc");
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 3);
+    process_expect(&p, LIMIT_MS, 3);
     assert_contains(p.log, "unfinished: POST /sleep?ms=1");
     assert_contains(p.log, "receiving, age");
     (void)close(fd);
@@ -572,7 +572,7 @@ static void test_closing_response_survives_a_pipelined_request(void **state)
     assert_contains(all, "\r\n\r\n0\n");
     free(all);
     (void)close(fd);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -605,7 +605,7 @@ static void test_slow_reader_of_a_large_response_gets_all_of_it(void **state)
     }
     assert_int_equal(got, 16384 * 1024);
     (void)close(fd);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -618,7 +618,7 @@ static void test_reader_that_does_not_read_is_cut_and_reported(void **state)
     client_send(fd, GET("/stream?kb=65536"));
     free(client_read_until(fd, "\r\n\r\n"));
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 3);
+    process_expect(&p, LIMIT_MS, 3);
     assert_contains(p.log, "unfinished: GET /stream?kb=65536");
     assert_contains(p.log, "responding, age");
     (void)close(fd);
@@ -634,7 +634,7 @@ static void test_lame_duck_accepts_and_says_close(void **state)
     process_signal(&p, SIGTERM);
     process_wait_log(&p, "lame duck for 400ms");
     assert_answer(&p, GET("/hello"), "Connection: close");
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -657,7 +657,7 @@ static void test_connect_after_the_drain_began_is_refused_not_reset(void **state
     (void)close(fd);
     free(client_read_until(busy, NULL));
     (void)close(busy);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -681,7 +681,7 @@ static void queue_test(const char *listen)
         free(answer);
         (void)close(fds[i]);
     }
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -709,7 +709,7 @@ static void test_json_log_is_one_object_a_line(void **state)
     process_spawn(&p, ARGS("--listen", "127.0.0.1:0", "--log-format", "json"));
     process_wait_log(&p, "listening");
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     unsigned lines = 0;
     for (char *line = strtok(p.log, "\n"); line != NULL; line = strtok(NULL, "\n"), lines++) {
         json_t *object = json_loads(line, 0, &error);
@@ -738,7 +738,7 @@ static void test_pid_file_is_there_while_it_runs(void **state)
     (void)fclose(file);
     assert_int_equal(pid, p.pid);
     process_signal(&p, SIGTERM);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     assert_int_equal(stat(path, &st), -1);
     process_release(&p);
 }
@@ -813,7 +813,7 @@ static void test_h2_upload_under_way_is_waited_for(void **state)
         answered = strcmp(payload, "6\n") == 0;
     assert_true(answered);
     (void)close(fd);
-    assert_int_equal(process_wait(&p, LIMIT_MS), 0);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -835,7 +835,7 @@ static void test_h2_idle_connection_gets_both_goaways_and_no_grace(void **state)
     assert_memory_equal(payload, "\0\0\0\1\0\0\0\0", 8); /* last stream 1, no error */
     assert_false(h2_read(fd, 7, 0, &flags, payload));    /* then the end of file */
     (void)close(fd);
-    assert_int_equal(process_wait(&p, 5000), 0);
+    process_expect(&p, 5000, 0);
     process_release(&p);
 }
 
@@ -856,7 +856,7 @@ static void test_h2_connection_that_begins_in_the_drain_gets_its_goaways(void **
     send_frame(fd, 0, 1, 1, "x", 1);
     assert_true(h2_read(fd, 7, 0, &flags, payload));
     (void)close(fd);
-    assert_int_equal(process_wait(&p, 8000), 0);
+    process_expect(&p, 8000, 0);
     process_release(&p);
 }
 
@@ -907,7 +907,7 @@ static void test_bad_options_are_one_line_and_status_64(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct process p;
         process_spawn(&p, cases[i].args);
-        assert_int_equal(process_wait(&p, LIMIT_MS), 64);
+        process_expect(&p, LIMIT_MS, 64);
         assert_contains(p.log, cases[i].line);
         assert_ptr_equal(strchr(p.log, '\n'), p.log + p.log_bytes - 1); /* one line */
         process_release(&p);
@@ -921,7 +921,7 @@ static void test_port_in_use_is_status_69_and_says_so(void **state)
     (void)state;
     process_start(&first, NULL, NULL);
     process_spawn(&second, ARGS("--listen", first.address));
-    assert_int_equal(process_wait(&second, LIMIT_MS), 69);
+    process_expect(&second, LIMIT_MS, 69);
     (void)snprintf(line, sizeof(line), "cannot listen on %s: Address already in use",
                    first.address);
     assert_contains(second.log, line);
@@ -938,7 +938,7 @@ static void test_one_bad_address_of_two_starts_nothing(void **state)
     process_start(&first, NULL, NULL);
     (void)snprintf(address, sizeof(address), "unix:%s", in_directory("half.sock"));
     process_spawn(&second, ARGS("--listen", address, "--listen", first.address));
-    assert_int_equal(process_wait(&second, LIMIT_MS), 69);
+    process_expect(&second, LIMIT_MS, 69);
     assert_int_equal(stat(address + 5, &st), -1); /* the socket file is gone again */
     process_release(&second);
     process_release(&first);
@@ -953,22 +953,22 @@ static void test_unix_socket_in_use_stale_or_no_socket(void **state)
     (void)snprintf(address, sizeof(address), "unix:%s", in_directory("twice.sock"));
     process_start(&first, address, NULL);
     process_spawn(&second, ARGS("--listen", address));
-    assert_int_equal(process_wait(&second, LIMIT_MS), 69);
+    process_expect(&second, LIMIT_MS, 69);
     assert_contains(second.log, "Address already in use");
     process_release(&second);
     process_signal(&first, SIGKILL); /* leaves its file behind */
-    assert_int_equal(process_wait(&first, LIMIT_MS), 128 + SIGKILL);
+    process_expect(&first, LIMIT_MS, 128 + SIGKILL);
     process_release(&first);
     assert_int_equal(stat(address + 5, &st), 0);
     process_start(&second, address, NULL);
     assert_answer(&second, GET("/hello"), "200");
     process_signal(&second, SIGTERM);
-    assert_int_equal(process_wait(&second, LIMIT_MS), 0);
+    process_expect(&second, LIMIT_MS, 0);
     assert_int_equal(stat(address + 5, &st), -1);
     process_release(&second);
     write_file(address + 5, "not a socket");
     process_spawn(&second, ARGS("--listen", address));
-    assert_int_equal(process_wait(&second, LIMIT_MS), 69);
+    process_expect(&second, LIMIT_MS, 69);
     assert_contains(second.log, "a file that is not a socket is in the way");
     process_release(&second);
 }
@@ -983,7 +983,7 @@ static void test_privileged_port_without_privilege_says_how(void **state)
     }
     process_spawn(&p, ARGS("--listen", "127.0.0.1:1"));
     process_drop_bind_capability = false;
-    assert_int_equal(process_wait(&p, LIMIT_MS), 69);
+    process_expect(&p, LIMIT_MS, 69);
     assert_contains(p.log, "cannot listen on 127.0.0.1:1: Permission denied (ports below 1024");
     process_release(&p);
 }
@@ -993,11 +993,11 @@ static void test_bad_root_is_status_78(void **state)
     struct process p;
     (void)state;
     process_spawn(&p, ARGS("--root", "/no/such/place"));
-    assert_int_equal(process_wait(&p, LIMIT_MS), 78);
+    process_expect(&p, LIMIT_MS, 78);
     assert_contains(p.log, "cannot serve files from /no/such/place: No such file or directory");
     process_release(&p);
     process_spawn(&p, ARGS("--root", "/etc/passwd"));
-    assert_int_equal(process_wait(&p, LIMIT_MS), 78);
+    process_expect(&p, LIMIT_MS, 78);
     assert_contains(p.log, "/etc/passwd: not a directory");
     process_release(&p);
 }

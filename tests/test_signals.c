@@ -289,7 +289,7 @@ static void test_a_signal_between_block_and_start_is_not_lost(void **state)
 static void test_a_signal_to_a_child_that_may_not_have_started_is_not_lost(void **state)
 {
     (void)state;
-    for (int round = 0; round < 20; round++) {
+    for (int round = 0; round < 10; round++) {
         /* Blocked across the fork, so that it can not come before signals_block(). */
         sigset_t term;
         sigemptyset(&term);
@@ -574,6 +574,7 @@ static void test_a_stray_real_time_signal_does_not_deafen_it(void **state)
     (void)state;
     start(child_serves);
     wait_for("<started>");
+    alarm(5); /* it hangs, if it fails */
     send_signal(SIGRTMIN + 1);
     send_signal(SIGHUP);
     wait_for("SIGHUP received");
