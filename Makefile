@@ -1,0 +1,65 @@
+# Thin: every target does all of its own set-up, then calls CMake.
+
+JOBS ?= $(shell nproc)
+LISTEN ?= 127.0.0.1:8080
+ARGS ?=
+CLANG_FORMAT ?= clang-format
+SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] tests/*.[ch] bench/*.[ch])
+
+.PHONY: help run check check-loss asan tsan clang valgrind bench format format-check clean
+
+help:
+	@echo "make run         build, and serve on $(LISTEN); Ctrl+C drains it (ARGS='--deadline 1s' ...)"
+	@echo "make check       build, and run all tests"
+	@echo "make check-loss  the loss tests, 20 runs of each shape"
+	@echo "make asan tsan   all tests under the sanitizers"
+	@echo "make valgrind    the process tests' server under memcheck"
+	@echo "make clang       build with clang and run the unit tests"
+	@echo "make bench       throughput beside h2o and nginx, exit lag"
+	@echo "make format      clang-format over the sources"
+
+run: build/release/.configured
+	@cmake --build --preset release -j $(JOBS) --target lastcall -- --quiet
+	exec ./build/release/lastcall --listen $(LISTEN) $(ARGS)
+
+check: build/release/.configured
+	@cmake --build --preset release -j $(JOBS) -- --quiet
+	ctest --preset release --no-tests=error
+
+check-loss: build/release/.configured
+	@cmake --build --preset release -j $(JOBS) -- --quiet
+	LASTCALL_RUNS=20 ctest --preset release --no-tests=error -R '^loss$$'
+
+asan tsan: %: build/%/.configured
+	@cmake --build --preset $@ -j $(JOBS) -- --quiet
+	LASTCALL_RUNS=1 ctest --preset $@ --no-tests=error
+
+clang: build/clang/.configured
+	@cmake --build --preset clang -j $(JOBS) -- --quiet
+	ctest --preset clang --no-tests=error -L unit
+
+valgrind: build/debug/.configured
+	@cmake --build --preset debug -j $(JOBS) -- --quiet
+	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^process$$'
+
+bench: build/release/.configured
+	@./scripts/setup.sh bench
+	@cmake --build --preset release -j $(JOBS) -- --quiet
+	./bench/exit_lag.py
+	./bench/throughput.py
+
+build/%/.configured: CMakeLists.txt CMakePresets.json $(wildcard */CMakeLists.txt) scripts/setup.sh
+	@./scripts/setup.sh $(if $(filter clang,$*),ci,build)
+	@cmake --preset $* >/dev/null
+	@touch $@
+
+format:
+	@./scripts/setup.sh ci
+	$(CLANG_FORMAT) -i $(SOURCES)
+
+format-check:
+	@./scripts/setup.sh ci
+	@$(CLANG_FORMAT) --dry-run --Werror $(SOURCES)
+
+clean:
+	rm -rf build
