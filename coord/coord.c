@@ -40,7 +40,8 @@ struct coord {
     struct drain drain;
     struct report report;
     bool poked;
-    bool began; /* the begin of the drain has been logged */
+    bool began;       /* the begin of the drain has been logged */
+    unsigned signals; /* that asked for this drain */
 };
 
 static void lock(struct coord *coord)
@@ -115,23 +116,22 @@ void coord_poke(struct coord *coord)
     unlock(coord);
 }
 
-static bool request_locked(struct coord *coord, const char *trigger, const char *detail)
+static void request_locked(struct coord *coord, const char *trigger, const char *detail)
 {
     uint64_t now_ns = clock_now_ns();
-    bool first = drain_request(&coord->drain, now_ns);
+    (void)drain_request(&coord->drain, now_ns); /* later ones are noted and change nothing */
     report_add_trigger(&coord->report, trigger, detail, now_ns);
     poke_locked(coord);
-    return first;
 }
 
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail)
 {
     lock(coord);
-    (void)request_locked(coord, trigger, detail);
+    request_locked(coord, trigger, detail);
     unlock(coord);
 }
 
-void coord_signal(struct coord *coord, int signo, pid_t sender)
+unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
 {
     char name[24], detail[48] = "";
 
@@ -139,15 +139,24 @@ void coord_signal(struct coord *coord, int signo, pid_t sender)
     if (sender > 0)
         (void)snprintf(detail, sizeof(detail), "from process %ld", (long)sender);
     lock(coord);
-    if (!request_locked(coord, name, detail))
+    unsigned count = ++coord->signals;
+    if (count > 1)
         drain_force(&coord->drain);
+    if (count == 2)
+        memcpy(coord->report.forced_by, name, sizeof(name));
+    request_locked(coord, name, detail);
     unlock(coord);
+    return count;
 }
 
 bool coord_undrain(struct coord *coord)
 {
     lock(coord);
     bool undone = drain_undo(&coord->drain);
+    if (undone) { /* here, not when it is noticed: the next request has a clean page */
+        coord->report.trigger_count = coord->report.triggers_left_out = 0;
+        coord->signals = 0;
+    }
     poke_locked(coord);
     unlock(coord);
     return undone;
@@ -169,8 +178,9 @@ int coord_wait_phase(struct coord *coord, enum coord_phase phase, uint64_t until
     lock(coord);
     while (coord->drain.phase < phase && err == 0)
         err = pthread_cond_timedwait(&coord->stepped, &coord->mu, &until);
+    bool reached = coord->drain.phase >= phase;
     unlock(coord);
-    return err == 0 ? 0 : -ETIMEDOUT;
+    return reached ? 0 : -ETIMEDOUT;
 }
 
 /* ---- entering a phase ---- */
@@ -191,7 +201,6 @@ static void enter_running(struct coord *coord)
     coord->config.ops->lame_duck(coord->config.server, false);
     lock(coord);
     coord->began = false;
-    coord->report.trigger_count = 0;
     unlock(coord);
     log_line(LOG_LEVEL_INFO, "undrained", NULL, "drain called off: ready again");
 }
@@ -256,15 +265,20 @@ static int exit_status(const struct coord *coord)
 
 static void enter_done(struct coord *coord)
 {
+    lock(coord); /* a late trigger may still be added to the list of them */
     coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
     coord->report.end = coord->census;
     coord->report.pool_active_at_end = coord->pool_active;
     coord->report.status = exit_status(coord);
+    struct report report = coord->report;
+    struct drain drain = coord->drain;
+    unlock(coord);
+
     log_status("%s", "");
-    report_log_end(&coord->report, &coord->drain);
+    report_log_end(&report, &drain);
     if (coord->config.report_path == NULL)
         return;
-    int err = report_write(&coord->report, &coord->drain, coord->config.report_path);
+    int err = report_write(&report, &drain, coord->config.report_path);
     if (err != 0)
         log_line(LOG_LEVEL_ERROR, "report-failed", NULL, "cannot write the report %s: %s",
                  coord->config.report_path, strerror(-err));
@@ -275,17 +289,6 @@ static void (*const enter[PHASE_COUNT])(struct coord *) = {
     [PHASE_CLOSING] = enter_closing,   [PHASE_DRAINING] = enter_draining,
     [PHASE_ABORTING] = enter_aborting, [PHASE_DONE] = enter_done,
 };
-
-/* The one way into a phase. The report's fields that the enter functions write are read by nobody
- * else before DONE, except the triggers, which stay behind `mu`. */
-static void step(struct coord *coord, enum coord_phase next)
-{
-    lock(coord);
-    drain_enter(&coord->drain, next, clock_now_ns());
-    (void)pthread_cond_broadcast(&coord->stepped);
-    unlock(coord);
-    enter[next](coord);
-}
 
 /* ---- the loop ---- */
 
@@ -367,15 +370,21 @@ int coord_run(struct coord *coord)
         unlock(coord);
         look_around(coord, phase, &view);
 
+        /* Decided and written under one lock: whoever calls the drain off comes before the step, and
+         * it is not taken, or after it, and is told that it is too late. */
         lock(coord);
         uint64_t now_ns = clock_now_ns();
         struct drain_advice advice = drain_look(&coord->drain, now_ns, &view);
+        if (advice.next != phase) {
+            drain_enter(&coord->drain, advice.next, now_ns);
+            (void)pthread_cond_broadcast(&coord->stepped);
+        }
         unlock(coord);
 
         if (advice.release_idle)
             coord->config.ops->release_idle(coord->config.server);
         if (advice.next != phase) {
-            step(coord, advice.next);
+            enter[advice.next](coord);
             if (advice.next == PHASE_DONE)
                 return coord->report.status;
             continue; /* the new phase may be over already */

@@ -113,9 +113,10 @@ int coord_run(struct coord *coord);
  * word), `detail` who or why (may be "").     Thread: any.     Blocks: never. */
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail);
 
-/* A signal asks: the first begins the drain, one more at any time cuts it short.
- * Thread: any.     Blocks: never. */
-void coord_signal(struct coord *coord, int signo, pid_t sender);
+/* A signal asks: the first begins the drain, or joins one that something else began; the second cuts
+ * it short. Returns how many there were since the last undrain: at the third, the caller should leave
+ * by _exit(2).     Thread: any.     Blocks: never. */
+unsigned coord_signal(struct coord *coord, int signo, pid_t sender);
 
 /* Call the drain off. Returns false past the point of no return, which is the step into CLOSING.
  * Thread: any.     Blocks: never. */

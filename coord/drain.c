@@ -51,8 +51,9 @@ static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
             return PHASE_RUNNING;
         return drain->config.lame_duck_ns > 0 && !drain->forced ? PHASE_LAME_DUCK : PHASE_CLOSING;
     case PHASE_LAME_DUCK:
+        /* Forced or not, the listeners close by the way of CLOSING: only that keeps newcomers out. */
         if (drain->forced)
-            return cut_short(drain, DRAIN_CAUSE_FORCED);
+            return PHASE_CLOSING;
         if (!drain->requested)
             return PHASE_RUNNING;
         if (now_ns - drain->entered_ns[PHASE_LAME_DUCK] >= drain->config.lame_duck_ns)
@@ -95,6 +96,8 @@ void drain_enter(struct drain *drain, enum coord_phase next, uint64_t now_ns)
 {
     assert(phase_step_is_allowed(drain->phase, next));
     drain->phase = next;
+    if (next == PHASE_RUNNING) /* called off: this drain was none */
+        memset(drain->entered_ns, 0, sizeof(drain->entered_ns));
     drain->entered_ns[next] = now_ns;
     if (next == PHASE_CLOSING) {
         uint64_t deadline_ns = drain->config.deadline_ns;

@@ -80,9 +80,12 @@ static void write_text(enum log_level level, const char *text)
 /* What a client sent may stand in a line: no byte of it may end the line or move a cursor. */
 static void defuse(char *text)
 {
-    for (; *text != '\0'; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            *text = '?';
+    for (unsigned char *at = (unsigned char *)text; *at != '\0'; at++) {
+        if (*at < 0x20 || *at == 0x7f)
+            *at = '?';
+        else if (*at == 0xc2 && at[1] >= 0x80 && at[1] < 0xa0) /* the same in UTF-8: U+0080.. */
+            at[0] = at[1] = '?';
+    }
 }
 
 void log_line(enum log_level level, const char *event, json_t *fields, const char *format, ...)
@@ -134,6 +137,8 @@ void log_status(const char *format, ...)
 json_t *log_json_text(const char *bytes)
 {
     static const char replacement[] = "\xef\xbf\xbd";
+    if (bytes == NULL)
+        bytes = "?";
     json_t *whole = json_string(bytes);
     if (whole != NULL)
         return whole;

@@ -25,7 +25,7 @@ bool log_has_status_line(void);
  * Thread: any.     Blocks: on stderr. */
 void log_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* A JSON string from bytes that a client sent: what is not UTF-8 becomes U+FFFD.
+/* A JSON string from bytes that a client sent: what is not UTF-8 becomes U+FFFD. NULL makes "?".
  * Owner: the caller.     Thread: any. */
 json_t *log_json_text(const char *bytes);
 

@@ -12,7 +12,7 @@ static const char *const names[PHASE_COUNT] = {
 
 static const unsigned allowed[PHASE_COUNT] = {
     [PHASE_RUNNING] = TO(LAME_DUCK) | TO(CLOSING),
-    [PHASE_LAME_DUCK] = TO(RUNNING) | TO(CLOSING) | TO(ABORTING),
+    [PHASE_LAME_DUCK] = TO(RUNNING) | TO(CLOSING),
     [PHASE_CLOSING] = TO(DRAINING) | TO(ABORTING),
     [PHASE_DRAINING] = TO(ABORTING) | TO(DONE),
     [PHASE_ABORTING] = TO(DONE),

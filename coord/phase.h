@@ -4,13 +4,14 @@
 /* The phases of the process. One list makes the enum, the names in log, report and tests, and the
  * table of allowed steps: they can not drift apart.
  *
- *                        lame duck over            listeners closed          all quiet
- *     RUNNING --> LAME_DUCK ---------> CLOSING -----------------> DRAINING -----------> DONE
- *        |  ^        |  |                ^ |                          |                  ^
- *        |  +--------+  |                | |                          |                  |
- *        |   undrain    +--------------------- forced --> ABORTING <--+                  |
- *        +---- no lame duck -------------+ +- deadline,       |      deadline, forced    |
- *                                             forced          +-------- archived --------+
+ *                        lame duck over,       listeners          nothing active,
+ *                        forced                closed             no connection
+ *     RUNNING --> LAME_DUCK ---------> CLOSING ---------> DRAINING -------> DONE
+ *        |  ^        |                 ^    |                |                ^
+ *        |  +--------+                 |    |  deadline,     |  deadline,     |
+ *        |   undrain                   |    |  forced        v  forced        |
+ *        +------ no lame duck ---------+    +----------> ABORTING ------------+
+ *                                                              archived
  *
  *     phase      what is true                          who may still act         what ends it
  *     RUNNING    ready, keep-alive on                  everyone                  a trigger

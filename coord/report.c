@@ -40,6 +40,12 @@ void report_add_trigger(struct report *report, const char *name, const char *det
     trigger->at_ns = now_ns;
 }
 
+/* A text that there was no memory to copy. */
+static const char *known(const char *text)
+{
+    return text != NULL ? text : "?";
+}
+
 static const char *plural(uint64_t n)
 {
     return n == 1 ? "" : "s";
@@ -51,8 +57,8 @@ void report_log_begin(const struct report *report, const struct drain_config *co
     char text[CLOCK_TEXT_SIZE];
 
     log_line(LOG_LEVEL_INFO, "drain-begun",
-             json_pack("{s:s, s:s, s:I, s:I, s:I}", "trigger", trigger->name, "detail",
-                       trigger->detail, "in_flight", (json_int_t)report->begin.active,
+             json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name),
+                       "detail", log_json_text(trigger->detail), "in_flight", (json_int_t)report->begin.active,
                        "connections", (json_int_t)report->begin.connections, "deadline_ms",
                        (json_int_t)(config->deadline_ns / NS_PER_MS)),
              "%s received%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
@@ -89,7 +95,7 @@ void report_log_progress(const struct drain *drain, const struct coord_census *c
     for (size_t i = 0; i < named && used < sizeof(names) - 1; i++) {
         const struct coord_request *r = &oldest->items[i];
         int n = snprintf(names + used, sizeof(names) - used, "%s%s %.80s (%s, %s)",
-                         i == 0 ? "; oldest: " : ", ", r->method, r->path, r->state,
+                         i == 0 ? "; oldest: " : ", ", known(r->method), known(r->path), r->state,
                          clock_format_duration(r->age_ns, age));
         used += n > 0 ? (size_t)n : 0;
     }
@@ -119,7 +125,8 @@ static void log_unfinished(const struct coord_request *r)
                        log_json_text(r->path), "authority", log_json_text(r->authority), "peer",
                        log_json_text(r->peer), "state", r->state, "age_ms",
                        (json_int_t)(r->age_ns / NS_PER_MS)),
-             "unfinished: %s %s from %s, %s, age %s", r->method, r->path, r->peer, r->state,
+             "unfinished: %s %s from %s, %s, age %s", known(r->method), known(r->path),
+             known(r->peer), r->state,
              clock_format_duration(r->age_ns, age));
 }
 
@@ -128,20 +135,18 @@ static void log_cut_short(const struct report *report, const struct drain *drain
     char text[CLOCK_TEXT_SIZE];
     bool forced = drain->cause == DRAIN_CAUSE_FORCED;
     size_t n = report->unfinished.count + report->unfinished.left_out;
-    const struct report_trigger *last = &report->triggers[report->trigger_count - 1];
-
+    size_t named = report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count : NAMED_IN_LOG;
     log_line(LOG_LEVEL_WARN, forced ? "drain-forced" : "drain-deadline",
              json_pack("{s:I, s:f}", "unfinished", (json_int_t)n, "after_ms",
                        (double)since_closing_ns(report, drain) / (double)NS_PER_MS),
              "%s%s after %s: %zu request%s unfinished", forced ? "forced by " : "deadline exceeded",
-             forced ? last->name : "",
+             forced ? report->forced_by : "",
              clock_format_duration(since_closing_ns(report, drain), text), n, plural(n));
-    for (size_t i = 0; i < report->unfinished.count && i < NAMED_IN_LOG; i++)
+    for (size_t i = 0; i < named; i++)
         log_unfinished(&report->unfinished.items[i]);
-    if (n > NAMED_IN_LOG)
-        log_line(LOG_LEVEL_WARN, "unfinished-more", NULL, "unfinished: and %zu more",
-                 n - (report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count
-                                                              : NAMED_IN_LOG));
+    if (n > named)
+        log_line(LOG_LEVEL_WARN, "unfinished-more", json_pack("{s:I}", "count", (json_int_t)(n - named)),
+                 "unfinished: and %zu more", n - named);
 }
 
 void report_log_end(const struct report *report, const struct drain *drain)
@@ -170,8 +175,8 @@ static json_t *triggers_json(const struct report *report)
     for (size_t i = 0; i < report->trigger_count; i++) {
         const struct report_trigger *t = &report->triggers[i];
         (void)json_array_append_new(
-            list, json_pack("{s:s, s:s, s:f}", "name", t->name, "detail", t->detail, "at_ms",
-                            (double)(t->at_ns - report->triggers[0].at_ns) / (double)NS_PER_MS));
+            list, json_pack("{s:o, s:o, s:f}", "name", log_json_text(t->name), "detail",
+                            log_json_text(t->detail), "at_ms", (double)(t->at_ns - report->triggers[0].at_ns) / (double)NS_PER_MS));
     }
     return list;
 }
@@ -244,9 +249,10 @@ int report_write(const struct report *report, const struct drain *drain, const c
     static const char *const causes[] = {"none", "quiet", "deadline", "forced"};
     errno = 0;
     json_t *root = json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:o, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
+        "{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
         "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome", causes[drain->cause],
-        "exit_status", report->status, "triggers", triggers_json(report), "took_ms",
+        "exit_status", report->status, "triggers", triggers_json(report),
+        "triggers_left_out", (json_int_t)report->triggers_left_out, "took_ms",
         (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "deadline_ms",
         (double)drain->config.deadline_ns / (double)NS_PER_MS, "phases",
         phases_json(report, drain), "counts", counts_json(report), "unfinished",

@@ -18,6 +18,7 @@ struct report {
     struct report_trigger triggers[REPORT_TRIGGERS_MAX]; /* the first won, the others are noted */
     size_t trigger_count;
     size_t triggers_left_out;
+    char forced_by[24]; /* the signal that cut it short */
     char began_wall[CLOCK_TEXT_SIZE + 8];
     struct coord_census begin; /* when the drain began */
     struct coord_census end;

@@ -44,7 +44,6 @@ static bool asks_for_drain(int signo)
 static void *signal_thread(void *arg)
 {
     struct signals *signals = arg;
-    unsigned asked = 0;
     sigset_t set;
 
     (void)pthread_setname_np(pthread_self(), "signal");
@@ -55,16 +54,17 @@ static void *signal_thread(void *arg)
         int signo = sigwaitinfo(&set, &info);
         if (signo < 0)
             continue; /* EINTR: a debugger, or a stop and a continue */
-        if (signo == SIGNAL_STOP)
+        /* Ours only: a stray one must not leave the process deaf. (glibc shows SI_TKILL as SI_USER.) */
+        if (signo == SIGNAL_STOP && info.si_code == SI_USER && info.si_pid == getpid())
             return NULL;
         if (!asks_for_drain(signo)) {
+            const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */
             log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
-                     sigabbrev_np(signo));
+                     name != NULL ? name : "RT");
             continue;
         }
-        if (++asked == 3)
+        if (coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0) >= 3)
             _exit(COORD_EXIT_FORCED); /* whatever holds the others up, this one ends it */
-        coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0);
     }
 }
 

@@ -1796,7 +1796,6 @@ static void test_report_file_is_written_whole_or_not_at_all(void **state)
     json_decref(old);
 }
 
-#ifdef LASTCALL_KNOWN_BUGS
 /* ---- claims that coord/ does not keep yet ---- */
 
 static void test_a_request_taken_back_before_the_look_is_forgotten(void **state)
@@ -2046,7 +2045,6 @@ static void test_a_text_that_memory_failed_for_does_not_crash_the_report(void **
     assert_int_equal(coord_run(coord), COORD_EXIT_DEADLINE);
     json_decref(read_report());
 }
-#endif
 
 #define claim(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
@@ -2124,7 +2122,6 @@ int main(void)
         claim(test_report_into_a_directory_that_refuses_is_an_error_in_the_log),
         claim(test_report_that_can_not_take_its_name_leaves_nothing_behind),
         claim(test_report_file_is_written_whole_or_not_at_all),
-#ifdef LASTCALL_KNOWN_BUGS
         claim(test_a_request_taken_back_before_the_look_is_forgotten),
         claim(test_a_request_while_the_undrain_is_carried_out_keeps_its_trigger),
         claim(test_unfinished_that_no_line_names_are_counted_in_one),
@@ -2136,7 +2133,6 @@ int main(void)
         claim(test_force_in_lame_duck_closes_the_listeners),
         claim(test_a_request_while_the_report_is_written_is_no_race),
         claim(test_a_text_that_memory_failed_for_does_not_crash_the_report),
-#endif
     };
     return cmocka_run_group_tests_name("coord", tests, group_setup, group_teardown);
 }

@@ -87,9 +87,9 @@ static bool is_in_the_graph(enum coord_phase from, enum coord_phase to)
     static const enum coord_phase steps[][2] = {
         {PHASE_RUNNING, PHASE_LAME_DUCK},  {PHASE_RUNNING, PHASE_CLOSING},
         {PHASE_LAME_DUCK, PHASE_RUNNING},  {PHASE_LAME_DUCK, PHASE_CLOSING},
-        {PHASE_LAME_DUCK, PHASE_ABORTING}, {PHASE_CLOSING, PHASE_DRAINING},
-        {PHASE_CLOSING, PHASE_ABORTING},   {PHASE_DRAINING, PHASE_ABORTING},
-        {PHASE_DRAINING, PHASE_DONE},      {PHASE_ABORTING, PHASE_DONE},
+        {PHASE_CLOSING, PHASE_DRAINING},   {PHASE_CLOSING, PHASE_ABORTING},
+        {PHASE_DRAINING, PHASE_ABORTING},  {PHASE_DRAINING, PHASE_DONE},
+        {PHASE_ABORTING, PHASE_DONE},
     };
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)
         if (steps[i][0] == from && steps[i][1] == to)
@@ -294,6 +294,7 @@ static void test_undrain_is_refused_once_forced(void **state)
     struct drain d = drain_in(PHASE_LAME_DUCK, with_lame_duck);
     drain_force(&d);
     assert_false(drain_undo(&d));
+    assert_goes(&d, T0 + 1, busy, PHASE_CLOSING);
     assert_goes(&d, T0 + 1, busy, PHASE_ABORTING);
 }
 
@@ -479,6 +480,8 @@ static void test_force_leads_to_aborting_from_every_phase_before_it(void **state
     for (enum coord_phase p = PHASE_LAME_DUCK; p <= PHASE_DRAINING; p++) {
         struct drain d = drain_in(p, with_lame_duck);
         drain_force(&d);
+        if (p == PHASE_LAME_DUCK) /* nothing keeps newcomers out but CLOSING */
+            assert_goes(&d, T0, closed, PHASE_CLOSING);
         assert_goes(&d, T0, closed, PHASE_ABORTING);
         assert_int_equal(d.cause, DRAIN_CAUSE_FORCED);
     }

@@ -277,7 +277,6 @@ static void test_no_control_byte_passes(void **state)
     }
 }
 
-#ifdef LASTCALL_KNOWN_BUGS
 /* U+0080 to U+009F are commands too, to a terminal that reads UTF-8: U+009B is ESC [. */
 static void test_c1_controls_are_defused(void **state)
 {
@@ -287,7 +286,6 @@ static void test_c1_controls_are_defused(void **state)
              "2Jb");
     assert_null(strstr(text_line(), "\xc2\x9b"));
 }
-#endif
 
 static void test_utf_8_is_left_alone(void **state)
 {
@@ -635,9 +633,7 @@ int main(void)
         claim(test_control_bytes_are_defused),
         claim(test_control_bytes_are_defused_in_json_too),
         claim(test_no_control_byte_passes),
-#ifdef LASTCALL_KNOWN_BUGS
         claim(test_c1_controls_are_defused),
-#endif
         claim(test_utf_8_is_left_alone),
         claim(test_a_message_that_is_not_utf_8_is_still_json),
         claim(test_json_text_keeps_what_is_utf_8),

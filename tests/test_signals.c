@@ -566,7 +566,6 @@ static void test_a_signal_after_stop_does_not_spoil_the_status(void **state)
     assert_ends_with(42);
 }
 
-#ifdef LASTCALL_KNOWN_BUGS
 /* ---- claims that coord/ does not keep yet ---- */
 
 static void test_a_stray_real_time_signal_does_not_deafen_it(void **state)
@@ -628,7 +627,6 @@ static void test_a_signal_that_was_undone_does_not_count(void **state)
     send_signal(SIGTERM);
     assert_ends_with(COORD_EXIT_FORCED);
 }
-#endif
 
 #define claim(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
@@ -656,10 +654,8 @@ int main(void)
         claim(test_stop_ends_the_thread_and_asks_for_nothing),
         claim(test_stop_of_nothing_is_allowed),
         claim(test_a_signal_after_stop_does_not_spoil_the_status),
-#ifdef LASTCALL_KNOWN_BUGS
         claim(test_a_stray_real_time_signal_does_not_deafen_it),
         claim(test_a_signal_that_was_undone_does_not_count),
-#endif
     };
     return cmocka_run_group_tests_name("signals", tests, NULL, NULL);
 }
