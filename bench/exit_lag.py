@@ -114,6 +114,35 @@ def one_run(binary, idle, h2, keep_open):
     return (end - last) * 1000
 
 
+def deadline_run(binary):
+    """Every worker blocked for a minute, and deaf to cancellation: how long past the deadline?"""
+    server, port = start(binary, ["--deadline", "200ms", "--workers", "8"])
+    socks = [connect(port) for _ in range(8)]
+    for sock in socks:
+        sock.sendall(b"GET /sleep?ms=60000&ignore-cancel=1 HTTP/1.1\r\nHost: t\r\n\r\n")
+    time.sleep(0.05)
+    pidfd = os.pidfd_open(server.pid)
+    begin = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    select.select([pidfd], [], [], 10)
+    end = time.monotonic()
+    os.close(pidfd)
+    status = server.wait()
+    server.stderr.close()
+    for sock in socks:
+        sock.close()
+    if status != 3:
+        sys.exit(f"exit_lag: exit status {status} at the deadline")
+    return (end - begin) * 1000 - 200
+
+
+def stolen():
+    """Jiffies that the hypervisor gave to others, and all of them."""
+    with open("/proc/stat") as stat:
+        numbers = [int(n) for n in stat.readline().split()[1:]]
+    return numbers[7], sum(numbers)
+
+
 SITUATIONS = [
     ("8 requests in flight", 0, 0, False),
     ("and 1,000 idle connections", 1000, 0, False),
@@ -129,22 +158,35 @@ def main():
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     rows = []
-    print(f"exit after the last response, {args.runs} runs each, milliseconds")
-    print(f"{'situation':<36}{'median':>8}{'p90':>8}{'max':>8}  want median <= 2, max <= 10")
-    for name, idle, h2, keep_open in SITUATIONS:
+    before = stolen()
+
+    def measure(name, want_median, want_max, run_once):
         lags = []
         for run in range(args.runs):
             if sys.stdout.isatty():
                 print(f"\r{name}: {run + 1}/{args.runs}", end="", flush=True)
-            lags.append(one_run(args.binary, idle, h2, keep_open))
+            lags.append(run_once())
         lags.sort()
         median, worst = statistics.median(lags), lags[-1]
-        ok = median <= 2 and worst <= 10
+        ok = median <= want_median and worst <= want_max
         rows.append({"situation": name, "median_ms": median, "max_ms": worst, "ok": ok})
         print(
             f"{chr(13) if sys.stdout.isatty() else ''}{name:<36}{median:>8.2f}"
-            f"{lags[int(len(lags) * 0.9)]:>8.2f}{worst:>8.2f}  {'ok' if ok else 'NOT MET'}"
+            f"{lags[int(len(lags) * 0.9)]:>8.2f}{worst:>8.2f}  "
+            f"want {want_median} and {want_max}: {'ok' if ok else 'NOT MET'}"
         )
+
+    print(f"exit after the last response, {args.runs} runs each, milliseconds")
+    print(f"{'situation':<36}{'median':>8}{'p90':>8}{'max':>8}")
+    for name, idle, h2, keep_open in SITUATIONS:
+        measure(name, 2, 10, lambda: one_run(args.binary, idle, h2, keep_open))
+    print("exit after the deadline")
+    measure("8 workers blocked for a minute", 50, 50, lambda: deadline_run(args.binary))
+    after = stolen()
+    print(
+        f"meanwhile the hypervisor took {100 * (after[0] - before[0]) / (after[1] - before[1]):.1f} %"
+        " of this machine's time"
+    )
     if args.json:
         with open(args.json, "w") as out:
             json.dump(rows, out, indent=2)

@@ -22,7 +22,7 @@
 #include <cmocka.h>
 
 #define ARGS_MAX 64
-#define LOG_WAIT_MS 5000
+#define LOG_WAIT_MS 15000
 
 uint64_t now_ns(void)
 {
@@ -67,16 +67,43 @@ static const char *binary(void)
     return path != NULL ? path : "build/release/lastcall";
 }
 
+bool process_runs_under_valgrind(void)
+{
+    return getenv("LASTCALL_VALGRIND") != NULL;
+}
+
+/* The command that comes before the arguments of a test. */
+static size_t begin_command(const char **args)
+{
+    static char suppressions[512];
+    size_t n = 0;
+
+    if (process_runs_under_valgrind()) {
+        (void)snprintf(suppressions, sizeof(suppressions), "--suppressions=%s/valgrind.supp",
+                       LASTCALL_TESTS_FOLDER);
+        args[n++] = "/usr/bin/valgrind";
+        args[n++] = "-q";
+        args[n++] = "--leak-check=full";
+        args[n++] = "--errors-for-leak-kinds=definite";
+        args[n++] = "--show-leak-kinds=definite";
+        args[n++] = "--error-exitcode=99";
+        args[n++] = suppressions;
+    }
+    args[n++] = binary();
+    return n;
+}
+
 void process_spawn(struct process *process, const char *const *argv)
 {
-    const char *args[ARGS_MAX] = {binary()};
+    const char *args[ARGS_MAX];
     int out[2];
-    size_t n = 1;
+    size_t n = begin_command(args);
 
     for (; *argv != NULL; argv++) {
         assert_true(n < ARGS_MAX - 1);
         args[n++] = *argv;
     }
+    args[n] = NULL;
     memset(process, 0, sizeof(*process));
     process->status = -1;
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);

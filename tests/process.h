@@ -25,6 +25,9 @@ struct process {
 /* Set: the next child cannot bind ports below 1024, even as root. */
 extern bool process_drop_bind_capability;
 
+/* LASTCALL_VALGRIND is set: everything takes some thirty times as long. */
+bool process_runs_under_valgrind(void);
+
 /* Start lastcall with `argv` (without argv[0], NULL-terminated) and `--listen`. `listen` NULL: a free
  * port of 127.0.0.1. Waits until it listens; fails the test if it does not. */
 void process_start(struct process *process, const char *listen, const char *const *argv);

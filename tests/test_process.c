@@ -1066,6 +1066,6 @@ int main(void)
         TEST(test_privileged_port_without_privilege_says_how),
         TEST(test_bad_root_is_status_78),
     };
-    (void)alarm(240); /* a hang is a failure */
+    (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     return cmocka_run_group_tests_name("process", tests, make_directory, remove_directory);
 }
