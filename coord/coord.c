@@ -12,17 +12,18 @@
 #include "report.h"
 
 /* Poke note. A loop or a worker changes a count and then pokes; the coordinator looks at the counts
- * and then sleeps. It must not sleep through a change that its look has missed. Both sides use `mu`:
+ * and then sleeps. It must not sleep through a change that its look has missed. Both sides use
+ * `mu`:
  *
  *     changer:  write count;  lock; poked = true; signal; unlock
  *     coord:    lock; poked = false; unlock;  read counts;  lock; while (!poked) wait; unlock
  *
- * Take the changer's critical section. If it comes after the coordinator's first one, `poked` is true
- * at the second one and the coordinator does not wait. If it comes before, the unlock in the changer
- * happens before the lock in the coordinator, so the read that follows sees the count. There is no
- * third case. The counts may therefore be relaxed atomics. The changers poke only while a drain is
- * under way, and each loop pokes once when it learns of the drain, on its own thread, so a change
- * that it did not poke for came before that poke. */
+ * Take the changer's critical section. If it comes after the coordinator's first one, `poked` is
+ * true at the second one and the coordinator does not wait. If it comes before, the unlock in the
+ * changer happens before the lock in the coordinator, so the read that follows sees the count.
+ * There is no third case. The counts may therefore be relaxed atomics. The changers poke only while
+ * a drain is under way, and each loop pokes once when it learns of the drain, on its own thread, so
+ * a change that it did not poke for came before that poke. */
 
 struct coord {
     /* immutable after coord_create */
@@ -211,10 +212,11 @@ static void enter_lame_duck(struct coord *coord)
 
     log_begin(coord);
     coord->config.ops->lame_duck(coord->config.server, true);
-    log_line(LOG_LEVEL_INFO, "lame-duck",
-             json_pack("{s:I}", "for_ms", (json_int_t)(coord->config.drain.lame_duck_ns / NS_PER_MS)),
-             "lame duck for %s: not ready, still accepting, the drain can be called off",
-             clock_format_duration(coord->config.drain.lame_duck_ns, text));
+    log_line(
+        LOG_LEVEL_INFO, "lame-duck",
+        json_pack("{s:I}", "for_ms", (json_int_t)(coord->config.drain.lame_duck_ns / NS_PER_MS)),
+        "lame duck for %s: not ready, still accepting, the drain can be called off",
+        clock_format_duration(coord->config.drain.lame_duck_ns, text));
 }
 
 static void enter_closing(struct coord *coord)
@@ -238,9 +240,10 @@ static void enter_draining(struct coord *coord)
     log_line(LOG_LEVEL_INFO, "listeners-closed",
              json_pack("{s:f, s:I}", "took_ms", (double)took_ns / (double)NS_PER_MS, "accepted",
                        (json_int_t)(now->accepted - begin->accepted)),
-             "listeners closed after %s: %llu more connections accepted, none reset",
+             "listeners closed after %s: %llu more connection%s accepted",
              clock_format_duration(took_ns, text),
-             (unsigned long long)(now->accepted - begin->accepted));
+             (unsigned long long)(now->accepted - begin->accepted),
+             now->accepted - begin->accepted == 1 ? "" : "s");
     coord->config.ops->finish(coord->config.server);
 }
 
@@ -370,8 +373,8 @@ int coord_run(struct coord *coord)
         unlock(coord);
         look_around(coord, phase, &view);
 
-        /* Decided and written under one lock: whoever calls the drain off comes before the step, and
-         * it is not taken, or after it, and is told that it is too late. */
+        /* Decided and written under one lock: whoever calls the drain off comes before the step,
+         * and it is not taken, or after it, and is told that it is too late. */
         lock(coord);
         uint64_t now_ns = clock_now_ns();
         struct drain_advice advice = drain_look(&coord->drain, now_ns, &view);

@@ -35,31 +35,31 @@ enum coord_exit {
 
 /* Counts of the server, summed over its loops. */
 struct coord_census {
-    unsigned listeners;      /* still open */
-    uint64_t active;         /* requests from whole to last byte handed to the kernel */
-    uint64_t connections;    /* open, lingering ones included */
-    uint64_t lingering;      /* of them: answered, waiting for the peer to have read it */
-    uint64_t answered;       /* requests ended since the start, aborted ones left out */
-    uint64_t accepted;       /* connections since the start */
-    uint64_t idle_released;  /* connections that the drain let go while they idled */
+    unsigned listeners;     /* still open */
+    uint64_t active;        /* requests from whole to last byte handed to the kernel */
+    uint64_t connections;   /* open, lingering ones included */
+    uint64_t lingering;     /* of them: answered, waiting for the peer to have read it */
+    uint64_t answered;      /* requests ended since the start, aborted ones left out */
+    uint64_t accepted;      /* connections since the start */
+    uint64_t idle_released; /* connections that the drain let go while they idled */
 };
 
 /* One request that is being waited for, or could not be finished. */
 struct coord_request {
-    char *method;            /* owned by the list, as the other texts */
+    char *method; /* owned by the list, as the other texts */
     char *path;
     char *authority;
     char *peer;
-    const char *state;       /* "receiving", "inline", "queued", "running", "responding", "abandoned" */
+    const char *state; /* "receiving", "inline", "queued", "running", "responding", "abandoned" */
     uint64_t age_ns;
-    uint64_t body_bytes;     /* of the request, as far as it came */
-    uint64_t sent_bytes;     /* of the response's body */
+    uint64_t body_bytes; /* of the request, as far as it came */
+    uint64_t sent_bytes; /* of the response's body */
 };
 
 struct coord_requests {
     struct coord_request *items;
     size_t count;
-    size_t left_out;         /* beyond the list's bound, or no memory; counted, never silent */
+    size_t left_out; /* beyond the list's bound, or no memory; counted, never silent */
 };
 
 /* Free the texts and the array. A zeroed list is allowed.     Thread: whoever owns the list. */
@@ -89,8 +89,8 @@ struct coord_config {
     const struct coord_server_ops *ops;
     void *server;
     struct drain_config drain;
-    const char *report_path;  /* JSON report at the end; NULL: none */
-    uint64_t progress_ns;     /* how often a line names what is waited for; 0: never */
+    const char *report_path; /* JSON report at the end; NULL: none */
+    uint64_t progress_ns;    /* how often a line names what is waited for; 0: never */
 };
 
 struct coord;
@@ -99,10 +99,12 @@ struct coord;
  * Thread: any.     Blocks: never.     Errors: 0 and *ret_coord; -ENOMEM. */
 int coord_create(const struct coord_config *config, struct coord **ret_coord);
 
-/* A NULL coord is allowed.     Thread: after coord_run() has returned and every other user is joined. */
+/* A NULL coord is allowed.     Thread: after coord_run() has returned and every other user is
+ * joined. */
 void coord_destroy(struct coord *coord);
 
-/* Count `pool`'s jobs too. Its on_idle must poke this coordinator.     Thread: before coord_run(). */
+/* Count `pool`'s jobs too. Its on_idle must poke this coordinator.     Thread: before coord_run().
+ */
 void coord_attach_pool(struct coord *coord, struct pool *pool);
 
 /* Be the coordinator until it is over; returns the exit status.
@@ -113,9 +115,9 @@ int coord_run(struct coord *coord);
  * word), `detail` who or why (may be "").     Thread: any.     Blocks: never. */
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail);
 
-/* A signal asks: the first begins the drain, or joins one that something else began; the second cuts
- * it short. Returns how many there were since the last undrain: at the third, the caller should leave
- * by _exit(2).     Thread: any.     Blocks: never. */
+/* A signal asks: the first begins the drain, or joins one that something else began; the second
+ * cuts it short. Returns how many there were since the last undrain: at the third, the caller
+ * should leave by _exit(2).     Thread: any.     Blocks: never. */
 unsigned coord_signal(struct coord *coord, int signo, pid_t sender);
 
 /* Call the drain off. Returns false past the point of no return, which is the step into CLOSING.

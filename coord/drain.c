@@ -51,7 +51,8 @@ static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
             return PHASE_RUNNING;
         return drain->config.lame_duck_ns > 0 && !drain->forced ? PHASE_LAME_DUCK : PHASE_CLOSING;
     case PHASE_LAME_DUCK:
-        /* Forced or not, the listeners close by the way of CLOSING: only that keeps newcomers out. */
+        /* Forced or not, the listeners close by the way of CLOSING: only that keeps newcomers out.
+         */
         if (drain->forced)
             return PHASE_CLOSING;
         if (!drain->requested)
@@ -84,8 +85,8 @@ struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struc
 {
     struct drain_advice advice = {.next = next_phase(drain, now_ns, view)};
 
-    if (advice.next == PHASE_DRAINING && drain->phase == PHASE_DRAINING &&
-        !drain->idle_released && now_ns >= drain->grace_at_ns) {
+    if (advice.next == PHASE_DRAINING && drain->phase == PHASE_DRAINING && !drain->idle_released &&
+        now_ns >= drain->grace_at_ns) {
         drain->idle_released = true;
         advice.release_idle = true;
     }

@@ -9,7 +9,8 @@
 #include "phase.h"
 
 struct drain_config {
-    uint64_t lame_duck_ns;  /* stay ready-to-leave so long before the listeners close; 0: not at all */
+    uint64_t
+        lame_duck_ns; /* stay ready-to-leave so long before the listeners close; 0: not at all */
     uint64_t deadline_ns;   /* from CLOSING to ABORTING */
     uint64_t idle_grace_ns; /* how long an idle connection may still begin a request */
 };

@@ -68,7 +68,7 @@ static void write_text(enum log_level level, const char *text)
     char line[LINE_SIZE + 64], wall[CLOCK_TEXT_SIZE + 8];
     int n = snprintf(line, sizeof(line), "%s%s %s%s\n", state.status_shown ? "\r\033[K" : "",
                      clock_format_wall(wall),
-                     level == LOG_LEVEL_INFO ? ""
+                     level == LOG_LEVEL_INFO   ? ""
                      : level == LOG_LEVEL_WARN ? "warning: "
                                                : "error: ",
                      text);

@@ -2,7 +2,8 @@
 #define LASTCALL_LOG_H
 
 /* The log: one line an event on standard error, for people or as JSON, and below it, on a terminal,
- * one line that keeps changing. A line is one write(2), so lines of several processes do not mix. */
+ * one line that keeps changing. A line is one write(2), so lines of several processes do not mix.
+ */
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -14,7 +15,8 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 void log_init(enum log_format format, bool quiet);
 
 /* Write one line. `event` is a stable word for tools, `fields` (stolen, may be NULL) what a tool
- * wants to know of it; both appear in the JSON form only.     Thread: any.     Blocks: on stderr. */
+ * wants to know of it; both appear in the JSON form only.     Thread: any.     Blocks: on stderr.
+ */
 void log_line(enum log_level level, const char *event, json_t *fields, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

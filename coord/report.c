@@ -56,16 +56,16 @@ void report_log_begin(const struct report *report, const struct drain_config *co
     const struct report_trigger *trigger = &report->triggers[0];
     char text[CLOCK_TEXT_SIZE];
 
-    log_line(LOG_LEVEL_INFO, "drain-begun",
-             json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name),
-                       "detail", log_json_text(trigger->detail), "in_flight", (json_int_t)report->begin.active,
-                       "connections", (json_int_t)report->begin.connections, "deadline_ms",
-                       (json_int_t)(config->deadline_ns / NS_PER_MS)),
-             "%s received%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
-             trigger->name, trigger->detail[0] != '\0' ? " " : "", trigger->detail,
-             (ull)report->begin.active, plural(report->begin.active),
-             (ull)report->begin.connections, plural(report->begin.connections),
-             clock_format_duration(config->deadline_ns, text));
+    log_line(
+        LOG_LEVEL_INFO, "drain-begun",
+        json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name), "detail",
+                  log_json_text(trigger->detail), "in_flight", (json_int_t)report->begin.active,
+                  "connections", (json_int_t)report->begin.connections, "deadline_ms",
+                  (json_int_t)(config->deadline_ns / NS_PER_MS)),
+        "%s received%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
+        trigger->name, trigger->detail[0] != '\0' ? " " : "", trigger->detail,
+        (ull)report->begin.active, plural(report->begin.active), (ull)report->begin.connections,
+        plural(report->begin.connections), clock_format_duration(config->deadline_ns, text));
 }
 
 static uint64_t left_ns(const struct drain *drain, uint64_t now_ns)
@@ -82,8 +82,7 @@ void report_status(const struct drain *drain, const struct coord_census *census,
     log_status("%s: %llu request%s in flight, %llu job%s, %llu connection%s, %.1fs left",
                phase_name(drain->phase), (ull)census->active, plural(census->active),
                (ull)pool_active, plural(pool_active), (ull)census->connections,
-               plural(census->connections),
-               (double)left_ns(drain, now_ns) / (double)NS_PER_S);
+               plural(census->connections), (double)left_ns(drain, now_ns) / (double)NS_PER_S);
 }
 
 void report_log_progress(const struct drain *drain, const struct coord_census *census,
@@ -126,8 +125,7 @@ static void log_unfinished(const struct coord_request *r)
                        log_json_text(r->peer), "state", r->state, "age_ms",
                        (json_int_t)(r->age_ns / NS_PER_MS)),
              "unfinished: %s %s from %s, %s, age %s", known(r->method), known(r->path),
-             known(r->peer), r->state,
-             clock_format_duration(r->age_ns, age));
+             known(r->peer), r->state, clock_format_duration(r->age_ns, age));
 }
 
 static void log_cut_short(const struct report *report, const struct drain *drain)
@@ -135,7 +133,8 @@ static void log_cut_short(const struct report *report, const struct drain *drain
     char text[CLOCK_TEXT_SIZE];
     bool forced = drain->cause == DRAIN_CAUSE_FORCED;
     size_t n = report->unfinished.count + report->unfinished.left_out;
-    size_t named = report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count : NAMED_IN_LOG;
+    size_t named =
+        report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count : NAMED_IN_LOG;
     log_line(LOG_LEVEL_WARN, forced ? "drain-forced" : "drain-deadline",
              json_pack("{s:I, s:f}", "unfinished", (json_int_t)n, "after_ms",
                        (double)since_closing_ns(report, drain) / (double)NS_PER_MS),
@@ -145,8 +144,9 @@ static void log_cut_short(const struct report *report, const struct drain *drain
     for (size_t i = 0; i < named; i++)
         log_unfinished(&report->unfinished.items[i]);
     if (n > named)
-        log_line(LOG_LEVEL_WARN, "unfinished-more", json_pack("{s:I}", "count", (json_int_t)(n - named)),
-                 "unfinished: and %zu more", n - named);
+        log_line(LOG_LEVEL_WARN, "unfinished-more",
+                 json_pack("{s:I}", "count", (json_int_t)(n - named)), "unfinished: and %zu more",
+                 n - named);
 }
 
 void report_log_end(const struct report *report, const struct drain *drain)
@@ -161,7 +161,8 @@ void report_log_end(const struct report *report, const struct drain *drain)
     log_line(LOG_LEVEL_INFO, "drained",
              json_pack("{s:f, s:I, s:I}", "took_ms",
                        (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "answered",
-                       (json_int_t)answered, "idle_released", (json_int_t)report->end.idle_released),
+                       (json_int_t)answered, "idle_released",
+                       (json_int_t)report->end.idle_released),
              "drained in %s: %llu answered, %llu idle connection%s released",
              clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
              (ull)report->end.idle_released, plural(report->end.idle_released));
@@ -176,7 +177,8 @@ static json_t *triggers_json(const struct report *report)
         const struct report_trigger *t = &report->triggers[i];
         (void)json_array_append_new(
             list, json_pack("{s:o, s:o, s:f}", "name", log_json_text(t->name), "detail",
-                            log_json_text(t->detail), "at_ms", (double)(t->at_ns - report->triggers[0].at_ns) / (double)NS_PER_MS));
+                            log_json_text(t->detail), "at_ms",
+                            (double)(t->at_ns - report->triggers[0].at_ns) / (double)NS_PER_MS));
     }
     return list;
 }
@@ -199,12 +201,11 @@ static json_t *unfinished_json(const struct coord_requests *unfinished)
     for (size_t i = 0; i < unfinished->count; i++) {
         const struct coord_request *r = &unfinished->items[i];
         (void)json_array_append_new(
-            list,
-            json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:I, s:I}", "method",
-                      log_json_text(r->method), "path", log_json_text(r->path), "authority",
-                      log_json_text(r->authority), "peer", log_json_text(r->peer), "state",
-                      r->state, "age_ms", (double)r->age_ns / (double)NS_PER_MS, "body_bytes",
-                      (json_int_t)r->body_bytes, "sent_bytes", (json_int_t)r->sent_bytes));
+            list, json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:I, s:I}", "method",
+                            log_json_text(r->method), "path", log_json_text(r->path), "authority",
+                            log_json_text(r->authority), "peer", log_json_text(r->peer), "state",
+                            r->state, "age_ms", (double)r->age_ns / (double)NS_PER_MS, "body_bytes",
+                            (json_int_t)r->body_bytes, "sent_bytes", (json_int_t)r->sent_bytes));
     }
     return list;
 }
@@ -212,14 +213,14 @@ static json_t *unfinished_json(const struct coord_requests *unfinished)
 static json_t *counts_json(const struct report *report)
 {
     const struct coord_census *begin = &report->begin, *end = &report->end;
-    return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin", (json_int_t)begin->active,
-        "connections_at_begin", (json_int_t)begin->connections, "accepted_during",
-        (json_int_t)(end->accepted - begin->accepted), "answered_during",
-        (json_int_t)(end->answered - begin->answered), "idle_released",
-        (json_int_t)end->idle_released, "unfinished",
-        (json_int_t)(report->unfinished.count + report->unfinished.left_out), "jobs_at_end",
-        (json_int_t)report->pool_active_at_end);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin",
+                     (json_int_t)begin->active, "connections_at_begin",
+                     (json_int_t)begin->connections, "accepted_during",
+                     (json_int_t)(end->accepted - begin->accepted), "answered_during",
+                     (json_int_t)(end->answered - begin->answered), "idle_released",
+                     (json_int_t)end->idle_released, "unfinished",
+                     (json_int_t)(report->unfinished.count + report->unfinished.left_out),
+                     "jobs_at_end", (json_int_t)report->pool_active_at_end);
 }
 
 static int write_atomically(const char *path, const json_t *root)
@@ -251,12 +252,11 @@ int report_write(const struct report *report, const struct drain *drain, const c
     json_t *root = json_pack(
         "{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
         "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome", causes[drain->cause],
-        "exit_status", report->status, "triggers", triggers_json(report),
-        "triggers_left_out", (json_int_t)report->triggers_left_out, "took_ms",
+        "exit_status", report->status, "triggers", triggers_json(report), "triggers_left_out",
+        (json_int_t)report->triggers_left_out, "took_ms",
         (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "deadline_ms",
-        (double)drain->config.deadline_ns / (double)NS_PER_MS, "phases",
-        phases_json(report, drain), "counts", counts_json(report), "unfinished",
-        unfinished_json(&report->unfinished));
+        (double)drain->config.deadline_ns / (double)NS_PER_MS, "phases", phases_json(report, drain),
+        "counts", counts_json(report), "unfinished", unfinished_json(&report->unfinished));
     if (root == NULL)
         return -ENOMEM;
     int err = write_atomically(path, root);

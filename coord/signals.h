@@ -2,8 +2,8 @@
 #define LASTCALL_SIGNALS_H
 
 /* The signal thread. Every signal that concerns the server is blocked in every thread before the
- * first thread starts; this one takes them synchronously and hands each to the coordinator. There is
- * no signal handler, so nothing here is restricted to async-signal-safe functions. */
+ * first thread starts; this one takes them synchronously and hands each to the coordinator. There
+ * is no signal handler, so nothing here is restricted to async-signal-safe functions. */
 
 #include "coord.h"
 
@@ -14,9 +14,9 @@ struct signals;
 int signals_block(void);
 
 /* Start the thread. Signals that came since signals_block() are pending and are taken now.
- * SIGINT, SIGTERM and SIGQUIT ask for the drain; the second of them forces; at the third this thread
- * leaves by _exit(2) with COORD_EXIT_FORCED.
- * Owner:  the caller; ends with signals_stop().     Thread: any.     Errors: 0; a negative errno. */
+ * SIGINT, SIGTERM and SIGQUIT ask for the drain; the second of them forces; at the third this
+ * thread leaves by _exit(2) with COORD_EXIT_FORCED. Owner:  the caller; ends with signals_stop().
+ * Thread: any.     Errors: 0; a negative errno. */
 int signals_start(struct coord *coord, struct signals **ret_signals);
 
 /* Stop and join the thread. NULL is allowed.     Thread: any but the signal thread. */

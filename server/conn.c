@@ -7,9 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Limit note. `open_connections` is one counter for all loops: a connection is rare enough, beside a
- * request, to pay for a shared cache line. A loop that finds the limit reached stops accepting and
- * must be woken when a connection of any loop ends. Both sides do two things in opposite order:
+/* Limit note. `open_connections` is one counter for all loops: a connection is rare enough, beside
+ * a request, to pay for a shared cache line. A loop that finds the limit reached stops accepting
+ * and must be woken when a connection of any loop ends. Both sides do two things in opposite order:
  *
  *     pausing loop:   some_loop_paused = true;   look at open_connections again
  *     closing loop:   open_connections -= 1;     look at some_loop_paused
@@ -119,8 +119,9 @@ void conn_cut(struct conn *conn)
         return;
     }
     int fd = h2o_socket_get_fd(conn->sock);
-    /* connect(2) to AF_UNSPEC resets a TCP connection: a peer that gets half an answer must see that
-     * it is half, and an end of file would say the opposite to one that reads until the end. */
+    /* connect(2) to AF_UNSPEC resets a TCP connection: a peer that gets half an answer must see
+     * that it is half, and an end of file would say the opposite to one that reads until the end.
+     */
     if (!conn->is_tcp || connect(fd, &nowhere, sizeof(nowhere)) != 0)
         (void)shutdown(fd, SHUT_RDWR);
 }

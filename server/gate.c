@@ -11,10 +11,9 @@
 /* The gate is the first handler of every path: a request passes it when its header and body are
  * whole, and from then on it is active. It must cost next to nothing, since every request pays:
  *
- *     the record    is a prefilter of the request (h2o_add_prefilter): one piece of the request's own
- *                   memory pool, found again from the request in a step or two, and called when the
- *                   response begins
- *     the end       is the access-log hook of the path. libh2o calls it where it disposes of a
+ *     the record    is a prefilter of the request (h2o_add_prefilter): one piece of the request's
+ * own memory pool, found again from the request in a step or two, and called when the response
+ * begins the end       is the access-log hook of the path. libh2o calls it where it disposes of a
  *                   request, after the last byte was handed to the kernel or when it was given up,
  *                   whatever the reason: one hook for every ending
  *     the counts    are this loop's own, plain loads and stores
@@ -96,12 +95,13 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     }
 }
 
-/* Who closes an HTTP/1 connection decides whether to linger: a client that asked for the close sends
- * nothing more; one that we turn away may be in the middle of a body or a pipelined request. */
+/* Who closes an HTTP/1 connection decides whether to linger: a client that asked for the close
+ * sends nothing more; one that we turn away may be in the middle of a body or a pipelined request.
+ */
 static bool server_closes(const struct loop *loop, h2o_req_t *req)
 {
-    return loop->say_close ||
-           (req->version >= 0x101 && h2o_find_header(&req->headers, H2O_TOKEN_CONNECTION, -1) == -1);
+    return loop->say_close || (req->version >= 0x101 &&
+                               h2o_find_header(&req->headers, H2O_TOKEN_CONNECTION, -1) == -1);
 }
 
 /* The `Connection:` line is written after this, also for requests parsed before the drain began. */

@@ -13,9 +13,8 @@
  *
  *     attached    inflight->job: the request is alive; freed when the request is disposed, if the
  *                 handler has finished by then
- *     abandoned   loop->abandoned: the request is gone, the handler is queued or running; freed when
- *                 the job comes back
- *     finished    came back through loop->done_jobs and has been answered
+ *     abandoned   loop->abandoned: the request is gone, the handler is queued or running; freed
+ * when the job comes back finished    came back through loop->done_jobs and has been answered
  *
  * The worker writes the exchange before it pushes the job (release, loop_push_done), the loop reads
  * it after it took the stack (acquire, job_finish_all). */
@@ -26,7 +25,8 @@ struct job {
     exchange_handler handler;
     struct job *next_done; /* in loop->done_jobs */
     struct loop *loop;
-    /* atomic: written by the loop (release), read by the worker (acquire): nobody wants the answer */
+    /* atomic: written by the loop (release), read by the worker (acquire): nobody wants the answer
+     */
     _Atomic bool gone;
     /* owner loop */
     struct inflight *inflight; /* NULL: abandoned */
@@ -104,8 +104,7 @@ static struct job *job_create(struct inflight *inflight, exchange_handler handle
     char *at = (char *)(job + 1);
     job->exchange.method = place(&at, req->method);
     job->exchange.path = place(&at, req->path);
-    job->exchange.query =
-        req->query_at != SIZE_MAX ? job->exchange.path + req->query_at + 1 : "";
+    job->exchange.query = req->query_at != SIZE_MAX ? job->exchange.path + req->query_at + 1 : "";
     job->authority = place(&at, req->authority);
     job->exchange.body = place(&at, req->entity);
     job->exchange.body_bytes = job->body_bytes = req->entity.len;
@@ -309,7 +308,8 @@ void job_cancel_all(struct loop *loop)
 const char *job_state(const struct job *job)
 {
     /* relaxed: it is for people, and a moment old anyway */
-    return atomic_load_explicit(&job->pool_job.started, memory_order_relaxed) ? "running" : "queued";
+    return atomic_load_explicit(&job->pool_job.started, memory_order_relaxed) ? "running"
+                                                                              : "queued";
 }
 
 void job_list_abandoned(struct loop *loop, struct coord_requests *list)

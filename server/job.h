@@ -46,7 +46,8 @@ void exchange_print(struct exchange *exchange, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* Hand a request to the pool; for on_req of a handler. A full queue is answered with 503 and
- * Retry-After at once.     Thread: owner loop only.     Blocks: never.     Returns 0: taken care of. */
+ * Retry-After at once.     Thread: owner loop only.     Blocks: never.     Returns 0: taken care
+ * of. */
 int job_submit(h2o_req_t *req, exchange_handler handler);
 
 #endif

@@ -8,16 +8,17 @@
  * again for what tells nobody.
  *
  * HTTP/1. In flight: the response says `Connection: close` (gate.c). Idle: kept until idle-grace is
- * over, because the client may be sending this instant; then shutdown(SHUT_RD), and the library reads
- * what has arrived, or the end of file, and closes by itself. A connection with bytes unread is not
- * idle. A connection that sent part of a request is waited for.
+ * over, because the client may be sending this instant; then shutdown(SHUT_RD), and the library
+ * reads what has arrived, or the end of file, and closes by itself. A connection with bytes unread
+ * is not idle. A connection that sent part of a request is waited for.
  *
- * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round trip
- * later all streams that were opened before it was read are here; then GOAWAY with the last id, and
- * the library closes when the last stream ends. Not before every request body is whole: once the last
- * GOAWAY is out, libh2o drops the DATA of streams that are still sending, and the request would be
- * lost. The library's own h2o_context_request_shutdown() is not used: it acts once, so connections
- * that become HTTP/2 later would be missed, it waits a fixed second, and it does not wait for bodies. */
+ * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round
+ * trip later all streams that were opened before it was read are here; then GOAWAY with the last
+ * id, and the library closes when the last stream ends. Not before every request body is whole:
+ * once the last GOAWAY is out, libh2o drops the DATA of streams that are still sending, and the
+ * request would be lost. The library's own h2o_context_request_shutdown() is not used: it acts
+ * once, so connections that become HTTP/2 later would be missed, it waits a fixed second, and it
+ * does not wait for bodies. */
 
 #define ROUND_TRIP_MIN_NS (1 * NS_PER_MS)
 #define CALM_AFTER_RESETS 100 /* then a peer must let at least as many requests be answered */
@@ -73,7 +74,8 @@ static void say_last(h2o_http2_conn_t *h2, struct conn *conn, int error)
     conn_will_close(conn);
     h2o_http2_encode_goaway_frame(&h2->_write.buf, h2->pull_stream_ids.max_open, error,
                                   (h2o_iovec_t){NULL, 0});
-    /* In this state the library opens no stream, and closes after the last write of the last one. */
+    /* In this state the library opens no stream, and closes after the last write of the last one.
+     */
     h2->state = H2O_HTTP2_CONN_STATE_HALF_CLOSED;
     h2o_http2_conn_request_write(h2);
     conn->h2_stage = H2_STAGE_LAST;

@@ -8,18 +8,18 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Lingering close (RFC 9112 section 9.6). Closing a TCP socket whose peer is still sending makes the
- * kernel answer with a reset, and a reset can overtake the response in the peer's eyes. So we send
- * our FIN, read and discard, and close when nothing can go wrong any more:
+/* Lingering close (RFC 9112 section 9.6). Closing a TCP socket whose peer is still sending makes
+ * the kernel answer with a reset, and a reset can overtake the response in the peer's eyes. So we
+ * send our FIN, read and discard, and close when nothing can go wrong any more:
  *
  *     the peer has closed too                                           the usual case, at once
  *     or the kernel has sent all of it, and for two round trips nothing has come
  *     or nothing has moved for the linger time                          the peer is gone or stuck
  *
- * The second rule is what lets the process end behind a client that keeps its side open: what it sent
- * before it saw our FIN has arrived by then. Acknowledged it need not be: a peer may delay that by
- * 40 ms and more, and the kernel goes on repeating what is lost after the process is gone. The round
- * trip is the shortest one seen, since the smoothed one contains such delays. */
+ * The second rule is what lets the process end behind a client that keeps its side open: what it
+ * sent before it saw our FIN has arrived by then. Acknowledged it need not be: a peer may delay
+ * that by 40 ms and more, and the kernel goes on repeating what is lost after the process is gone.
+ * The round trip is the shortest one seen, since the smoothed one contains such delays. */
 
 #define QUIET_MIN_NS (NS_PER_MS / 2)
 #define FRESH_LOOK_NS (NS_PER_MS / 2)
@@ -53,8 +53,8 @@ static int unsent_bytes(const struct conn *conn)
 
 static void look(struct conn *conn);
 
-/* The library's timers count whole milliseconds, and a process that ends would wait up to two of them
- * for its last connection. So the fresh ones share a finer timer of their own. */
+/* The library's timers count whole milliseconds, and a process that ends would wait up to two of
+ * them for its last connection. So the fresh ones share a finer timer of their own. */
 static void on_fresh_timer(h2o_socket_t *sock, const char *err)
 {
     struct loop *loop = sock->data;

@@ -34,8 +34,7 @@ static int explain(char *error, size_t size, const char *text, int err)
 
 static struct listener *append(struct listener_list *list)
 {
-    struct listener *grown =
-        realloc(list->items, (list->count + 1) * sizeof(*list->items));
+    struct listener *grown = realloc(list->items, (list->count + 1) * sizeof(*list->items));
     if (grown == NULL)
         return NULL;
     list->items = grown;
@@ -99,9 +98,8 @@ static int open_every_interface(struct listener_list *list, const char *text, ui
 {
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
-    struct addrinfo v6 = {.ai_family = AF_INET6,
-                          .ai_addr = (struct sockaddr *)&in6,
-                          .ai_addrlen = sizeof(in6)};
+    struct addrinfo v6 = {
+        .ai_family = AF_INET6, .ai_addr = (struct sockaddr *)&in6, .ai_addrlen = sizeof(in6)};
     struct addrinfo v4 = {
         .ai_family = AF_INET, .ai_addr = (struct sockaddr *)&in, .ai_addrlen = sizeof(in)};
 
@@ -264,13 +262,11 @@ int listener_open(struct listener_list *list, const char *text, char *error, siz
 int listener_stop_newcomers(struct listener *listener)
 {
     /* The filter of a TCP socket sees the segment from the TCP header on; flags are byte 13, SYN is
-     * 0x02 and ACK 0x10 (RFC 9293 section 3.1). Connections accepted later inherit the filter, which
-     * is harmless: an established peer sends no bare SYN. */
+     * 0x02 and ACK 0x10 (RFC 9293 section 3.1). Connections accepted later inherit the filter,
+     * which is harmless: an established peer sends no bare SYN. */
     static struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
-        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),          BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
         BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
     };
     static const struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]),

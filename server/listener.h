@@ -6,12 +6,12 @@
  * close(2) on a listening TCP socket resets every connection that the kernel has completed and that
  * nobody has accepted, and no loop around accept(2) can win that race while new ones arrive. So the
  * door is closed to newcomers first: a classic BPF filter on the listener drops segments that have
- * SYN and not ACK. The last ACK of a handshake under way passes, so whoever saw our SYN-ACK gets in;
- * whoever did not sends its SYN again after a second and meets a closed port. Then the queue is
+ * SYN and not ACK. The last ACK of a handshake under way passes, so whoever saw our SYN-ACK gets
+ * in; whoever did not sends its SYN again after a second and meets a closed port. Then the queue is
  * accepted dry and the socket closed. loop.c does the accepting and the waiting.
  *
- * A Unix-domain listener has a better tool: shutdown(SHUT_RD) refuses new connects with ECONNREFUSED
- * and leaves the queue to be accepted. */
+ * A Unix-domain listener has a better tool: shutdown(SHUT_RD) refuses new connects with
+ * ECONNREFUSED and leaves the queue to be accepted. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@
 
 struct listener {
     int fd;
-    int family; /* AF_INET, AF_INET6 or AF_UNIX */
+    int family;                    /* AF_INET, AF_INET6 or AF_UNIX */
     char name[LISTENER_NAME_SIZE]; /* for people: `127.0.0.1:8080`, `unix:/path` */
     char *path;                    /* Unix: what to unlink; owned */
     dev_t path_dev;                /* Unix: so that only our own socket file is unlinked */
@@ -43,11 +43,13 @@ struct listener_list {
 int listener_open(struct listener_list *list, const char *text, char *error, size_t error_size);
 
 /* Stop new handshakes; those under way still complete.
- * Thread: any.     Errors: 0; a negative errno: new ones may still arrive, the close is best effort. */
+ * Thread: any.     Errors: 0; a negative errno: new ones may still arrive, the close is best
+ * effort. */
 int listener_stop_newcomers(struct listener *listener);
 
 /* How many connections wait to be accepted, or -1 where the kernel does not tell (Unix domain).
- * tcp(7), TCP_INFO: on a listener tcpi_unacked is the length of the accept queue.     Thread: any. */
+ * tcp(7), TCP_INFO: on a listener tcpi_unacked is the length of the accept queue.     Thread: any.
+ */
 int listener_queue_length(const struct listener *listener);
 
 /* Close the socket; -1 afterwards.     Thread: any, nobody else uses the fd. */
@@ -56,7 +58,8 @@ void listener_close(struct listener *listener);
 /* Close and free all. A zeroed list is allowed.     Thread: after join. */
 void listener_list_release(struct listener_list *list);
 
-/* Smoothed round-trip time of a connection in nanoseconds; 0 where there is none.     Thread: any. */
+/* Smoothed round-trip time of a connection in nanoseconds; 0 where there is none.     Thread: any.
+ */
 uint64_t listener_peer_rtt_ns(int fd);
 
 /* The shortest round-trip time seen on a connection in nanoseconds; 0 where there is none.

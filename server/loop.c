@@ -17,17 +17,19 @@
  * Doors note. Orders and finished jobs come in from other threads in the same way: put the thing
  * where the loop looks (fetch_or, or a push onto the stack, both release), then write the eventfd.
  * The loop reads the eventfd first and takes the things second (exchange, acquire). So a thing that
- * was put before the loop took is taken, and one that was put after has its own write to the eventfd
- * still to be read: the loop comes by again. A thing can not be left lying.
+ * was put before the loop took is taken, and one that was put after has its own write to the
+ * eventfd still to be read: the loop comes by again. A thing can not be left lying.
  *
  * Closing the listeners. Every loop accepts from its own dup(2) of each listener. The coordinator
  * keeps newcomers out (listener_stop_newcomers) and orders ORDER_CLOSING; loop 0, the closing loop,
- * then watches the accept queues. When they have been empty for the settle time it orders the others
- * to leave; the last one to leave orders the closing loop to accept until EAGAIN and close. The
- * queue goes away with its last descriptor, so this must be one loop's doing, and the last one's.
+ * then watches the accept queues. When they have been empty for the settle time it orders the
+ * others to leave; the last one to leave orders the closing loop to accept until EAGAIN and close.
+ * The queue goes away with its last descriptor, so this must be one loop's doing, and the last
+ * one's.
  *
- * The settle time is two round trips of the slowest peer seen, at least a millisecond: a client that
- * got our SYN-ACK believes it is connected, and its ACK, with its request behind it, is on the way. */
+ * The settle time is two round trips of the slowest peer seen, at least a millisecond: a client
+ * that got our SYN-ACK believes it is connected, and its ACK, with its request behind it, is on the
+ * way. */
 
 #define ACCEPTS_A_TURN 16
 #define SETTLE_MIN_NS (1 * NS_PER_MS)
@@ -56,8 +58,8 @@ void loop_tick(struct loop *loop, enum loop_tick tick, h2o_timeout_entry_t *entr
 
 uint64_t loop_now_ns(struct loop *loop)
 {
-    /* The library reads its clock once a turn, in milliseconds: as long as it shows the same one, our
-     * last look at ours is young enough. */
+    /* The library reads its clock once a turn, in milliseconds: as long as it shows the same one,
+     * our last look at ours is young enough. */
     if (loop->now_of_turn != h2o_now(loop->evloop)) {
         loop->now_of_turn = h2o_now(loop->evloop);
         loop->now_ns = clock_now_ns();
@@ -104,10 +106,11 @@ static void accept_later(struct loop *loop, int err)
 {
     static _Atomic bool said; /* relaxed: saying it twice would do no harm */
     if (!atomic_exchange_explicit(&said, true, memory_order_relaxed))
-        log_line(LOG_LEVEL_WARN, "accept-failed", NULL,
-                 "cannot accept a connection: %s (it waits and is tried again; raise the limit with "
-                 "ulimit -n, or set --max-connections; said once)",
-                 strerror(err));
+        log_line(
+            LOG_LEVEL_WARN, "accept-failed", NULL,
+            "cannot accept a connection: %s (it waits and is tried again; raise the limit with "
+            "ulimit -n, or set --max-connections; said once)",
+            strerror(err));
     if (!loop->accept_paused)
         pause_accepting(loop);
     loop->retry_accept_timer.cb = on_retry_accept;
@@ -383,8 +386,8 @@ static void cut_all(struct loop *loop)
     job_give_up_all(loop);
 }
 
-/* Frozen: no socket is touched, so no answer leaves. The list that is made now is the truth: what is
- * not on it has been handed to the kernel whole. */
+/* Frozen: no socket is touched, so no answer leaves. The list that is made now is the truth: what
+ * is not on it has been handed to the kernel whole. */
 static void stay_frozen(struct loop *loop)
 {
     h2o_socket_read_stop(loop->wake_sock);

@@ -17,16 +17,16 @@ enum kind { KIND_LISTEN, KIND_NUMBER, KIND_DURATION, KIND_PATH, KIND_FORMAT, KIN
 struct option_row {
     const char *name;
     enum kind kind;
-    const char *argument;  /* as --help shows it; NULL: none */
-    size_t offset;         /* in struct options */
-    uint64_t least, most;  /* numbers and durations (nanoseconds) */
-    const char *fallback;  /* as --help shows it */
+    const char *argument; /* as --help shows it; NULL: none */
+    size_t offset;        /* in struct options */
+    uint64_t least, most; /* numbers and durations (nanoseconds) */
+    const char *fallback; /* as --help shows it */
     const char *help;
-    const char *group;     /* heading before this row, or NULL */
+    const char *group; /* heading before this row, or NULL */
 };
 
 #define AT(field) offsetof(struct options, field)
-#define MS(n) ((n) * NS_PER_MS)
+#define MS(n) ((n)*NS_PER_MS)
 #define DAY MS(UINT64_C(24) * 3600 * 1000)
 
 static const struct option_row rows[] = {
@@ -40,13 +40,15 @@ static const struct option_row rows[] = {
      "threads for handlers that block", NULL},
     {"queue", KIND_NUMBER, "N", AT(queue), 1, 1048576, "1024",
      "requests that may wait for a worker; beyond it the answer is 503 with Retry-After", NULL},
-    {"max-connections", KIND_NUMBER, "N", AT(max_connections), 1, 10000000,
-     "what ulimit -n allows", "accept no more than this at a time; others wait in the kernel", NULL},
-    {"root", KIND_PATH, "DIR", AT(root), 0, 0, "none", "serve the files of DIR under /files/", NULL},
+    {"max-connections", KIND_NUMBER, "N", AT(max_connections), 1, 10000000, "what ulimit -n allows",
+     "accept no more than this at a time; others wait in the kernel", NULL},
+    {"root", KIND_PATH, "DIR", AT(root), 0, 0, "none", "serve the files of DIR under /files/",
+     NULL},
     {"deadline", KIND_DURATION, "DUR", AT(deadline_ns), 0, DAY, "10s",
      "how long a drain may take; then unfinished requests are reported and cut", "Draining"},
     {"lame-duck", KIND_DURATION, "DUR", AT(lame_duck_ns), 0, DAY, "0",
-     "before the drain: go on accepting for this long, with Connection: close on every answer, while "
+     "before the drain: go on accepting for this long, with Connection: close on every answer, "
+     "while "
      "balancers notice",
      NULL},
     {"idle-grace", KIND_DURATION, "DUR", AT(idle_grace_ns), 0, DAY, "1s",
@@ -102,19 +104,19 @@ static void print_help(void)
         (void)snprintf(left, sizeof(left), "  --%s%s%s", row->name,
                        row->argument != NULL ? " " : "",
                        row->argument != NULL ? row->argument : "");
-        (void)snprintf(text, sizeof(text), "%s%s%s%s", row->help,
-                       row->fallback != NULL ? " (default: " : "",
-                       row->fallback != NULL ? row->fallback : "",
-                       row->fallback != NULL ? ")" : "");
+        (void)snprintf(
+            text, sizeof(text), "%s%s%s%s", row->help, row->fallback != NULL ? " (default: " : "",
+            row->fallback != NULL ? row->fallback : "", row->fallback != NULL ? ")" : "");
         (void)printf("%-24s", left);
         print_wrapped(text, 24, 96);
     }
-    (void)printf("\nDurations are written 250ms, 10s, 2m, 1h.\n\n"
-                 "Routes: / waits 3 s in a worker; /hello answers at once; /sleep?ms=N blocks a "
-                 "worker;\n/stream?kb=N&ms=M sends N KiB over M ms; /files/ serves --root.\n\n"
-                 "Exit status: 0 drained clean; 3 the deadline passed, unfinished requests are "
-                 "reported;\n4 forced by a second signal; 64 wrong usage; 69 cannot listen; 78 wrong "
-                 "configuration.\n");
+    (void)printf(
+        "\nDurations are written 250ms, 10s, 2m, 1h.\n\n"
+        "Routes: / waits 3 s in a worker; /hello answers at once; /sleep?ms=N blocks a "
+        "worker;\n/stream?kb=N&ms=M sends N KiB over M ms; /files/ serves --root.\n\n"
+        "Exit status: 0 drained clean; 3 the deadline passed, unfinished requests are "
+        "reported;\n4 forced by a second signal; 64 wrong usage; 69 cannot listen; 78 wrong "
+        "configuration.\n");
 }
 
 static void print_version(void)

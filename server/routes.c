@@ -27,7 +27,8 @@ static bool query_number(const char *query, size_t query_bytes, const char *name
             next = end;
         if ((size_t)(next - at) > name_bytes && memcmp(at, name, name_bytes) == 0 &&
             at[name_bytes] == '=') {
-            size_t number = h2o_strtosize(at + name_bytes + 1, (size_t)(next - at) - name_bytes - 1);
+            size_t number =
+                h2o_strtosize(at + name_bytes + 1, (size_t)(next - at) - name_bytes - 1);
             if (number == SIZE_MAX || number > largest)
                 return false;
             *ret_number = number;
@@ -112,8 +113,8 @@ struct stream {
     h2o_timeout_entry_t timer;
     h2o_req_t *req;
     struct loop *loop;
-    uint64_t bytes;   /* of the whole body */
-    uint64_t sent;    /* handed to h2o_send() */
+    uint64_t bytes; /* of the whole body */
+    uint64_t sent;  /* handed to h2o_send() */
     uint64_t begun_ns;
     uint64_t over_ns; /* how long it is to take */
     bool writing;     /* between h2o_send() and proceed() */

@@ -31,8 +31,8 @@ static uint64_t connection_limit(const struct server_config *config)
         (void)setrlimit(RLIMIT_NOFILE, &files);
         (void)getrlimit(RLIMIT_NOFILE, &files);
     }
-    uint64_t fit = files.rlim_cur > 2 * FILES_RESERVED ? files.rlim_cur - FILES_RESERVED
-                                                       : files.rlim_cur / 2;
+    uint64_t fit =
+        files.rlim_cur > 2 * FILES_RESERVED ? files.rlim_cur - FILES_RESERVED : files.rlim_cur / 2;
     if (config->max_connections == 0)
         return fit;
     if (config->max_connections > fit)

@@ -15,11 +15,11 @@ struct server;
 struct server_config {
     const char *const *listen; /* addresses, see listener_open() */
     size_t listen_count;
-    unsigned loops;            /* threads, 1..256 */
-    uint64_t max_connections;  /* accept no more than this; 0: as many as files allow */
-    const char *root;          /* serve this directory under /files/; NULL: do not */
-    uint64_t linger_ns;        /* how long a closed connection may still send or read */
-    uint64_t settle_max_ns;    /* how long closing a listener may take */
+    unsigned loops;           /* threads, 1..256 */
+    uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
+    const char *root;         /* serve this directory under /files/; NULL: do not */
+    uint64_t linger_ns;       /* how long a closed connection may still send or read */
+    uint64_t settle_max_ns;   /* how long closing a listener may take */
 };
 
 /* Open the listeners; nothing is accepted yet. On failure `error` holds one line, nothing is left
@@ -36,9 +36,9 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord);
 /* What the coordinator may ask of the server. */
 extern const struct coord_server_ops server_ops;
 
-/* End the loops and join them. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC reads
- * `deadline_ns`: then nothing may be freed and the process should leave by _exit(2).
- * Thread: main only.     Blocks: yes. */
+/* End the loops and join them. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC
+ * reads `deadline_ns`: then nothing may be freed and the process should leave by _exit(2). Thread:
+ * main only.     Blocks: yes. */
 int server_stop(struct server *server, uint64_t deadline_ns);
 
 /* Free it all. NULL is allowed.     Thread: main only, after server_stop() returned 0 or if

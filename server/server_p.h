@@ -33,11 +33,11 @@ enum loop_order {
     ORDER_CLOSE_LISTENERS = 1 << 3, /* accept dry and close; to the closing loop only */
     ORDER_FINISH = 1 << 4,          /* from now on: GOAWAY, report when quiet */
     ORDER_RELEASE_IDLE = 1 << 5,
-    ORDER_RESUME_ACCEPT = 1 << 6,   /* below the connection limit again */
-    ORDER_LIST = 1 << 7,            /* make the list of requests */
-    ORDER_FREEZE = 1 << 8,          /* stop answering, then make the list */
-    ORDER_CUT = 1 << 9,             /* close every connection; only after ORDER_FREEZE */
-    ORDER_EXIT = 1 << 10,           /* leave the thread */
+    ORDER_RESUME_ACCEPT = 1 << 6, /* below the connection limit again */
+    ORDER_LIST = 1 << 7,          /* make the list of requests */
+    ORDER_FREEZE = 1 << 8,        /* stop answering, then make the list */
+    ORDER_CUT = 1 << 9,           /* close every connection; only after ORDER_FREEZE */
+    ORDER_EXIT = 1 << 10,         /* leave the thread */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -86,14 +86,14 @@ struct loop {
     /* owner loop */
     pthread_t owner; /* this thread, as it knows itself; for assert_owner() */
     h2o_socket_t *wake_sock;
-    h2o_linklist_t conns;     /* struct conn, link: open ones */
-    h2o_linklist_t inflight;  /* struct inflight, link */
-    h2o_linklist_t abandoned; /* struct job, link: client gone, handler still running */
+    h2o_linklist_t conns;            /* struct conn, link: open ones */
+    h2o_linklist_t inflight;         /* struct inflight, link */
+    h2o_linklist_t abandoned;        /* struct job, link: client gone, handler still running */
     h2o_timeout_t ticks[TICK_COUNT]; /* lists of timers, see h2o/timeout.h; made at first use */
     uint64_t now_ns;                 /* see loop_now_ns() */
     uint64_t now_of_turn;
-    h2o_linklist_t lingering_fresh;  /* struct conn, linger_link */
-    h2o_socket_t *linger_sock;       /* a timerfd; NULL before its first use */
+    h2o_linklist_t lingering_fresh;   /* struct conn, linger_link */
+    h2o_socket_t *linger_sock;        /* a timerfd; NULL before its first use */
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
@@ -101,8 +101,8 @@ struct loop {
     uint64_t settle_quiet_since_ns;
     bool say_close; /* LAME_DUCK or later */
     bool closing;
-    bool draining;  /* ORDER_FINISH was seen: pokes the coordinator when quiet */
-    bool released;  /* ORDER_RELEASE_IDLE was seen */
+    bool draining; /* ORDER_FINISH was seen: pokes the coordinator when quiet */
+    bool released; /* ORDER_RELEASE_IDLE was seen */
     bool frozen;
     bool accept_paused;
     bool want_list;
@@ -194,11 +194,11 @@ enum h2_stage { H2_STAGE_OPEN, H2_STAGE_ANNOUNCED, H2_STAGE_LAST };
 struct conn {
     h2o_linklist_t link; /* loop->conns */
     struct loop *loop;
-    h2o_socket_t *sock;  /* NULL once it is closed */
+    h2o_socket_t *sock; /* NULL once it is closed */
     bool is_tcp;
     bool idle_released;
     /* linger.c */
-    int linger_fd;       /* dup(2) of the socket, -1: close without lingering */
+    int linger_fd; /* dup(2) of the socket, -1: close without lingering */
     h2o_socket_t *linger_sock;
     h2o_linklist_t linger_link; /* loop->lingering_fresh */
     h2o_timeout_entry_t linger_timer;
@@ -249,10 +249,10 @@ void inflight_list(struct loop *loop, struct coord_requests *ret_list);
 
 /* ---- job.c ---- see job.h; Thread: owner loop only. */
 
-void job_finish_all(struct loop *loop);   /* take done_jobs and answer them */
-void job_abandon(struct job *job);        /* the request is gone */
+void job_finish_all(struct loop *loop); /* take done_jobs and answer them */
+void job_abandon(struct job *job);      /* the request is gone */
 void job_cancel_all(struct loop *loop);
-void job_give_up_all(struct loop *loop);  /* after the sockets were cut: end what waits for a job */
+void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 const char *job_state(const struct job *job);
 
@@ -271,6 +271,6 @@ void letgo_calm(h2o_req_t *req);
 struct coord_request *coord_requests_append(struct coord_requests *list);
 char *text_of(h2o_iovec_t bytes, size_t longest);
 
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

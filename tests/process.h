@@ -18,7 +18,7 @@ struct process {
     int status;                 /* exit status; -1 while it runs; 128 + n when signal n ended it */
     uint64_t exited_ns;         /* when its end was seen, within some 100 us */
     int log_fd;
-    char *log;                  /* all that it wrote to standard error so far */
+    char *log; /* all that it wrote to standard error so far */
     size_t log_bytes;
 };
 
@@ -28,8 +28,8 @@ extern bool process_drop_bind_capability;
 /* LASTCALL_VALGRIND is set: everything takes some thirty times as long. */
 bool process_runs_under_valgrind(void);
 
-/* Start lastcall with `argv` (without argv[0], NULL-terminated) and `--listen`. `listen` NULL: a free
- * port of 127.0.0.1. Waits until it listens; fails the test if it does not. */
+/* Start lastcall with `argv` (without argv[0], NULL-terminated) and `--listen`. `listen` NULL: a
+ * free port of 127.0.0.1. Waits until it listens; fails the test if it does not. */
 void process_start(struct process *process, const char *listen, const char *const *argv);
 
 /* The same, but do not wait for anything, and add no --listen. */
@@ -46,7 +46,8 @@ void process_expect(struct process *process, uint32_t limit_ms, int want);
 /* Has it ended? Collects the status if so. Never blocks. */
 bool process_is_gone(struct process *process);
 
-/* Wait until the log holds `text`; fails the test after 5 s, or when the process ends without it. */
+/* Wait until the log holds `text`; fails the test after 5 s, or when the process ends without it.
+ */
 void process_wait_log(struct process *process, const char *text);
 
 /* Free what is held; kills the process if it still runs. Call in every test's end. */

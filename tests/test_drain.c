@@ -85,10 +85,10 @@ static struct drain drain_in(enum coord_phase phase, struct drain_config config)
 static bool is_in_the_graph(enum coord_phase from, enum coord_phase to)
 {
     static const enum coord_phase steps[][2] = {
-        {PHASE_RUNNING, PHASE_LAME_DUCK},  {PHASE_RUNNING, PHASE_CLOSING},
-        {PHASE_LAME_DUCK, PHASE_RUNNING},  {PHASE_LAME_DUCK, PHASE_CLOSING},
-        {PHASE_CLOSING, PHASE_DRAINING},   {PHASE_CLOSING, PHASE_ABORTING},
-        {PHASE_DRAINING, PHASE_ABORTING},  {PHASE_DRAINING, PHASE_DONE},
+        {PHASE_RUNNING, PHASE_LAME_DUCK}, {PHASE_RUNNING, PHASE_CLOSING},
+        {PHASE_LAME_DUCK, PHASE_RUNNING}, {PHASE_LAME_DUCK, PHASE_CLOSING},
+        {PHASE_CLOSING, PHASE_DRAINING},  {PHASE_CLOSING, PHASE_ABORTING},
+        {PHASE_DRAINING, PHASE_ABORTING}, {PHASE_DRAINING, PHASE_DONE},
         {PHASE_ABORTING, PHASE_DONE},
     };
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++)

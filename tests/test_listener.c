@@ -108,10 +108,10 @@ static void test_names_say_what_was_bound(void **state)
 
 static void test_no_address_leaves_nothing_behind(void **state)
 {
-    static const char *const texts[] = {"",          "x",         "127.0.0.1",   "127.0.0.1:",
-                                        "127.0.0.1:x", ":80",     "[::1]",       "[::1]80",
-                                        "::1:80",    "1.2.3.4:65536", "-1",      "unix:",
-                                        "[]:80",     "127.0.0.1: 80"};
+    static const char *const texts[] = {
+        "",    "x",     "127.0.0.1", "127.0.0.1:",   "127.0.0.1:x",
+        ":80", "[::1]", "[::1]80",   "::1:80",       "1.2.3.4:65536",
+        "-1",  "unix:", "[]:80",     "127.0.0.1: 80"};
     (void)state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         error[0] = '\0';

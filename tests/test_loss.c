@@ -31,22 +31,31 @@ struct shape {
 static const struct shape shapes[] = {
     {"a new connection a request", NULL, PLAIN, {.protocol = LOAD_HTTP1_CLOSE}},
     {"keep-alive without pause", NULL, PLAIN, {.protocol = LOAD_HTTP1_KEEPALIVE}},
-    {"keep-alive with 5 ms pauses", NULL, PLAIN,
-     {.protocol = LOAD_HTTP1_KEEPALIVE, .pause_ms = 5}},
-    {"keep-alive with 50 ms pauses", NULL, PLAIN,
+    {"keep-alive with 5 ms pauses", NULL, PLAIN, {.protocol = LOAD_HTTP1_KEEPALIVE, .pause_ms = 5}},
+    {"keep-alive with 50 ms pauses",
+     NULL,
+     PLAIN,
      {.protocol = LOAD_HTTP1_KEEPALIVE, .pause_ms = 50}},
-    {"POST with a body", NULL, PLAIN,
+    {"POST with a body",
+     NULL,
+     PLAIN,
      {.protocol = LOAD_HTTP1_KEEPALIVE, .body_bytes = 4096, .path = "/sleep?ms=0"}},
     {"HTTP/2 with 10 streams", NULL, PLAIN, {.protocol = LOAD_HTTP2, .streams = 10}},
-    {"HTTP/2 with uploads", NULL, PLAIN,
+    {"HTTP/2 with uploads",
+     NULL,
+     PLAIN,
      {.protocol = LOAD_HTTP2, .streams = 10, .body_bytes = 40000, .path = "/sleep?ms=0"}},
     {"over a Unix socket, new connections", "unix:", PLAIN, {.protocol = LOAD_HTTP1_CLOSE}},
     {"over a Unix socket, keep-alive", "unix:", PLAIN, {.protocol = LOAD_HTTP1_KEEPALIVE}},
     {"over IPv6, new connections", "[::1]:0", PLAIN, {.protocol = LOAD_HTTP1_CLOSE}},
     {"over IPv6, keep-alive", "[::1]:0", PLAIN, {.protocol = LOAD_HTTP1_KEEPALIVE}},
-    {"/sleep?ms=20 on the pool", NULL, ARGS("--workers", "64"),
+    {"/sleep?ms=20 on the pool",
+     NULL,
+     ARGS("--workers", "64"),
      {.protocol = LOAD_HTTP1_KEEPALIVE, .path = "/sleep?ms=20"}},
-    {"/sleep?ms=20 on the pool, new connections", NULL, ARGS("--workers", "64"),
+    {"/sleep?ms=20 on the pool, new connections",
+     NULL,
+     ARGS("--workers", "64"),
      {.protocol = LOAD_HTTP1_CLOSE, .path = "/sleep?ms=20"}},
 };
 #define SHAPES (sizeof(shapes) / sizeof(shapes[0]))
@@ -99,8 +108,8 @@ static void run_once(const struct shape *shape, unsigned run)
                  (unsigned long long)result.lost_eof, (unsigned long long)result.lost_truncated,
                  (unsigned long long)result.waiting, (unsigned long long)result.sent, status,
                  result.first_loss, p.log);
-    assert_true(result.answered > CONNECTIONS);     /* there was load */
-    assert_true(result.answered_after_signal > 0);  /* and the signal came into it */
+    assert_true(result.answered > CONNECTIONS);    /* there was load */
+    assert_true(result.answered_after_signal > 0); /* and the signal came into it */
     assert_int_equal(result.answered_2xx, result.answered);
     process_release(&p);
 }

@@ -66,7 +66,8 @@ static void assert_answer(const struct process *process, const char *request, co
     free(answer);
 }
 
-/* Wait until as many requests run in workers as asked for: a request that arrives then is the next. */
+/* Wait until as many requests run in workers as asked for: a request that arrives then is the next.
+ */
 static void wait_until_busy(const struct process *process)
 {
     /* One loop thread reads connections in the order in which data came; so when this answer is
@@ -267,7 +268,7 @@ static void test_no_descriptor_leaks_over_many_connections(void **state)
     }
     uint64_t until_ns = now_ns() + 5000 * NS_PER_MS;
     while (open_files(&p) > before + 4 && now_ns() < until_ns)
-        assert_answer(&p, GET("/hello"), "200"); /* let its loops turn */
+        assert_answer(&p, GET("/hello"), "200");    /* let its loops turn */
     assert_in_range(open_files(&p), 1, before + 4); /* timers of the loops */
     process_release(&p);
 }
@@ -431,7 +432,8 @@ static void test_signal_at_start_up_ends_it_cleanly(void **state)
         struct process p;
         process_spawn(&p, ARGS("--listen", "127.0.0.1:0"));
         struct pollfd log = {.fd = p.log_fd, .events = POLLIN};
-        (void)poll(&log, 1, (int)(i / 4)); /* 0 to 9 ms: before, while and after it opens its port */
+        (void)poll(&log, 1,
+                   (int)(i / 4)); /* 0 to 9 ms: before, while and after it opens its port */
         process_signal(&p, SIGTERM);
         int status = process_wait(&p, LIMIT_MS);
         /* Before main() has blocked the signal its default holds. */
@@ -534,8 +536,9 @@ static void test_request_whose_header_is_arriving_is_waited_for(void **state)
 static void test_request_whose_body_is_arriving_is_waited_for(void **state)
 {
     (void)state;
-    half_now_half_in_the_drain("POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\nabc",
-                               "def", "\r\n\r\n6\n");
+    half_now_half_in_the_drain(
+        "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\nabc", "def",
+        "\r\n\r\n6\n");
 }
 
 static void test_half_a_request_at_the_deadline_is_reported(void **state)
@@ -748,10 +751,14 @@ static void test_pid_file_is_there_while_it_runs(void **state)
 static void send_frame(int fd, unsigned type, unsigned flags, unsigned stream, const char *payload,
                        size_t bytes)
 {
-    unsigned char head[9] = {(unsigned char)(bytes >> 16), (unsigned char)(bytes >> 8),
-                             (unsigned char)bytes,         (unsigned char)type,
-                             (unsigned char)flags,         0,
-                             0,                            0,
+    unsigned char head[9] = {(unsigned char)(bytes >> 16),
+                             (unsigned char)(bytes >> 8),
+                             (unsigned char)bytes,
+                             (unsigned char)type,
+                             (unsigned char)flags,
+                             0,
+                             0,
+                             0,
                              (unsigned char)stream};
     assert_int_equal(send(fd, head, 9, MSG_NOSIGNAL), 9);
     if (bytes > 0)
