@@ -284,7 +284,7 @@ static void enter_done(struct coord *coord)
     int err = report_write(&report, &drain, coord->config.report_path);
     if (err != 0)
         log_line(LOG_LEVEL_ERROR, "report-failed", NULL, "cannot write the report %s: %s",
-                 coord->config.report_path, strerror(-err));
+                 coord->config.report_path, strerrordesc_np(-err));
 }
 
 static void (*const enter[PHASE_COUNT])(struct coord *) = {

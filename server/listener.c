@@ -28,7 +28,7 @@ static int explain(char *error, size_t size, const char *text, int err)
         hint = " (ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one)";
     else if (err == -EADDRNOTAVAIL)
         hint = " (this machine does not have that address)";
-    (void)snprintf(error, size, "cannot listen on %s: %s%s", text, strerror(-err), hint);
+    (void)snprintf(error, size, "cannot listen on %s: %s%s", text, strerrordesc_np(-err), hint);
     return err;
 }
 

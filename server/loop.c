@@ -110,7 +110,7 @@ static void accept_later(struct loop *loop, int err)
             LOG_LEVEL_WARN, "accept-failed", NULL,
             "cannot accept a connection: %s (it waits and is tried again; raise the limit with "
             "ulimit -n, or set --max-connections; said once)",
-            strerror(err));
+            strerrordesc_np(err));
     if (!loop->accept_paused)
         pause_accepting(loop);
     loop->retry_accept_timer.cb = on_retry_accept;

@@ -53,11 +53,11 @@ static int check_root(const char *root, char *error, size_t error_size)
     if (root == NULL)
         return 0;
     if (stat(root, &st) != 0)
-        cause = strerror(errno);
+        cause = strerrordesc_np(errno);
     else if (!S_ISDIR(st.st_mode))
         cause = "not a directory";
     else if (access(root, R_OK | X_OK) != 0)
-        cause = strerror(errno);
+        cause = strerrordesc_np(errno);
     if (cause == NULL)
         return 0;
     (void)snprintf(error, error_size, "cannot serve files from %s: %s", root, cause);
@@ -204,7 +204,7 @@ static void op_close_listeners(void *data)
             log_line(LOG_LEVEL_WARN, "filter-failed", NULL,
                      "cannot keep newcomers from %s while it closes: %s (a connection that arrives "
                      "in this instant may be reset)",
-                     listener->name, strerror(-err));
+                     listener->name, strerrordesc_np(-err));
     }
     order_all(server, ORDER_CLOSING);
 }
