@@ -29,13 +29,25 @@ static int fail(int status, const char *what, int err)
     return status;
 }
 
+/* Whole or not at all: whoever waits for the file must not read half of it. */
 static int write_pid_file(const char *path)
 {
-    FILE *file = fopen(path, "we");
-    if (file == NULL)
-        return -errno;
-    int written = fprintf(file, "%ld\n", (long)getpid());
-    return fclose(file) == 0 && written > 0 ? 0 : -EIO;
+    char *temporary;
+    if (asprintf(&temporary, "%s.%ld", path, (long)getpid()) < 0)
+        return -ENOMEM;
+    FILE *file = fopen(temporary, "we");
+    int err = file == NULL ? -errno : 0;
+    if (file != NULL) {
+        int written = fprintf(file, "%ld\n", (long)getpid());
+        if (fclose(file) != 0 || written < 0)
+            err = -EIO;
+        if (err == 0 && rename(temporary, path) != 0)
+            err = -errno;
+        if (err != 0)
+            (void)unlink(temporary);
+    }
+    free(temporary);
+    return err;
 }
 
 static struct server_config server_config_of(const struct options *options)
@@ -70,12 +82,15 @@ static int serve(const struct options *options, struct server *server, struct co
 {
     struct signals *signals = NULL;
 
+    const char *what = "threads";
     int err = server_start(server, pool, coord);
-    if (err == 0 && options->pid_file != NULL)
+    if (err == 0 && options->pid_file != NULL) {
+        what = options->pid_file;
         err = write_pid_file(options->pid_file);
+    }
     if (err == 0)
         err = signals_start(coord, &signals);
-    int status = err == 0 ? coord_run(coord) : fail(COORD_EXIT_UNAVAILABLE, "threads", err);
+    int status = err == 0 ? coord_run(coord) : fail(COORD_EXIT_UNAVAILABLE, what, err);
 
     /* Whoever is stuck by now, in a handler or on a slow disk, is not waited for. */
     uint64_t until_ns = clock_now_ns() + (status == 0 ? TEAR_DOWN_NS : ABORT_DOWN_NS);
