@@ -85,8 +85,10 @@ struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struc
 {
     struct drain_advice advice = {.next = next_phase(drain, now_ns, view)};
 
-    if (advice.next == PHASE_DRAINING && drain->phase == PHASE_DRAINING && !drain->idle_released &&
-        now_ns >= drain->grace_at_ns) {
+    /* In CLOSING too: idle connections may hold the descriptors that the queue is waiting for. */
+    if (advice.next == drain->phase &&
+        (drain->phase == PHASE_CLOSING || drain->phase == PHASE_DRAINING) &&
+        !drain->idle_released && now_ns >= drain->grace_at_ns) {
         drain->idle_released = true;
         advice.release_idle = true;
     }
@@ -119,7 +121,6 @@ uint64_t drain_next_look_ns(const struct drain *drain)
     case PHASE_LAME_DUCK:
         return drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns;
     case PHASE_CLOSING:
-        return drain->deadline_at_ns;
     case PHASE_DRAINING:
         if (!drain->idle_released && drain->grace_at_ns < drain->deadline_at_ns)
             return drain->grace_at_ns;

@@ -1,6 +1,8 @@
 #include "log.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,7 +12,8 @@
 
 #include "clock.h"
 
-#define LINE_SIZE 4096
+#define LINE_SIZE 2048 /* with its JSON clothes still within PIPE_BUF, so written whole */
+#define PATIENCE_MS 10
 
 static struct {
     /* immutable after log_init */
@@ -20,6 +23,7 @@ static struct {
     /* mu */
     pthread_mutex_t mu;
     bool status_shown;
+    unsigned long dropped; /* lines since standard error stopped taking them */
 } state = {.mu = PTHREAD_MUTEX_INITIALIZER};
 
 static const char *const level_names[] = {"error", "warning", "info"};
@@ -31,17 +35,45 @@ void log_init(enum log_format format, bool quiet)
     state.terminal = format == LOG_FORMAT_TEXT && !quiet && isatty(STDERR_FILENO) == 1;
 }
 
+/* A reader of standard error that has stopped reading must not hold up a deadline: a line waits for
+ * it a moment, the lines behind that one not at all, and when it reads again it is told. */
+static bool is_writable(void)
+{
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return poll(&out, 1, state.dropped == 0 ? PATIENCE_MS : 0) != 0;
+}
+
 static void write_all(const char *bytes, size_t n)
 {
     while (n > 0) {
-        ssize_t done = write(STDERR_FILENO, bytes, n);
-        if (done < 0 && errno == EINTR)
+        if (!is_writable()) {
+            state.dropped++;
+            return;
+        }
+        /* A writable pipe has room for this much. */
+        ssize_t done = write(STDERR_FILENO, bytes, n < PIPE_BUF ? n : PIPE_BUF);
+        if (done < 0 && (errno == EINTR || errno == EAGAIN))
             continue;
         if (done <= 0)
             return; /* nobody listens any more: nothing can be said about that */
         bytes += done;
         n -= (size_t)done;
     }
+}
+
+static void confess_drops(void)
+{
+    char line[96];
+    if (state.dropped == 0 || !is_writable())
+        return;
+    unsigned long dropped = state.dropped;
+    state.dropped = 0;
+    int n = snprintf(line, sizeof(line),
+                     state.format == LOG_FORMAT_JSON
+                         ? "{\"level\":\"warning\",\"event\":\"log-dropped\",\"lines\":%lu}\n"
+                         : "(%lu log lines dropped: standard error was not read)\n",
+                     dropped);
+    write_all(line, (size_t)n);
 }
 
 static void write_json(enum log_level level, const char *event, json_t *fields, const char *text)
@@ -99,6 +131,7 @@ void log_line(enum log_level level, const char *event, json_t *fields, const cha
         va_end(args);
         defuse(text);
         (void)pthread_mutex_lock(&state.mu);
+        confess_drops();
         if (state.format == LOG_FORMAT_JSON)
             write_json(level, event, fields, text);
         else

@@ -113,15 +113,18 @@ void conn_gone(struct conn *conn)
 void conn_cut(struct conn *conn)
 {
     static const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    bool any;
 
-    if (conn->linger_fd >= 0 && conn->sock == NULL) {
+    if (conn->sock == NULL) {
         linger_end(conn);
         return;
     }
     int fd = h2o_socket_get_fd(conn->sock);
-    /* connect(2) to AF_UNSPEC resets a TCP connection: a peer that gets half an answer must see
-     * that it is half, and an end of file would say the opposite to one that reads until the end.
-     */
-    if (!conn->is_tcp || connect(fd, &nowhere, sizeof(nowhere)) != 0)
-        (void)shutdown(fd, SHUT_RDWR);
+    /* connect(2) to AF_UNSPEC resets a TCP connection: a peer that reads until the end of file must
+     * not take half an answer for a whole one. For everyone else an end of file is better: it leaves
+     * them what the kernel has taken, such as whole answers that they have not read yet. */
+    if (conn->reset_when_cut && conn->is_tcp && connect(fd, &nowhere, sizeof(nowhere)) == 0)
+        return;
+    (void)shutdown(fd, SHUT_RDWR);
+    (void)linger_discard(fd, &any); /* unread input would turn the close into a reset */
 }

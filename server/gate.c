@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "job.h"
 
@@ -61,6 +63,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->job = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
+    inflight->conn->active++;
     count_add(&loop->counts.active, 1);
     if (req->version >= 0x200)
         letgo_calm(req);
@@ -80,6 +83,7 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
         job_abandon(inflight->job);
+    inflight->conn->active--;
     count_add(&loop->counts.active, (uint64_t)-1);
     if (answered)
         count_add(&loop->counts.answered, 1);
@@ -89,19 +93,8 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
         else
             inflight->conn->h2_resets++;
     }
-    if (loop->draining) {
-        letgo_look_soon(loop);
-        loop_note_change(loop);
-    }
-}
-
-/* Who closes an HTTP/1 connection decides whether to linger: a client that asked for the close
- * sends nothing more; one that we turn away may be in the middle of a body or a pipelined request.
- */
-static bool server_closes(const struct loop *loop, h2o_req_t *req)
-{
-    return loop->say_close || (req->version >= 0x101 &&
-                               h2o_find_header(&req->headers, H2O_TOKEN_CONNECTION, -1) == -1);
+    letgo_look_soon(loop);
+    loop_note_change(loop);
 }
 
 /* The `Connection:` line is written after this, also for requests parsed before the drain began. */
@@ -111,10 +104,13 @@ static void see_to_last_line(struct loop *loop, h2o_req_t *req)
         return;
     if (loop->say_close)
         req->http1_is_persistent = 0;
-    if (!req->http1_is_persistent && server_closes(loop, req)) {
-        struct conn *conn = conn_of(req);
-        if (conn != NULL)
-            conn_will_close(conn);
+    struct conn *conn = conn_of(req);
+    if (!req->http1_is_persistent && conn != NULL) {
+        conn->asked_to_close =
+            !loop->say_close && (req->version < 0x101 || h2o_find_header(&req->headers,
+                                                                         H2O_TOKEN_CONNECTION,
+                                                                         -1) != -1);
+        conn_will_close(conn);
     }
 }
 
@@ -144,6 +140,18 @@ void gate_register_fallback(h2o_pathconf_t *path)
     gate_register(path);
     h2o_filter_t *filter = h2o_create_filter(path, sizeof(*filter));
     filter->on_setup_ostream = on_fallback_response;
+}
+
+void inflight_mark_resets(struct loop *loop)
+{
+    for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
+        struct inflight *inflight = container_of(node, struct inflight, link);
+        const h2o_req_t *req = inflight->req;
+        /* HTTP/1.0 without a length; all others are framed (RFC 9112 section 8). */
+        if (req->version < 0x101 && req->res.content_length == SIZE_MAX &&
+            req->timestamps.response_start_at.tv_sec != 0)
+            inflight->conn->reset_when_cut = true;
+    }
 }
 
 /* ---- lists ---- */
@@ -224,6 +232,50 @@ static int list_receiving(h2o_req_t *req, void *data)
     int64_t age_us = (now.tv_sec - begun.tv_sec) * 1000000L + (now.tv_usec - begun.tv_usec);
     list_request(data, req, "receiving", age_us > 0 ? (uint64_t)age_us * NS_PER_US : 0);
     return 0;
+}
+
+/* A request that nobody has read: the process stood still, or ran out of time. Its first line is still
+ * in the kernel. */
+static void list_unread_fd(struct coord_requests *list, int fd)
+{
+    char bytes[TEXT_LONGEST + 1], method[33] = "?", path[TEXT_LONGEST + 1] = "?";
+
+    ssize_t n = recv(fd, bytes, TEXT_LONGEST, MSG_PEEK | MSG_DONTWAIT);
+    if (n <= 0)
+        return;
+    bytes[n] = '\0';
+    if (sscanf(bytes, "%32[A-Z] %1024[^ \r\n]", method, path) != 2)
+        (void)strcpy(path, "?");
+    struct coord_request *item = coord_requests_append(list);
+    if (item == NULL)
+        return;
+    item->method = strdup(method);
+    item->path = strdup(path);
+    item->authority = strdup("?");
+    item->peer = strdup("?");
+    item->state = "unread";
+}
+
+void inflight_list_unread(struct loop *loop, struct coord_requests *list)
+{
+    for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
+        struct conn *conn = container_of(node, struct conn, link);
+        /* Behind a request that is listed already, more of it or a pipelined one may wait: the client
+         * knows that those were not answered. */
+        if (conn->sock != NULL && conn->active == 0 && conn->sock->input->size == 0)
+            list_unread_fd(list, h2o_socket_get_fd(conn->sock));
+    }
+    /* And on connections that nobody has accepted. */
+    for (size_t i = 0; i < loop->server->listeners.count; i++) {
+        int fd = -1;
+        if (loop->listeners[i].sock == NULL)
+            continue;
+        int listener = h2o_socket_get_fd(loop->listeners[i].sock);
+        while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+            list_unread_fd(list, fd);
+            (void)close(fd);
+        }
+    }
 }
 
 void inflight_list(struct loop *loop, struct coord_requests *ret_list)

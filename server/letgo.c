@@ -113,19 +113,25 @@ void letgo_calm(h2o_req_t *req)
 
 /* ---- the look ---- */
 
+static bool advance_all(struct loop *loop, uint64_t now_ns)
+{
+    h2o_linklist_t *all = &loop->ctx.http2._conns;
+    bool soon = false;
+
+    (void)loop->ctx.globalconf->http2.callbacks.foreach_request(&loop->ctx, mark_receiving, NULL);
+    for (h2o_linklist_t *node = all->next; node != all; node = node->next)
+        soon |= advance(container_of(node, h2o_http2_conn_t, _conns), now_ns);
+    return soon;
+}
+
 static void look(h2o_timeout_entry_t *entry)
 {
     struct loop *loop = container_of(entry, struct loop, letgo_timer);
-    uint64_t now_ns = clock_now_ns();
-    bool soon = false;
 
     if (loop->released)
         (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
                                                                     NULL);
-    (void)loop->ctx.globalconf->http2.callbacks.foreach_request(&loop->ctx, mark_receiving, NULL);
-    for (h2o_linklist_t *node = loop->ctx.http2._conns.next; node != &loop->ctx.http2._conns;
-         node = node->next)
-        soon |= advance(container_of(node, h2o_http2_conn_t, _conns), now_ns);
+    bool soon = loop->draining && advance_all(loop, clock_now_ns());
     /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a
      * connection that has only now turned into HTTP/2. */
     if (!h2o_timeout_is_linked(entry))
@@ -134,7 +140,7 @@ static void look(h2o_timeout_entry_t *entry)
 
 void letgo_look_soon(struct loop *loop)
 {
-    if (loop->frozen || !loop->draining)
+    if (loop->frozen || !(loop->draining || loop->released))
         return;
     loop->letgo_timer.cb = look;
     h2o_timeout_unlink(&loop->letgo_timer);

@@ -138,16 +138,18 @@ static void on_input(h2o_socket_t *sock, const char *err)
     conn->linger_last_ns = clock_now_ns();
 }
 
-/* Discard what is there. Returns false when the peer has closed, or is gone. */
-static bool discard_input(int fd)
+bool linger_discard(int fd, bool *ret_any)
 {
     char waste[4096];
+
+    *ret_any = false;
     for (unsigned i = 0; i < 16; i++) {
         ssize_t n = recv(fd, waste, sizeof(waste), MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
             return false;
         if (n < 0)
             return true;
+        *ret_any = true;
     }
     return true;
 }
@@ -155,11 +157,16 @@ static bool discard_input(int fd)
 void linger_begin(struct conn *conn)
 {
     struct loop *loop = conn->loop;
+    bool any;
 
     assert_owner(loop);
     count_add(&loop->counts.lingering, 1);
     (void)shutdown(conn->linger_fd, SHUT_WR);
-    if (loop->frozen || !discard_input(conn->linger_fd)) {
+    bool open = linger_discard(conn->linger_fd, &any);
+    conn->linger_unsent = unsent_bytes(conn);
+    /* A client that asked for the close itself has nothing more to say, as a rule: unless it breaks
+     * that rule already, or has yet to be sent to for so long that it may, that is the end. */
+    if (!open || loop->frozen || (conn->asked_to_close && !any && conn->linger_unsent == 0)) {
         linger_end(conn);
         return;
     }
@@ -167,7 +174,6 @@ void linger_begin(struct conn *conn)
     conn->linger_quiet_ns = conn->is_tcp ? 2 * listener_peer_min_rtt_ns(conn->linger_fd) : 0;
     if (conn->linger_quiet_ns < QUIET_MIN_NS)
         conn->linger_quiet_ns = QUIET_MIN_NS;
-    conn->linger_unsent = unsent_bytes(conn);
     conn->linger_sock = h2o_evloop_socket_create(loop->evloop, conn->linger_fd,
                                                  H2O_SOCKET_FLAG_IS_ACCEPTED_CONNECTION);
     conn->linger_sock->data = conn;

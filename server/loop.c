@@ -69,12 +69,37 @@ uint64_t loop_now_ns(struct loop *loop)
 
 /* ---- accepting ---- */
 
+#define RTT_EVERY_NS (1 * NS_PER_MS)
+#define RTT_WINDOW_NS (60 * NS_PER_S)
+
+/* Keep the longest round trip of the peers: how long a handshake under way may take is asked when the
+ * listeners close, and there may be no other connection to ask by then. */
 static void note_rtt(struct loop *loop, int fd)
 {
-    uint64_t rtt_ns = listener_peer_rtt_ns(fd);
+    uint64_t rtt_ns = listener_peer_rtt_ns(fd), now_ns = loop_now_ns(loop);
+
     /* relaxed: one writer; the closing loop reads an estimate */
-    if (rtt_ns > atomic_load_explicit(&loop->max_rtt_ns, memory_order_relaxed))
-        atomic_store_explicit(&loop->max_rtt_ns, rtt_ns, memory_order_relaxed);
+    uint64_t longest_ns = atomic_load_explicit(&loop->max_rtt_ns, memory_order_relaxed);
+    if (now_ns - loop->rtt_window_ns > RTT_WINDOW_NS) { /* a peer of long ago does not count */
+        longest_ns = loop->rtt_window_max_ns;
+        loop->rtt_window_ns = now_ns;
+        loop->rtt_window_max_ns = 0;
+    }
+    if (rtt_ns > loop->rtt_window_max_ns)
+        loop->rtt_window_max_ns = rtt_ns;
+    if (rtt_ns > longest_ns)
+        longest_ns = rtt_ns;
+    atomic_store_explicit(&loop->max_rtt_ns, longest_ns, memory_order_relaxed);
+}
+
+/* One system call a connection would be too many under a storm of them; one a millisecond is not. */
+static bool wants_rtt(struct loop *loop)
+{
+    uint64_t now_ns = loop_now_ns(loop);
+    if (!loop->closing && now_ns - loop->rtt_sampled_ns < RTT_EVERY_NS)
+        return false;
+    loop->rtt_sampled_ns = now_ns;
+    return true;
 }
 
 static void pause_accepting(struct loop *loop)
@@ -130,7 +155,7 @@ static enum accept_end accept_one(struct loop_listener *ll)
     for (;;) {
         h2o_socket_t *sock = h2o_evloop_socket_accept(ll->sock);
         if (sock != NULL) {
-            if (loop->closing && is_tcp)
+            if (is_tcp && wants_rtt(loop))
                 note_rtt(loop, h2o_socket_get_fd(sock));
             conn_open(loop, sock, is_tcp);
             return ACCEPT_MORE;
@@ -368,6 +393,8 @@ static void make_list(struct loop *loop)
     struct coord_requests list = {0};
 
     inflight_list(loop, &list);
+    if (loop->frozen)
+        inflight_list_unread(loop, &list);
     (void)pthread_mutex_lock(&server->mu);
     coord_requests_release(&loop->list);
     loop->list = list;
@@ -379,6 +406,7 @@ static void make_list(struct loop *loop)
 
 static void cut_all(struct loop *loop)
 {
+    inflight_mark_resets(loop);
     for (h2o_linklist_t *node = loop->conns.next, *next; node != &loop->conns; node = next) {
         next = node->next;
         conn_cut(container_of(node, struct conn, link));

@@ -95,7 +95,8 @@ static int serve(const struct options *options, struct server *server, struct co
     /* Whoever is stuck by now, in a handler or on a slow disk, is not waited for. */
     uint64_t until_ns = clock_now_ns() + (status == 0 ? TEAR_DOWN_NS : ABORT_DOWN_NS);
     bool stuck = server_stop(server, until_ns) != 0;
-    stuck |= pool_destroy(pool, until_ns) != 0;
+    if (!stuck) /* a loop that still runs may still submit */
+        stuck = pool_destroy(pool, until_ns) != 0;
     if (options->pid_file != NULL && err == 0)
         (void)unlink(options->pid_file);
     if (stuck)

@@ -97,6 +97,9 @@ struct loop {
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
+    uint64_t rtt_sampled_ns;  /* see note_rtt(), loop.c */
+    uint64_t rtt_window_ns;
+    uint64_t rtt_window_max_ns;
     uint64_t settle_began_ns;
     uint64_t settle_quiet_since_ns;
     bool say_close; /* LAME_DUCK or later */
@@ -119,7 +122,7 @@ struct loop {
     _Atomic(struct job *) done_jobs;
     /* atomic: written by the owner, read by any, relaxed; the coordinator's poke orders them */
     struct loop_counts counts;
-    _Atomic uint64_t max_rtt_ns; /* read by the closing loop */
+    _Atomic uint64_t max_rtt_ns; /* of this minute and the last; read by the closing loop */
 };
 
 struct server {
@@ -197,6 +200,9 @@ struct conn {
     h2o_socket_t *sock; /* NULL once it is closed */
     bool is_tcp;
     bool idle_released;
+    bool asked_to_close; /* the client did, not we */
+    bool reset_when_cut; /* an end of file would make half an answer look whole */
+    uint32_t active;     /* requests between gate and end */
     /* linger.c */
     int linger_fd; /* dup(2) of the socket, -1: close without lingering */
     h2o_socket_t *linger_sock;
@@ -226,7 +232,7 @@ void conn_gone(struct conn *conn);
 /* May one more connection be accepted? Counts it if so. */
 bool conn_admit(struct loop *loop);
 void conn_unadmit(struct loop *loop);
-/* Reset (TCP) or close the socket under whoever uses it; its callbacks then clean up. */
+/* Close the socket under whoever uses it; its callbacks then clean up. */
 void conn_cut(struct conn *conn);
 
 /* ---- linger.c ---- Thread: owner loop only. */
@@ -235,6 +241,8 @@ void conn_cut(struct conn *conn);
 void linger_begin(struct conn *conn);
 /* Stop lingering at once. */
 void linger_end(struct conn *conn);
+/* Read and discard what is there, within bounds. False: the peer has closed, or is gone. */
+bool linger_discard(int fd, bool *ret_any);
 
 /* ---- gate.c ---- */
 
@@ -246,6 +254,10 @@ void gate_register_fallback(h2o_pathconf_t *path);
 struct inflight *inflight_of(const h2o_req_t *req);
 /* List requests not yet answered.     Thread: owner loop only. */
 void inflight_list(struct loop *loop, struct coord_requests *ret_list);
+/* List what has arrived and was not read; accepts and closes what was not accepted. Frozen only. */
+void inflight_list_unread(struct loop *loop, struct coord_requests *list);
+/* Mark the connections whose half-sent answer only a reset can show to be half. */
+void inflight_mark_resets(struct loop *loop);
 
 /* ---- job.c ---- see job.h; Thread: owner loop only. */
 

@@ -556,7 +556,7 @@ static void test_the_clock_matters_only_where_something_ends_by_it(void **state)
     d = drain_in(PHASE_LAME_DUCK, with_lame_duck);
     assert_true(drain_next_look_ns(&d) == T0 + LAME);
     d = drain_in(PHASE_CLOSING, plain);
-    assert_true(drain_next_look_ns(&d) == T0 + DEADLINE);
+    assert_true(drain_next_look_ns(&d) == T0 + GRACE);
     d = drain_in(PHASE_DRAINING, plain);
     assert_true(drain_next_look_ns(&d) == T0 + GRACE);
     look(&d, T0 + GRACE, closed);
