@@ -2,11 +2,13 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "report.h"
@@ -32,6 +34,7 @@ struct coord {
     /* coordinator's thread only */
     struct coord_census census;
     uint64_t pool_active;
+    int spare_fd; /* kept for the report: it must be written also when descriptors have run out */
     uint64_t next_progress_ns;
     uint64_t next_status_ns;
     /* mu */
@@ -78,6 +81,8 @@ int coord_create(const struct coord_config *config, struct coord **ret_coord)
     if (coord == NULL)
         return -ENOMEM;
     coord->config = *config;
+    coord->spare_fd =
+        config->report_path != NULL ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
     (void)pthread_mutex_init(&coord->mu, NULL);
     init_cond(&coord->wake);
     init_cond(&coord->stepped);
@@ -86,10 +91,18 @@ int coord_create(const struct coord_config *config, struct coord **ret_coord)
     return 0;
 }
 
+static void release_spare_fd(struct coord *coord)
+{
+    if (coord->spare_fd >= 0)
+        (void)close(coord->spare_fd);
+    coord->spare_fd = -1;
+}
+
 void coord_destroy(struct coord *coord)
 {
     if (coord == NULL)
         return;
+    release_spare_fd(coord);
     coord_requests_release(&coord->report.unfinished);
     (void)pthread_cond_destroy(&coord->stepped);
     (void)pthread_cond_destroy(&coord->wake);
@@ -141,6 +154,8 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
         (void)snprintf(detail, sizeof(detail), "from process %ld", (long)sender);
     lock(coord);
     unsigned count = ++coord->signals;
+    if (coord->drain.phase == PHASE_DONE)
+        count = 0; /* the status is decided and reported: it is on its way */
     if (count > 1)
         drain_force(&coord->drain);
     if (count == 2)
@@ -281,6 +296,7 @@ static void enter_done(struct coord *coord)
     report_log_end(&report, &drain);
     if (coord->config.report_path == NULL)
         return;
+    release_spare_fd(coord);
     int err = report_write(&report, &drain, coord->config.report_path);
     if (err != 0)
         log_line(LOG_LEVEL_ERROR, "report-failed", NULL, "cannot write the report %s: %s",

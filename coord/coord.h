@@ -50,7 +50,8 @@ struct coord_request {
     char *path;
     char *authority;
     char *peer;
-    const char *state; /* "receiving", "inline", "queued", "running", "responding", "abandoned" */
+    const char *state; /* "unread", "receiving", "inline", "queued", "running", "responding" or
+                                "abandoned" (the client left, the handler was still at it) */
     uint64_t age_ns;
     uint64_t body_bytes; /* of the request, as far as it came */
     uint64_t sent_bytes; /* of the response's body */
@@ -76,7 +77,8 @@ struct coord_server_ops {
     void (*finish)(void *server);
     /* Idle-grace is over: let go of every connection that only idles. Must not block. */
     void (*release_idle)(void *server);
-    /* List the requests not yet answered, oldest first. May block for 25 ms.
+    /* List the requests not yet answered, oldest first. Takes no time, as a rule, and may block for
+     * 250 ms where the loops get no processor: a name is worth more than to be punctual then.
      * With `freeze`: no answer leaves any more, and jobs are told to give up. */
     void (*list_requests)(void *server, bool freeze, struct coord_requests *ret_list);
     /* Close every connection at once. Must not block. */

@@ -158,6 +158,16 @@ void report_log_end(const struct report *report, const struct drain *drain)
         log_cut_short(report, drain);
         return;
     }
+    if (drain->cause == DRAIN_CAUSE_DEADLINE) {
+        log_line(LOG_LEVEL_WARN, "drain-deadline",
+                 json_pack("{s:i, s:I}", "unfinished", 0, "connections",
+                           (json_int_t)report->end.connections),
+                 "deadline reached after %s: %llu answered, nothing unfinished, %llu connection%s "
+                 "without a request cut",
+                 clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
+                 (ull)report->end.connections, plural(report->end.connections));
+        return;
+    }
     log_line(LOG_LEVEL_INFO, "drained",
              json_pack("{s:f, s:I, s:I}", "took_ms",
                        (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "answered",

@@ -64,11 +64,13 @@ static void name_tcp(struct listener *listener)
     if (address.ss_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
         (void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
+        listener->is_local = IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
         (void)snprintf(listener->name, sizeof(listener->name), "[%s]:%u", host,
                        ntohs(in6->sin6_port));
     } else {
         const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
         (void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
+        listener->is_local = ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
         (void)snprintf(listener->name, sizeof(listener->name), "%s:%u", host, ntohs(in->sin_port));
     }
 }
@@ -176,6 +178,7 @@ static int open_unix(struct listener_list *list, const char *text, const char *p
     if (listener == NULL)
         return explain(error, error_size, text, -ENOMEM);
     listener->family = AF_UNIX;
+    listener->is_local = true;
     (void)snprintf(listener->name, sizeof(listener->name), "%s", text);
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int err = listener->fd < 0 ? -errno : remove_stale(&address);

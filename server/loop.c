@@ -33,6 +33,7 @@
 
 #define ACCEPTS_A_TURN 16
 #define SETTLE_MIN_NS (1 * NS_PER_MS)
+#define SETTLE_UNKNOWN_NS (100 * NS_PER_MS)
 #define RTT_SAMPLES 1024
 
 static bool is_closing_loop(const struct loop *loop)
@@ -225,16 +226,29 @@ static void settle_again(struct loop *loop)
         loop_tick(loop, TICK_1_MS, &loop->settle_timer);
 }
 
+static bool all_are_local(const struct server *server)
+{
+    for (size_t i = 0; i < server->listeners.count; i++)
+        if (!server->listeners.items[i].is_local)
+            return false;
+    return true;
+}
+
 static uint64_t settle_time_ns(struct server *server)
 {
-    uint64_t longest_ns = SETTLE_MIN_NS;
+    uint64_t longest_ns = 0;
     for (unsigned i = 0; i < server->config.loops; i++) {
-        uint64_t twice_ns =
-            2 * atomic_load_explicit(&server->loops[i].max_rtt_ns, memory_order_relaxed);
-        if (twice_ns > longest_ns)
-            longest_ns = twice_ns;
+        uint64_t rtt_ns =
+            atomic_load_explicit(&server->loops[i].max_rtt_ns, memory_order_relaxed);
+        if (rtt_ns > longest_ns)
+            longest_ns = rtt_ns;
     }
-    return longest_ns < server->config.settle_max_ns ? longest_ns : server->config.settle_max_ns;
+    uint64_t settle_ns = 2 * longest_ns;
+    if (longest_ns == 0 && !all_are_local(server))
+        settle_ns = SETTLE_UNKNOWN_NS; /* nobody has come yet, so nobody knows how far they are */
+    if (settle_ns < SETTLE_MIN_NS)
+        settle_ns = SETTLE_MIN_NS;
+    return settle_ns < server->config.settle_max_ns ? settle_ns : server->config.settle_max_ns;
 }
 
 static bool queues_are_empty(const struct server *server)

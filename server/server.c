@@ -16,7 +16,7 @@
 /* The loops as one server, and the coordinator's view of it. */
 
 #define FILES_RESERVED 64       /* for everything that is not a connection */
-#define LIST_PATIENCE_MS 25     /* for the loops to make their lists: see coord_server_ops */
+#define LIST_PATIENCE_MS 250    /* for the loops to make their lists: see coord_server_ops */
 #define BODY_LARGEST (16 << 20) /* limit-request-body; bodies are held in memory */
 
 /* ---- limits ---- */

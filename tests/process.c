@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -34,6 +35,7 @@ uint64_t now_ns(void)
 #define PROCESSES_MAX 8
 
 bool process_drop_bind_capability;
+unsigned process_open_files;
 
 /* Those that a failed test could not release: cmocka leaves it by longjmp(3). */
 static pid_t running[PROCESSES_MAX];
@@ -114,6 +116,10 @@ void process_spawn(struct process *process, const char *const *argv)
         /* No test's end, however early, leaves a server behind. */
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         (void)dup2(open("/dev/null", O_RDWR), STDOUT_FILENO);
+        if (process_open_files != 0) {
+            const struct rlimit files = {process_open_files, process_open_files};
+            (void)setrlimit(RLIMIT_NOFILE, &files);
+        }
         if (process_drop_bind_capability)
             (void)prctl(PR_CAPBSET_DROP, CAP_NET_BIND_SERVICE, 0, 0, 0);
         execv(args[0], (char *const *)args);
@@ -216,6 +222,30 @@ int process_wait(struct process *process, uint32_t limit_ms)
             (void)poll(fds, 1, (int)((until_ns - now) / NS_PER_MS) + 1);
     }
     (void)close(pidfd);
+    return process->status;
+}
+
+void process_fill_log(struct process *process)
+{
+    char path[64];
+    (void)drain_log(process);
+    /* The other end of the pipe, opened through our own descriptor. */
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", process->log_fd);
+    int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(fd >= 0);
+    while (write(fd, "x", 1) == 1)
+        ;
+    (void)close(fd);
+}
+
+int process_wait_unread(struct process *process, uint32_t limit_ms)
+{
+    struct pollfd end = {.fd = (int)syscall(SYS_pidfd_open, process->pid, 0), .events = POLLIN};
+    int ready = poll(&end, 1, (int)limit_ms);
+    (void)close(end.fd);
+    if (ready != 1)
+        fail_msg("still running after %u ms with a log that nobody reads", limit_ms);
+    assert_true(process_is_gone(process));
     return process->status;
 }
 

@@ -25,6 +25,9 @@ struct process {
 /* Set: the next child cannot bind ports below 1024, even as root. */
 extern bool process_drop_bind_capability;
 
+/* Set: the next child may have no more open files than this. */
+extern unsigned process_open_files;
+
 /* LASTCALL_VALGRIND is set: everything takes some thirty times as long. */
 bool process_runs_under_valgrind(void);
 
@@ -42,6 +45,10 @@ int process_wait(struct process *process, uint32_t limit_ms);
 
 /* Wait for the end; another status than `want` fails the test and shows the log. */
 void process_expect(struct process *process, uint32_t limit_ms, int want);
+
+/* Fill the pipe that it logs to, and read it no more; then wait for the end without reading it. */
+void process_fill_log(struct process *process);
+int process_wait_unread(struct process *process, uint32_t limit_ms);
 
 /* Has it ended? Collects the status if so. Never blocks. */
 bool process_is_gone(struct process *process);

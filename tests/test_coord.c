@@ -660,7 +660,7 @@ static void test_the_deadline_ends_a_close_that_never_ends(void **state)
     make(config);
     coord_request_drain(coord, "test", "");
     assert_int_equal(coord_run(coord), COORD_EXIT_DEADLINE);
-    assert_calls("lame-duck close freeze cut");
+    assert_calls("lame-duck close release freeze cut");
 }
 
 static void test_a_sleeping_coordinator_does_not_look(void **state)

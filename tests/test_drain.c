@@ -430,13 +430,23 @@ static void test_a_grace_of_zero_releases_at_the_first_look(void **state)
     assert_true(look(&d, T0, closed).release_idle);
 }
 
-static void test_grace_that_ends_while_closing_waits_for_draining(void **state)
+static void test_grace_that_ends_while_closing_releases_then(void **state)
 {
     (void)state;
     struct drain d = drain_in(PHASE_CLOSING, plain);
-    assert_false(look(&d, T0 + 2 * GRACE, busy).release_idle);
-    assert_false(
-        look(&d, T0 + 2 * GRACE, closed).release_idle); /* the step itself, finish() first */
+    assert_false(look(&d, T0 + GRACE - 1, busy).release_idle);
+    assert_true(look(&d, T0 + GRACE, busy).release_idle); /* they may hold what the close waits for */
+    assert_int_equal(d.phase, PHASE_CLOSING);
+    assert_false(look(&d, T0 + 2 * GRACE, closed).release_idle);
+    assert_int_equal(d.phase, PHASE_DRAINING);
+    assert_false(look(&d, T0 + 2 * GRACE, closed).release_idle);
+}
+
+static void test_grace_that_ends_with_the_step_releases_after_it(void **state)
+{
+    (void)state;
+    struct drain d = drain_in(PHASE_CLOSING, plain);
+    assert_false(look(&d, T0 + 2 * GRACE, closed).release_idle); /* the step, finish() first */
     assert_int_equal(d.phase, PHASE_DRAINING);
     assert_true(look(&d, T0 + 2 * GRACE, closed).release_idle);
 }
@@ -664,7 +674,8 @@ int main(void)
         cmocka_unit_test(test_force_wins_over_the_deadline_in_the_same_look),
         cmocka_unit_test(test_idle_connections_are_released_once_when_the_grace_ends),
         cmocka_unit_test(test_a_grace_of_zero_releases_at_the_first_look),
-        cmocka_unit_test(test_grace_that_ends_while_closing_waits_for_draining),
+        cmocka_unit_test(test_grace_that_ends_while_closing_releases_then),
+        cmocka_unit_test(test_grace_that_ends_with_the_step_releases_after_it),
         cmocka_unit_test(test_nothing_is_released_in_the_look_that_ends_draining),
         cmocka_unit_test(test_grace_ends_before_the_deadline),
         cmocka_unit_test(test_grace_ends_before_a_deadline_of_a_month),

@@ -628,6 +628,145 @@ static void test_reader_that_does_not_read_is_cut_and_reported(void **state)
     process_release(&p);
 }
 
+/* What has reached the kernel and was never read, because the process stood still past its deadline. */
+static void test_unread_request_at_the_deadline_is_named(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--deadline", "150ms", "--threads", "1"));
+    int idle = client_connect(&p);
+    client_send(idle, GET("/hello"));
+    free(client_read_answer(idle));
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    process_signal(&p, SIGSTOP);
+    client_send(idle, GET("/sleep?ms=1&unread=1"));
+    struct pollfd never = {.fd = idle, .events = POLLIN};
+    assert_int_equal(poll(&never, 1, 300), 0); /* past the deadline */
+    process_signal(&p, SIGCONT);
+    /* Answered or named, as its loop comes to it first or the coordinator does. */
+    char *all = client_read_until(idle, NULL);
+    int status = process_wait(&p, LIMIT_MS);
+    if (strstr(all, "200 OK") == NULL) {
+        assert_int_equal(status, 3);
+        assert_contains(p.log, "unfinished: GET /sleep?ms=1&unread=1");
+    } else {
+        assert_int_equal(status, 0);
+    }
+    free(all);
+    (void)close(idle);
+    process_release(&p);
+}
+
+static void test_unaccepted_request_at_the_deadline_is_named(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--deadline", "0", "--threads", "1"));
+    process_signal(&p, SIGSTOP);
+    int fd = client_connect(&p);
+    client_send(fd, GET("/hello"));
+    process_signal(&p, SIGTERM);
+    process_signal(&p, SIGCONT);
+    /* Answered or named, as the loops come to it first or the deadline does. */
+    char *all = client_read_until(fd, NULL);
+    int status = process_wait(&p, LIMIT_MS);
+    if (strstr(all, "Hello World") == NULL) {
+        assert_int_equal(status, 3);
+        assert_contains(p.log, "unfinished: GET /hello");
+    } else {
+        assert_int_equal(status, 0);
+    }
+    free(all);
+    (void)close(fd);
+    process_release(&p);
+}
+
+/* A whole answer that the client has not read yet must outlive a drain that is cut short. */
+static void test_whole_answer_in_the_kernel_survives_the_cut(void **state)
+{
+    struct process p;
+    char bytes[65536];
+    size_t got = 0;
+    (void)state;
+    process_start(&p, NULL, ARGS("--deadline", "1ms"));
+    int fd = connect_with_small_buffer(&p);
+    client_send(fd, GET("/stream?kb=200"));
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    (void)process_wait(&p, LIMIT_MS);
+    for (ssize_t n; (n = recv(fd, bytes, sizeof(bytes), 0)) > 0;)
+        got += (size_t)n;
+    assert_true(got > 200 * 1024);
+    (void)close(fd);
+    process_release(&p);
+}
+
+/* Old clients send an empty line behind a request. It must not cost them the response. */
+static void test_bytes_behind_the_last_request_do_not_reset_its_response(void **state)
+{
+    struct process p;
+    char bytes[65536];
+    (void)state;
+    process_start(&p, NULL, NULL);
+    for (unsigned i = 0; i < 10; i++) {
+        size_t got = 0;
+        int fd = connect_with_small_buffer(&p);
+        client_send(fd, "GET /stream?kb=2000 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        free(client_read_until(fd, "\r\n\r\n"));
+        client_send(fd, "\r\n");
+        for (ssize_t n; (n = recv(fd, bytes, sizeof(bytes), 0)) > 0;)
+            got += (size_t)n;
+        assert_true(got > 1000 * 1024);
+        (void)close(fd);
+    }
+    process_release(&p);
+}
+
+/* Descriptors run out: idle connections hold them, and requests wait in the queue behind. */
+static void test_idle_connections_do_not_keep_the_queue_from_being_served(void **state)
+{
+    struct process p;
+    int idle[80], asking[5];
+    (void)state;
+    process_open_files = 120;
+    process_start(&p, NULL, ARGS("--threads", "1", "--idle-grace", "100ms"));
+    process_open_files = 0;
+    for (unsigned i = 0; i < 80; i++)
+        idle[i] = client_connect(&p);
+    for (unsigned i = 0; i < 5; i++) {
+        asking[i] = client_connect(&p);
+        client_send(asking[i], GET("/hello"));
+    }
+    process_signal(&p, SIGTERM);
+    for (unsigned i = 0; i < 5; i++) {
+        char *answer = client_read_answer(asking[i]);
+        assert_contains(answer, "200 OK");
+        free(answer);
+        (void)close(asking[i]);
+    }
+    process_expect(&p, 5000, 0);
+    for (unsigned i = 0; i < 80; i++)
+        (void)close(idle[i]);
+    process_release(&p);
+}
+
+/* A log that nobody reads must not hold up the deadline. */
+static void test_full_log_does_not_hold_the_exit(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--deadline", "100ms", "--threads", "1"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
+    wait_until_busy(&p);
+    process_fill_log(&p);
+    process_signal(&p, SIGTERM);
+    assert_int_equal(process_wait_unread(&p, 5000), 3);
+    (void)close(fd);
+    process_release(&p);
+}
+
 static void test_lame_duck_accepts_and_says_close(void **state)
 {
     struct process p;
@@ -1056,6 +1195,12 @@ int main(void)
         TEST(test_closing_response_survives_a_pipelined_request),
         TEST(test_slow_reader_of_a_large_response_gets_all_of_it),
         TEST(test_reader_that_does_not_read_is_cut_and_reported),
+        TEST(test_unread_request_at_the_deadline_is_named),
+        TEST(test_unaccepted_request_at_the_deadline_is_named),
+        TEST(test_whole_answer_in_the_kernel_survives_the_cut),
+        TEST(test_bytes_behind_the_last_request_do_not_reset_its_response),
+        TEST(test_idle_connections_do_not_keep_the_queue_from_being_served),
+        TEST(test_full_log_does_not_hold_the_exit),
         TEST(test_lame_duck_accepts_and_says_close),
         TEST(test_connect_after_the_drain_began_is_refused_not_reset),
         TEST(test_accept_queue_of_a_stopped_process_is_answered_tcp),
