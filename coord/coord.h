@@ -68,7 +68,7 @@ void coord_requests_release(struct coord_requests *list);
 
 /* What the coordinator asks of the server. All are called on the coordinator's thread. */
 struct coord_server_ops {
-    /* From now on (or no longer) say 503 to readiness probes and `Connection: close` to everyone.
+    /* From now on (or no longer) say `Connection: close` to everyone, and not ready to who asks.
      * Must not block. */
     void (*lame_duck)(void *server, bool on);
     /* Begin to close every listener without resetting anyone. Must not block; poke when done. */

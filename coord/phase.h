@@ -15,8 +15,8 @@
  *
  *     phase      what is true                          who may still act         what ends it
  *     RUNNING    ready, keep-alive on                  everyone                  a trigger
- *     LAME_DUCK  readiness says 503, still accepting,  everyone                  its time, undrain,
- *                answers carry Connection: close                                 a second signal
+ *     LAME_DUCK  still accepting, answers carry        everyone                  its time, undrain,
+ *                Connection: close                                               a second signal
  *     CLOSING    no new handshake begins; those that   whoever the kernel has    the last listener
  *                the kernel has taken are accepted     taken already             is closed
  *     DRAINING   no listener is open                   open connections may send nothing active,

@@ -159,7 +159,7 @@ void report_log_end(const struct report *report, const struct drain *drain)
         return;
     }
     if (drain->cause == DRAIN_CAUSE_DEADLINE) {
-        log_line(LOG_LEVEL_WARN, "drain-deadline",
+        log_line(LOG_LEVEL_WARN, "drained-late",
                  json_pack("{s:i, s:I}", "unfinished", 0, "connections",
                            (json_int_t)report->end.connections),
                  "deadline reached after %s: %llu answered, nothing unfinished, %llu connection%s "

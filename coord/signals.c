@@ -56,7 +56,8 @@ static void *signal_thread(void *arg)
             continue; /* EINTR: a debugger, or a stop and a continue */
         /* Ours only: a stray one must not leave the process deaf. (glibc shows SI_TKILL as
          * SI_USER.) */
-        if (signo == SIGNAL_STOP && info.si_code == SI_USER && info.si_pid == getpid())
+        if (signo == SIGNAL_STOP && (info.si_code == SI_USER || info.si_code == SI_TKILL) &&
+            info.si_pid == getpid())
             return NULL;
         if (!asks_for_drain(signo)) {
             const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */

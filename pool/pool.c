@@ -244,9 +244,9 @@ static struct pool_job *take_locked(struct pool_worker *w)
 static void perform(struct pool_job *job)
 {
     assert(holding == NULL);
-    /* relaxed: it publishes nothing. It is sequenced before run(), so whoever was handed anything
-     * that run() did reads true; a bare false may be out of date by the time it is used. */
-    atomic_store_explicit(&job->started, true, memory_order_relaxed);
+    /* seq_cst: an owner may agree with its run() on a flag of its own that run() reads first: the
+     * owner sets that flag and then reads `started`; one of the two sees the other. */
+    atomic_store(&job->started, true);
     job->run(job);
     job->done(job);
 }

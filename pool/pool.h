@@ -37,7 +37,7 @@ struct pool_job {
     struct pool *owner;      /* set by pool_submit */
     struct pool_worker *ran; /* mu: the worker that runs it, or NULL */
     _Atomic bool cancelled;  /* written by pool_cancel, read by run() */
-    _Atomic bool started;    /* written by the worker, read by anyone: queued or running */
+    _Atomic bool started;    /* written by the worker before run(), seq_cst: queued or running */
 };
 
 struct pool_config {

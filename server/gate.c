@@ -1,6 +1,7 @@
 #include "server_p.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +21,9 @@
  *                   whatever the reason: one hook for every ending
  *     the counts    are this loop's own, plain loads and stores
  *
- * Errors that libh2o answers before any handler (400, 413) do not pass the gate; they go by the
- * fallback path, whose filter sees to their last line. */
+ * Errors that libh2o answers for a request with a whole header, before any handler (413, 417), do not
+ * pass the gate; they go by the fallback path, whose filter sees to their last line. What is no
+ * request at all gets the library's bare 400. */
 
 #define TEXT_LONGEST 1024
 #define LISTED_MAX 10000 /* requests in one list; the rest is counted */
@@ -226,7 +228,8 @@ static int list_receiving(h2o_req_t *req, void *data)
 {
     struct timeval begun = req->timestamps.request_begin_at, now;
 
-    if (begun.tv_sec == 0 || req->processed_at.at.tv_sec != 0)
+    if (begun.tv_sec == 0 || req->processed_at.at.tv_sec != 0 ||
+        (req->version < 0x200 && letgo_is_idle(req)))
         return 0;
     (void)gettimeofday(&now, NULL); /* the library's stamps are wall-clock */
     int64_t age_us = (now.tv_sec - begun.tv_sec) * 1000000L + (now.tv_usec - begun.tv_usec);
@@ -258,11 +261,19 @@ static void list_unread_fd(struct coord_requests *list, int fd)
 
 void inflight_list_unread(struct loop *loop, struct coord_requests *list)
 {
+    h2o_linklist_t *h2s = &loop->ctx.http2._conns;
+
+    for (h2o_linklist_t *node = h2s->next; node != h2s; node = node->next) {
+        h2o_http2_conn_t *h2 = container_of(node, h2o_http2_conn_t, _conns);
+        if (h2->sock != NULL)
+            ((struct conn *)h2->sock->on_close.data)->is_h2 = true;
+    }
     for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
         struct conn *conn = container_of(node, struct conn, link);
         /* Behind a request that is listed already, more of it or a pipelined one may wait: the client
          * knows that those were not answered. */
-        if (conn->sock != NULL && conn->active == 0 && conn->sock->input->size == 0)
+        if (conn->sock != NULL && !conn->is_h2 && conn->active == 0 &&
+            conn->sock->input->size == 0)
             list_unread_fd(list, h2o_socket_get_fd(conn->sock));
     }
     /* And on connections that nobody has accepted. */
@@ -275,6 +286,9 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
             list_unread_fd(list, fd);
             (void)close(fd);
         }
+        int left = errno != EAGAIN ? listener_queue_length(loop->listeners[i].listener) : 0;
+        if (left > 0) /* no descriptor to look at them with: at least they are counted */
+            list->left_out += (size_t)left;
     }
 }
 

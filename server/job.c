@@ -16,8 +16,16 @@
  *     abandoned   loop->abandoned: the request is gone, the handler is queued or running; freed
  * when the job comes back finished    came back through loop->done_jobs and has been answered
  *
+ * Gone note. A job that is listed as queued when the server gives up must not run afterwards: it
+ * would be done, and done again by whoever trusts the list. The loop sets `gone` and then reads
+ * `started`; the worker sets `started` (pool.c) and then reads `gone`. All four are sequentially
+ * consistent, so at least one of the two sees the other: either the list says running, or the handler
+ * is not called.
+ *
  * The worker writes the exchange before it pushes the job (release, loop_push_done), the loop reads
  * it after it took the stack (acquire, job_finish_all). */
+
+#define BODIES_LARGEST (UINT64_C(256) << 20) /* of all jobs together; beyond it requests are shed */
 
 struct job {
     struct pool_job pool_job;
@@ -25,8 +33,7 @@ struct job {
     exchange_handler handler;
     struct job *next_done; /* in loop->done_jobs */
     struct loop *loop;
-    /* atomic: written by the loop (release), read by the worker (acquire): nobody wants the answer
-     */
+    /* atomic: written by the loop, read by the worker: nobody wants the answer; see gone note */
     _Atomic bool gone;
     /* owner loop */
     struct inflight *inflight; /* NULL: abandoned */
@@ -43,7 +50,7 @@ static void run(struct pool_job *pool_job)
 {
     struct job *job = container_of(pool_job, struct job, pool_job);
 
-    if (atomic_load_explicit(&job->gone, memory_order_acquire))
+    if (atomic_load(&job->gone)) /* see gone note */
         return;
     job->handler(&job->exchange);
 }
@@ -78,6 +85,8 @@ void exchange_print(struct exchange *exchange, const char *format, ...)
 
 static void job_free(struct job *job)
 {
+    (void)atomic_fetch_sub_explicit(&job->loop->server->job_body_bytes, job->body_bytes,
+                                    memory_order_relaxed);
     free(job->exchange.text);
     free(job);
 }
@@ -95,10 +104,18 @@ static char *place(char **at, h2o_iovec_t bytes)
 static struct job *job_create(struct inflight *inflight, exchange_handler handler)
 {
     h2o_req_t *req = inflight->req;
+    _Atomic uint64_t *held = &inflight->loop->server->job_body_bytes;
     size_t room = req->method.len + req->path.len + req->authority.len + req->entity.len + 4;
-    struct job *job = malloc(sizeof(*job) + room);
-    if (job == NULL)
+    if (atomic_fetch_add_explicit(held, req->entity.len, memory_order_relaxed) + req->entity.len >
+        BODIES_LARGEST) {
+        (void)atomic_fetch_sub_explicit(held, req->entity.len, memory_order_relaxed);
         return NULL;
+    }
+    struct job *job = malloc(sizeof(*job) + room);
+    if (job == NULL) {
+        (void)atomic_fetch_sub_explicit(held, req->entity.len, memory_order_relaxed);
+        return NULL;
+    }
     memset(job, 0, sizeof(*job));
 
     char *at = (char *)(job + 1);
@@ -279,7 +296,7 @@ void job_abandon(struct job *job)
     }
     job->inflight = NULL;
     h2o_linklist_insert(&job->loop->abandoned, &job->link);
-    atomic_store_explicit(&job->gone, true, memory_order_release);
+    atomic_store(&job->gone, true);
     pool_cancel(&job->pool_job);
 }
 
@@ -296,6 +313,15 @@ void job_give_up_all(struct loop *loop)
     }
 }
 
+void job_disown_all(struct loop *loop)
+{
+    for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
+        struct inflight *inflight = container_of(node, struct inflight, link);
+        if (inflight->job != NULL)
+            atomic_store(&inflight->job->gone, true); /* see gone note */
+    }
+}
+
 void job_cancel_all(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
@@ -307,9 +333,7 @@ void job_cancel_all(struct loop *loop)
 
 const char *job_state(const struct job *job)
 {
-    /* relaxed: it is for people, and a moment old anyway */
-    return atomic_load_explicit(&job->pool_job.started, memory_order_relaxed) ? "running"
-                                                                              : "queued";
+    return atomic_load(&job->pool_job.started) ? "running" : "queued"; /* see gone note */
 }
 
 void job_list_abandoned(struct loop *loop, struct coord_requests *list)
@@ -318,7 +342,7 @@ void job_list_abandoned(struct loop *loop, struct coord_requests *list)
 
     for (h2o_linklist_t *node = loop->abandoned.next; node != &loop->abandoned; node = node->next) {
         struct job *job = container_of(node, struct job, link);
-        if (!atomic_load_explicit(&job->pool_job.started, memory_order_relaxed))
+        if (!atomic_load(&job->pool_job.started)) /* see gone note */
             continue; /* it will never run: nothing was begun, nobody waits */
         struct coord_request *item = coord_requests_append(list);
         if (item == NULL)

@@ -13,17 +13,34 @@
  * is not idle. A connection that sent part of a request is waited for.
  *
  * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round
- * trip later all streams that were opened before it was read are here; then GOAWAY with the last
- * id, and the library closes when the last stream ends. Not before every request body is whole:
- * once the last GOAWAY is out, libh2o drops the DATA of streams that are still sending, and the
- * request would be lost. The library's own h2o_context_request_shutdown() is not used: it acts
- * once, so connections that become HTTP/2 later would be missed, it waits a fixed second, and it
- * does not wait for bodies. */
+ * trip after it was written, all streams that were opened before it was read are here. Then GOAWAY
+ * with the last id, and the close: but only once no stream is open. After its last GOAWAY libh2o
+ * reads no HEADERS and no DATA: an upload under way would be lost, and a frame that belongs to a
+ * stream it has ignored would be a protocol error, at the cost of every answer in flight. So a
+ * client that goes on opening streams against the first GOAWAY is served until the deadline. The
+ * library's own h2o_context_request_shutdown() is not used: it acts once, so connections that
+ * become HTTP/2 later would be missed, it waits a fixed second, and it waits for no stream. */
 
 #define ROUND_TRIP_MIN_NS (1 * NS_PER_MS)
 #define CALM_AFTER_RESETS 100 /* then a peer must let at least as many requests be answered */
 
 /* ---- HTTP/1 ---- */
+
+/* Empty lines before a request are none of it (RFC 9112 section 2.2); old clients send one behind a
+ * body. */
+bool letgo_is_idle(h2o_req_t *req)
+{
+    h2o_socket_t *sock = req->conn->callbacks->get_socket(req->conn);
+
+    if (req->processed_at.at.tv_sec != 0)
+        return false;
+    if (sock->input->size == 0)
+        return req->timestamps.request_begin_at.tv_sec == 0;
+    for (size_t i = 0; i < sock->input->size; i++)
+        if (sock->input->bytes[i] != '\r' && sock->input->bytes[i] != '\n')
+            return false;
+    return true;
+}
 
 static int release_if_idle(h2o_req_t *req, void *data)
 {
@@ -32,10 +49,8 @@ static int release_if_idle(h2o_req_t *req, void *data)
     int unread = 0;
 
     (void)data;
-    if (conn == NULL || conn->idle_released)
+    if (conn == NULL || conn->idle_released || !letgo_is_idle(req))
         return 0;
-    if (req->timestamps.request_begin_at.tv_sec != 0 || sock->input->size != 0)
-        return 0; /* a request has begun */
     int fd = h2o_socket_get_fd(sock);
     if (ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
         return 0; /* it is read in this loop's next turn */
@@ -45,15 +60,12 @@ static int release_if_idle(h2o_req_t *req, void *data)
 
 /* ---- HTTP/2 ---- */
 
-static void announce(h2o_http2_conn_t *h2, struct conn *conn, uint64_t now_ns)
+static void announce(h2o_http2_conn_t *h2, struct conn *conn)
 {
-    uint64_t wait_ns = conn->is_tcp ? 2 * listener_peer_rtt_ns(h2o_socket_get_fd(h2->sock)) : 0;
-
     h2o_http2_encode_goaway_frame(&h2->_write.buf, INT32_MAX, 0,
                                   (h2o_iovec_t){H2O_STRLIT("graceful shutdown")});
     h2o_http2_conn_request_write(h2);
     conn->h2_stage = H2_STAGE_ANNOUNCED;
-    conn->h2_last_due_ns = now_ns + (wait_ns > ROUND_TRIP_MIN_NS ? wait_ns : ROUND_TRIP_MIN_NS);
 }
 
 /* Mark the connections on which a request is still arriving. */
@@ -81,21 +93,33 @@ static void say_last(h2o_http2_conn_t *h2, struct conn *conn, int error)
     conn->h2_stage = H2_STAGE_LAST;
 }
 
+static uint64_t round_trip_ns(const h2o_http2_conn_t *h2, const struct conn *conn)
+{
+    uint64_t two_ns = conn->is_tcp ? 2 * listener_peer_rtt_ns(h2o_socket_get_fd(h2->sock)) : 0;
+    return two_ns > ROUND_TRIP_MIN_NS ? two_ns : ROUND_TRIP_MIN_NS;
+}
+
 /* Returns true if this connection wants to be looked at again in a millisecond. */
 static bool advance(h2o_http2_conn_t *h2, uint64_t now_ns)
 {
     if (h2->sock == NULL) /* in the middle of an upgrade from HTTP/1 */
         return true;
     struct conn *conn = h2->sock->on_close.data;
-    if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
-        return false;
     bool receiving = conn->h2_receiving || h2->_headers_unparsed != NULL;
     conn->h2_receiving = false; /* marked anew at each look */
+    if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
+        return false;
+    if (h2->sock->input->size != 0) /* half a frame, or half a preface */
+        return false;
     if (conn->h2_stage == H2_STAGE_OPEN)
-        announce(h2, conn, now_ns);
+        announce(h2, conn);
+    if (h2->_write.buf->size != 0 || h2->_write.buf_in_flight != NULL)
+        return true; /* the first GOAWAY, or something behind it, is not out yet */
+    if (conn->h2_last_due_ns == 0)
+        conn->h2_last_due_ns = now_ns + round_trip_ns(h2, conn);
     if (now_ns < conn->h2_last_due_ns)
         return true;
-    if (!receiving)
+    if (!receiving && h2->num_streams.pull.half_closed + h2->num_streams.push.half_closed == 0)
         say_last(h2, conn, 0);
     return false;
 }

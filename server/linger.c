@@ -14,7 +14,7 @@
  *
  *     the peer has closed too                                           the usual case, at once
  *     or the kernel has sent all of it, and for two round trips nothing has come
- *     or nothing has moved for the linger time                          the peer is gone or stuck
+ *     or it has taken nothing for the linger time                       it is gone, or stuck
  *
  * The second rule is what lets the process end behind a client that keeps its side open: what it
  * sent before it saw our FIN has arrived by then. Acknowledged it need not be: a peer may delay
@@ -40,6 +40,22 @@ void linger_end(struct conn *conn)
     conn->linger_fd = -1;
     count_add(&loop->counts.lingering, (uint64_t)-1);
     conn_gone(conn);
+}
+
+bool linger_discard(int fd, bool *ret_any)
+{
+    char waste[4096];
+
+    *ret_any = false;
+    for (unsigned i = 0; i < 16; i++) {
+        ssize_t n = recv(fd, waste, sizeof(waste), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            return false;
+        if (n < 0)
+            return true;
+        *ret_any = true;
+    }
+    return true;
 }
 
 static int unsent_bytes(const struct conn *conn)
@@ -109,13 +125,15 @@ static void look(struct conn *conn)
 {
     uint64_t now_ns = clock_now_ns();
     int unsent = unsent_bytes(conn);
+    bool any, open = linger_discard(conn->linger_fd, &any);
 
+    if (any)
+        conn->linger_input_ns = now_ns;
     if (unsent < conn->linger_unsent)
-        conn->linger_last_ns = now_ns;
+        conn->linger_progress_ns = now_ns;
     conn->linger_unsent = unsent;
-    uint64_t still_ns = now_ns - conn->linger_last_ns;
-    if ((unsent == 0 && still_ns >= conn->linger_quiet_ns) ||
-        still_ns >= conn->loop->server->config.linger_ns)
+    if (!open || (unsent == 0 && now_ns - conn->linger_input_ns >= conn->linger_quiet_ns) ||
+        now_ns - conn->linger_progress_ns >= conn->loop->server->config.linger_ns)
         linger_end(conn);
     else
         look_again(conn, now_ns);
@@ -135,23 +153,7 @@ static void on_input(h2o_socket_t *sock, const char *err)
         return;
     }
     h2o_buffer_consume(&sock->input, sock->input->size);
-    conn->linger_last_ns = clock_now_ns();
-}
-
-bool linger_discard(int fd, bool *ret_any)
-{
-    char waste[4096];
-
-    *ret_any = false;
-    for (unsigned i = 0; i < 16; i++) {
-        ssize_t n = recv(fd, waste, sizeof(waste), MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-            return false;
-        if (n < 0)
-            return true;
-        *ret_any = true;
-    }
-    return true;
+    conn->linger_input_ns = clock_now_ns();
 }
 
 void linger_begin(struct conn *conn)
@@ -170,7 +172,7 @@ void linger_begin(struct conn *conn)
         linger_end(conn);
         return;
     }
-    conn->linger_began_ns = conn->linger_last_ns = clock_now_ns();
+    conn->linger_began_ns = conn->linger_input_ns = conn->linger_progress_ns = clock_now_ns();
     conn->linger_quiet_ns = conn->is_tcp ? 2 * listener_peer_min_rtt_ns(conn->linger_fd) : 0;
     if (conn->linger_quiet_ns < QUIET_MIN_NS)
         conn->linger_quiet_ns = QUIET_MIN_NS;

@@ -327,7 +327,9 @@ static void close_listeners(struct loop *loop)
         }
         leave_listener(ll);
         listener_close(ll->listener);
-        atomic_fetch_sub_explicit(&server->listeners_open, 1, memory_order_relaxed);
+        /* release: pairs with the acquire in op_census; whoever sees the last one closed sees the
+         * connections that came in through it counted */
+        atomic_fetch_sub_explicit(&server->listeners_open, 1, memory_order_release);
     }
     if (atomic_load_explicit(&server->listeners_open, memory_order_relaxed) == 0)
         coord_poke(server->coord);
@@ -433,6 +435,7 @@ static void cut_all(struct loop *loop)
 static void stay_frozen(struct loop *loop)
 {
     h2o_socket_read_stop(loop->wake_sock);
+    job_disown_all(loop); /* before the list, or it could say queued of a job that then runs */
     make_list(loop);
     job_cancel_all(loop);
     while (!loop->want_cut && !loop->want_exit) {

@@ -45,7 +45,8 @@ static const struct option_row rows[] = {
     {"root", KIND_PATH, "DIR", AT(root), 0, 0, "none", "serve the files of DIR under /files/",
      NULL},
     {"deadline", KIND_DURATION, "DUR", AT(deadline_ns), 0, DAY, "10s",
-     "how long a drain may take; then unfinished requests are reported and cut", "Draining"},
+     "how long a drain may take once the listeners begin to close; then unfinished requests are "
+     "reported and cut", "Draining"},
     {"lame-duck", KIND_DURATION, "DUR", AT(lame_duck_ns), 0, DAY, "0",
      "before the drain: go on accepting for this long, with Connection: close on every answer, "
      "while "

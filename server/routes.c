@@ -128,9 +128,8 @@ static void fill_piece(void)
         piece[i] = i % 64 == 63 ? '\n' : (char)('a' + i % 26);
 }
 
-static uint64_t due_bytes(const struct stream *stream)
+static uint64_t due_bytes(const struct stream *stream, uint64_t gone_ns)
 {
-    uint64_t gone_ns = clock_now_ns() - stream->begun_ns;
     if (gone_ns >= stream->over_ns)
         return stream->bytes;
     return (uint64_t)((double)stream->bytes * ((double)gone_ns / (double)stream->over_ns));
@@ -140,8 +139,9 @@ static void on_stream_tick(h2o_timeout_entry_t *entry);
 
 static void stream_more(struct stream *stream)
 {
-    uint64_t due = due_bytes(stream);
-    bool over = clock_now_ns() - stream->begun_ns >= stream->over_ns;
+    uint64_t gone_ns = clock_now_ns() - stream->begun_ns; /* once: both must mean the same instant */
+    uint64_t due = due_bytes(stream, gone_ns);
+    bool over = gone_ns >= stream->over_ns;
 
     if (stream->writing)
         return; /* proceed() comes back here: a slow reader sets the pace */

@@ -15,7 +15,8 @@
 
 /* The loops as one server, and the coordinator's view of it. */
 
-#define FILES_RESERVED 64       /* for everything that is not a connection */
+#define FILES_RESERVED 32       /* for what is neither a connection nor a loop's */
+#define FILES_A_LOOP 8          /* epoll, eventfd, timer, queue, and its listeners beside them */
 #define LIST_PATIENCE_MS 250    /* for the loops to make their lists: see coord_server_ops */
 #define BODY_LARGEST (16 << 20) /* limit-request-body; bodies are held in memory */
 
@@ -31,8 +32,8 @@ static uint64_t connection_limit(const struct server_config *config)
         (void)setrlimit(RLIMIT_NOFILE, &files);
         (void)getrlimit(RLIMIT_NOFILE, &files);
     }
-    uint64_t fit =
-        files.rlim_cur > 2 * FILES_RESERVED ? files.rlim_cur - FILES_RESERVED : files.rlim_cur / 2;
+    uint64_t reserved = FILES_RESERVED + config->loops * (FILES_A_LOOP + config->listen_count);
+    uint64_t fit = files.rlim_cur > 2 * reserved ? files.rlim_cur - reserved : files.rlim_cur / 2;
     if (config->max_connections == 0)
         return fit;
     if (config->max_connections > fit)
@@ -301,7 +302,8 @@ static void op_census(void *data, struct coord_census *ret_census)
 {
     struct server *server = data;
 
-    ret_census->listeners = atomic_load_explicit(&server->listeners_open, memory_order_relaxed);
+    /* acquire, and first: pairs with the release in close_listeners */
+    ret_census->listeners = atomic_load_explicit(&server->listeners_open, memory_order_acquire);
     for (unsigned i = 0; i < server->started; i++) {
         struct loop_counts *counts = &server->loops[i].counts;
         ret_census->active += count_get(&counts->active);

@@ -143,7 +143,7 @@ struct server {
     _Atomic bool lame_duck; /* answers say `Connection: close` */
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
-    _Atomic bool filter_failure_logged;
+    _Atomic uint64_t job_body_bytes; /* copies of request bodies that jobs hold */
 
     /* mu */
     pthread_mutex_t mu;
@@ -210,12 +210,15 @@ struct conn {
     h2o_timeout_entry_t linger_timer;
     uint64_t linger_began_ns;
     uint64_t linger_quiet_ns; /* this long without input, and all of ours acknowledged: over */
-    uint64_t linger_last_ns;  /* last input, or last progress of the output */
+    uint64_t linger_input_ns;    /* the last input */
+    uint64_t linger_progress_ns; /* the last progress of the output */
     int linger_unsent;
     /* letgo.c */
     enum h2_stage h2_stage;
+    bool is_h2;              /* as of a list of unread requests */
     bool h2_receiving;       /* a request is still arriving, as of this look */
-    uint64_t h2_last_due_ns; /* not before: about a round trip after the first GOAWAY */
+    uint64_t h2_last_due_ns; /* not before: a round trip after the first GOAWAY was written; 0: it
+                              * was not */
     struct job *watched; /* job.c: HTTP/1, the request being served; the socket reports a hang-up */
     /* gate.c */
     uint32_t h2_resets;
@@ -263,7 +266,10 @@ void inflight_mark_resets(struct loop *loop);
 
 void job_finish_all(struct loop *loop); /* take done_jobs and answer them */
 void job_abandon(struct job *job);      /* the request is gone */
-void job_cancel_all(struct loop *loop);
+/* Nobody wants the answers any more: handlers that have not been called will not be. After this,
+ * job_state() is the last word about each. */
+void job_disown_all(struct loop *loop);
+void job_cancel_all(struct loop *loop);   /* and those that have been called are told */
 void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 const char *job_state(const struct job *job);
@@ -275,6 +281,8 @@ void letgo_release_idle(struct loop *loop); /* ORDER_RELEASE_IDLE */
 /* Something on this loop ended or began while draining: look soon. */
 void letgo_look_soon(struct loop *loop);
 void letgo_stop(struct loop *loop);
+/* An HTTP/1 connection on which no request has begun to arrive, as far as it was read. */
+bool letgo_is_idle(h2o_req_t *req);
 /* A peer that only resets streams is told to calm down (CVE-2023-44487). */
 void letgo_calm(h2o_req_t *req);
 

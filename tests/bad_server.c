@@ -75,40 +75,32 @@ void bad_send_corked(int fd, const char *text)
 
 /* --- HTTP/1 --- */
 
-/* Read up to the empty line; the length of the head, or 0 at the end of file. */
-static size_t read_head(int fd, char *head, size_t *ret_len)
+/* Read up to the empty line and no further: another request may be pipelined behind this one. */
+static bool read_head(int fd, char *head)
 {
-    size_t len = 0;
-
-    while (len < HEAD_BYTES_MAX) {
-        ssize_t n = recv(fd, head + len, HEAD_BYTES_MAX - len, 0);
-        if (n <= 0)
-            return 0;
-        len += (size_t)n;
-        head[len] = '\0';
-        char *end = strstr(head, "\r\n\r\n");
-        if (end != NULL) {
-            *ret_len = len;
-            return (size_t)(end - head) + 4;
-        }
+    for (size_t len = 0; len < HEAD_BYTES_MAX;) {
+        if (recv(fd, head + len, 1, 0) <= 0)
+            return false;
+        head[++len] = '\0';
+        if (len >= 4 && memcmp(head + len - 4, "\r\n\r\n", 4) == 0)
+            return true;
     }
-    return 0;
+    return false;
 }
 
 static bool read_request(struct bad_server *s, int fd)
 {
     char head[HEAD_BYTES_MAX + 1];
     char body[65536];
-    size_t len = 0;
-    size_t head_len = read_head(fd, head, &len);
 
-    if (head_len == 0)
+    if (!read_head(fd, head))
         return false;
     const char *length = strcasestr(head, "\r\nContent-Length: ");
     size_t want = length != NULL ? strtoul(length + 18, NULL, 10) : 0;
-    size_t have = len - head_len;
+    size_t have = 0;
     while (have < want) {
-        ssize_t n = recv(fd, body, sizeof(body), 0);
+        size_t left = want - have;
+        ssize_t n = recv(fd, body, left < sizeof(body) ? left : sizeof(body), 0);
         if (n <= 0)
             return false;
         have += (size_t)n;

@@ -1,12 +1,14 @@
 #include "loadgen.h"
 
 #include "bad_server.h"
+#include "loadgen_command.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 
 #include <cmocka.h>
 #include <errno.h>
+#include <getopt.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
@@ -1143,6 +1145,369 @@ static void test_open_loop_h2_uses_the_streams(void **state)
     assert_int_equal(r.connects, 1);
 }
 
+/* --- slow readers, slow senders --- */
+
+static enum bad_next say_20000_bytes(int fd, unsigned ordinal)
+{
+    static char text[20100];
+
+    (void)ordinal;
+    int head = snprintf(text, sizeof(text), "HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n");
+    memset(text + head, 'x', 20000);
+    text[head + 20000] = '\0';
+    bad_send(fd, text);
+    return BAD_KEEP;
+}
+
+static void test_slow_reader_takes_as_long_as_its_rate_says(void **state)
+{
+    (void)state;
+    struct load_options options = with_requests(2);
+    options.read_rate = 200000;
+    struct load_result r = run(say_20000_bytes, options);
+
+    assert_all_answered(&r, 2);
+    assert_in_range(r.latency_p50_us, 85000, 5000000); /* 100 ms but for one slice */
+}
+
+static enum bad_next say_20000_bytes_and_close(int fd, unsigned ordinal)
+{
+    (void)say_20000_bytes(fd, ordinal);
+    return BAD_CLOSE;
+}
+
+static void test_slow_reader_reads_what_came_before_the_close(void **state)
+{
+    (void)state;
+    struct load_options options = with_requests(2);
+    options.connections = 1;
+    options.protocol = LOAD_HTTP1_CLOSE;
+    options.read_rate = 400000;
+    struct load_result r = run(say_20000_bytes_and_close, options);
+
+    assert_all_answered(&r, 2);
+}
+
+static void test_slow_reader_finds_the_truncated_ones(void **state)
+{
+    (void)state;
+    struct load_options options = base;
+    options.read_rate = 20000;
+    struct load_result r = run(answer_half, options);
+
+    assert_int_equal(r.lost_truncated, 20);
+    r = run(answer_half_and_reset, options);
+    assert_int_equal(r.lost_truncated, 20);
+}
+
+static void test_slow_sender_takes_as_long_as_its_rate_says(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello};
+    struct load_options options = with_requests(2);
+    struct bad_seen seen;
+    options.body_bytes = 2000;
+    options.send_rate = 20000;
+    options.connections = 1; /* the server reads one request at a time */
+    struct load_result r = run_at(AF_INET, &script, options, &seen);
+
+    assert_all_answered(&r, 2);
+    assert_int_equal(seen.body_bytes, 2 * 2000);
+    assert_in_range(r.latency_p50_us, 75000, 5000000); /* 100 ms but for two slices */
+}
+
+static void test_h2_slow_sender_takes_as_long_as_its_rate_says(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer_h2 = h2_say_hello};
+    struct load_options options = with_streams(2, 2);
+    struct bad_seen seen;
+    options.body_bytes = 1000;
+    options.send_rate = 20000; /* of both streams together */
+    struct load_result r = run_at(AF_INET, &script, options, &seen);
+
+    assert_all_answered(&r, 2);
+    assert_int_equal(seen.body_bytes, 2 * 1000);
+    assert_in_range(r.latency_max_us, 75000, 5000000);
+}
+
+static void test_slow_sender_cut_by_a_reset_is_unsent(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello, .accepted = reset_at_once};
+    struct load_options options = with_requests(6);
+    options.body_bytes = 2000;
+    options.send_rate = 20000;
+    struct load_result r = run_at(AF_INET, &script, options, NULL);
+
+    assert_int_equal(r.unsent, 6);
+    assert_int_equal(r.sent + r.lost, 0);
+}
+
+/* --- pipelining --- */
+
+static struct load_options with_pipeline(unsigned pipeline, uint64_t max_requests)
+{
+    struct load_options options = with_requests(max_requests);
+
+    options.connections = 1;
+    options.pipeline = pipeline;
+    return options;
+}
+
+static enum bad_next answer_every_fourth(int fd, unsigned ordinal)
+{
+    if (ordinal % 4 == 0)
+        bad_send(fd, OK_HELLO OK_HELLO "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n" OK_HELLO);
+    return BAD_KEEP;
+}
+
+static void test_pipelined_requests_are_in_flight_at_once_and_answered_in_order(void **state)
+{
+    (void)state;
+    struct load_options options = with_pipeline(4, 40);
+    options.timeline = &timeline;
+    struct load_result r = run(answer_every_fourth, options);
+
+    assert_all_answered(&r, 40);
+    assert_int_equal(r.answered_503, 10);
+    assert_int_equal(r.connects, 1);
+    assert_timeline_is(&r);
+}
+
+static void test_pipelined_bodies_arrive_whole(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello};
+    struct load_options options = with_pipeline(3, 9);
+    struct bad_seen seen;
+    options.body_bytes = 300000;
+    struct load_result r = run_at(AF_INET, &script, options, &seen);
+
+    assert_all_answered(&r, 9);
+    assert_int_equal(seen.requests, 9);
+    assert_int_equal(seen.body_bytes, 9 * 300000);
+}
+
+static enum bad_next announce_close_in_the_second(int fd, unsigned ordinal)
+{
+    if (ordinal == 4)
+        bad_send(fd, OK_HELLO "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    return BAD_KEEP;
+}
+
+static void test_pipelined_behind_an_announced_close_are_refused_not_lost(void **state)
+{
+    (void)state;
+    struct load_options options = with_pipeline(4, 12);
+    options.timeline = &timeline;
+    struct load_result r = run(announce_close_in_the_second, options);
+
+    assert_int_equal(r.answered, 6);
+    assert_int_equal(r.refused_pipelined, 6);
+    assert_int_equal(r.lost + r.unsent + r.waiting, 0);
+    assert_int_equal(r.sent, 12);
+    assert_int_equal(r.connects, 3);
+    assert_int_equal(r.closes_announced, 3);
+    assert_int_equal(timeline_sum(LOAD_REFUSED), 6);
+}
+
+static enum bad_next answer_one_of_four_and_close(int fd, unsigned ordinal)
+{
+    if (ordinal < 4)
+        return BAD_KEEP;
+    bad_send_corked(fd, OK_HELLO);
+    return BAD_CLOSE;
+}
+
+static void test_pipelined_behind_a_silent_close_are_lost(void **state)
+{
+    (void)state;
+    struct load_result r = run(answer_one_of_four_and_close, with_pipeline(4, 4));
+
+    assert_int_equal(r.answered, 1);
+    assert_int_equal(r.lost_eof, 3);
+    assert_int_equal(r.lost_on_reused, 3);
+    assert_int_equal(r.refused_pipelined, 0);
+}
+
+static enum bad_next cut_an_answer_that_announces_the_close(int fd, unsigned ordinal)
+{
+    if (ordinal < 4)
+        return BAD_KEEP;
+    bad_send(fd, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\nhello");
+    return BAD_CLOSE;
+}
+
+static void test_pipelined_behind_a_cut_answer_with_close_are_refused(void **state)
+{
+    (void)state;
+    struct load_result r = run(cut_an_answer_that_announces_the_close, with_pipeline(4, 8));
+
+    assert_int_equal(r.lost_truncated, 2);
+    assert_int_equal(r.lost, 2);
+    assert_int_equal(r.refused_pipelined, 6);
+}
+
+/* --- the crowd --- */
+
+static struct load_options with_crowd(unsigned idle, unsigned silent)
+{
+    struct load_options options = base;
+
+    options.idle = idle;
+    options.silent = silent;
+    return options;
+}
+
+static void assert_crowd(const struct load_crowd *crowd, uint64_t failed, uint64_t closed,
+                         uint64_t still_open)
+{
+    assert_int_equal(crowd->opened, closed + still_open);
+    assert_int_equal(crowd->failed, failed);
+    assert_int_equal(crowd->closed, closed);
+    assert_int_equal(crowd->still_open, still_open);
+}
+
+static void test_crowd_that_is_left_alone_is_still_open(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello};
+    struct load_options options = with_crowd(9, 7);
+    struct bad_seen seen;
+    options.protocol = LOAD_HTTP1_CLOSE; /* the idle ones keep theirs all the same */
+    options.timeline = &timeline;
+    struct load_result r = run_at(AF_INET, &script, options, &seen);
+
+    assert_all_answered(&r, 20);
+    assert_crowd(&r.idle, 0, 0, 9);
+    assert_crowd(&r.silent, 0, 0, 7);
+    assert_int_equal(seen.requests, 20 + 9);
+    assert_timeline_is(&r);
+}
+
+/* The crowd connects first, in order: five idle ones, then four silent ones, then the load. */
+static unsigned accepted_so_far;
+
+static enum bad_next reset_the_silent(int fd)
+{
+    (void)fd;
+    unsigned index = accepted_so_far++;
+    return index >= 5 && index < 9 ? BAD_RESET : BAD_KEEP;
+}
+
+static void test_silent_that_the_server_closes_are_counted_apart(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello, .accepted = reset_the_silent};
+
+    accepted_so_far = 0;
+    struct load_result r = run_at(AF_INET, &script, with_crowd(5, 4), NULL);
+    assert_all_answered(&r, 20);
+    assert_crowd(&r.idle, 0, 0, 5);
+    assert_crowd(&r.silent, 0, 4, 0);
+}
+
+static void test_idle_that_the_server_closes_are_counted_apart(void **state)
+{
+    (void)state;
+    struct load_options options = with_crowd(6, 0);
+    options.pause_ms = 5;
+    struct load_result r = run(answer_then_idle_close, options);
+
+    assert_all_answered(&r, 20);
+    assert_crowd(&r.idle, 0, 6, 0);
+}
+
+static void test_idle_that_is_not_answered_failed_and_is_not_lost(void **state)
+{
+    (void)state;
+    struct load_result r = run(close_unanswered, with_crowd(3, 2));
+
+    assert_crowd(&r.idle, 3, 0, 0);
+    assert_crowd(&r.silent, 0, 0, 2);
+    assert_int_equal(r.lost_eof, 20);
+}
+
+static void test_crowd_at_a_closed_port_failed_and_is_not_refused(void **state)
+{
+    (void)state;
+    struct load_options options = with_crowd(3, 2);
+    options.rate = 1000;
+    struct load_result r = run_at_closed_port(options);
+
+    assert_crowd(&r.idle, 3, 0, 0);
+    assert_crowd(&r.silent, 2, 0, 0);
+    assert_int_equal(r.refused, 20);
+}
+
+static void test_crowd_that_the_server_keeps_waiting_does_not_hold_up_the_run(void **state)
+{
+    (void)state;
+    struct load_options options = with_crowd(3, 1);
+    options.duration_ms = 20;
+    options.patience_ms = 20;
+    struct load_result r = run(never_answer, options);
+
+    assert_crowd(&r.idle, 3, 0, 0);
+    assert_crowd(&r.silent, 0, 0, 1);
+    assert_int_equal(r.waiting, 2);
+}
+
+static void test_h2_crowd_idles_too(void **state)
+{
+    (void)state;
+    struct load_options options = with_crowd(4, 2);
+    options.body_bytes = 5000; /* not theirs */
+    struct load_result r = run_h2(h2_say_hello, options);
+
+    assert_all_answered(&r, 20);
+    assert_crowd(&r.idle, 0, 0, 4);
+    assert_crowd(&r.silent, 0, 0, 2);
+}
+
+/* --- the command line --- */
+
+static int parse(struct load_command *cmd, const char *name, const char *value)
+{
+    const char *const argv[] = {"lastcall-load", name, value, "127.0.0.1:1", NULL};
+
+    optind = 0; /* anew */
+    return load_command_parse(4, (char **)(uintptr_t)argv, cmd);
+}
+
+static void test_signal_takes_a_time_and_a_name(void **state)
+{
+    (void)state;
+    struct load_command cmd;
+
+    assert_int_equal(parse(&cmd, "--signal", "123"), -1);
+    assert_int_equal(cmd.load.server_pid, 123);
+    assert_int_equal(cmd.load.signal_after_ms, 1000);
+    assert_int_equal(cmd.signal, SIGTERM);
+    assert_int_equal(parse(&cmd, "--signal", "123:250ms"), -1);
+    assert_int_equal(cmd.load.signal_after_ms, 250);
+    assert_int_equal(parse(&cmd, "--signal", "123:2s:QUIT"), -1);
+    assert_int_equal(cmd.load.signal_after_ms, 2000);
+    assert_int_equal(cmd.signal, SIGQUIT);
+}
+
+static void test_bad_values_are_wrong_usage(void **state)
+{
+    (void)state;
+    static const char *const bad[][2] = {
+        {"--signal", "1"},         {"--signal", "123:"},      {"--signal", "123:1s:"},
+        {"--signal", "123:1s:NO"}, {"--signal", "123:x:INT"}, {"--rate", "0"},
+        {"--rate", "1000001"},     {"--read-rate", "0"},      {"--send-rate", "fast"},
+        {"--pipeline", "0"},       {"--idle", "65537"},       {"--silent", "-1"},
+        {"--timeline", ""},        {"--nonsense", "1"},
+    };
+    struct load_command cmd;
+
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_int_equal(parse(&cmd, bad[i][0], bad[i][1]), EXIT_USAGE);
+}
+
 /* --- options --- */
 
 static void test_only_loopback_addresses_are_taken(void **state)
@@ -1179,6 +1544,16 @@ static void test_options_out_of_range_are_refused(void **state)
     assert_int_equal(load_run(&options, &r), -EINVAL);
     options.path = NULL;
     options.method = "GET\r\nX:";
+    assert_int_equal(load_run(&options, &r), -EINVAL);
+    options.method = NULL;
+    options.rate = 1000001;
+    assert_int_equal(load_run(&options, &r), -EINVAL);
+    options.rate = 0;
+    options.idle = 65537;
+    assert_int_equal(load_run(&options, &r), -EINVAL);
+    options.idle = 0;
+    options.pipeline = 2;
+    options.protocol = LOAD_HTTP1_CLOSE;
     assert_int_equal(load_run(&options, &r), -EINVAL);
 }
 
@@ -1263,6 +1638,26 @@ int main(void)
         cmocka_unit_test(test_open_loop_refused_connect_takes_its_request),
         cmocka_unit_test(test_open_loop_loses_what_the_server_drops),
         cmocka_unit_test(test_open_loop_h2_uses_the_streams),
+        cmocka_unit_test(test_slow_reader_takes_as_long_as_its_rate_says),
+        cmocka_unit_test(test_slow_reader_reads_what_came_before_the_close),
+        cmocka_unit_test(test_slow_reader_finds_the_truncated_ones),
+        cmocka_unit_test(test_slow_sender_takes_as_long_as_its_rate_says),
+        cmocka_unit_test(test_h2_slow_sender_takes_as_long_as_its_rate_says),
+        cmocka_unit_test(test_slow_sender_cut_by_a_reset_is_unsent),
+        cmocka_unit_test(test_pipelined_requests_are_in_flight_at_once_and_answered_in_order),
+        cmocka_unit_test(test_pipelined_bodies_arrive_whole),
+        cmocka_unit_test(test_pipelined_behind_an_announced_close_are_refused_not_lost),
+        cmocka_unit_test(test_pipelined_behind_a_silent_close_are_lost),
+        cmocka_unit_test(test_pipelined_behind_a_cut_answer_with_close_are_refused),
+        cmocka_unit_test(test_crowd_that_is_left_alone_is_still_open),
+        cmocka_unit_test(test_silent_that_the_server_closes_are_counted_apart),
+        cmocka_unit_test(test_idle_that_the_server_closes_are_counted_apart),
+        cmocka_unit_test(test_idle_that_is_not_answered_failed_and_is_not_lost),
+        cmocka_unit_test(test_crowd_at_a_closed_port_failed_and_is_not_refused),
+        cmocka_unit_test(test_crowd_that_the_server_keeps_waiting_does_not_hold_up_the_run),
+        cmocka_unit_test(test_h2_crowd_idles_too),
+        cmocka_unit_test(test_signal_takes_a_time_and_a_name),
+        cmocka_unit_test(test_bad_values_are_wrong_usage),
         cmocka_unit_test(test_only_loopback_addresses_are_taken),
         cmocka_unit_test(test_options_out_of_range_are_refused),
         cmocka_unit_test(test_too_few_open_files_is_emfile),

@@ -1006,6 +1006,76 @@ static void test_h2_connection_that_begins_in_the_drain_gets_its_goaways(void **
     process_release(&p);
 }
 
+static void h2_get(int fd, unsigned stream, const char *path)
+{
+    char block[128];
+    int n = snprintf(block, sizeof(block), "\x82\x86\x04%c%s\x41\x01t", (int)strlen(path), path);
+    send_frame(fd, 1, 5, stream, block, (size_t)n);
+}
+
+/* A client that has not read the GOAWAY yet may open one more stream; it, and the one in flight, are
+ * answered, whatever frames come with it. */
+static void test_h2_stream_opened_behind_the_first_goaway_is_answered(void **state)
+{
+    struct process p;
+    char payload[16400];
+    unsigned flags;
+    (void)state;
+    process_start(&p, NULL, NULL);
+    int fd = h2_connect(&p);
+    h2_get(fd, 1, "/sleep?ms=300");
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    assert_true(h2_read(fd, 7, 0, &flags, payload));
+    struct pollfd nothing = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&nothing, 1, 50), 0); /* many round trips later */
+    h2_get(fd, 3, "/hello");
+    send_frame(fd, 8, 0, 3, "\0\0\1\0", 4); /* WINDOW_UPDATE of that stream */
+    assert_true(h2_read(fd, 0, 3, &flags, payload));
+    assert_string_equal(payload, "Hello World\n");
+    assert_true(h2_read(fd, 0, 1, &flags, payload));
+    assert_true(h2_read(fd, 7, 0, &flags, payload));
+    assert_memory_equal(payload, "\0\0\0\3\0\0\0\0", 8);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_h2_reset_of_the_last_stream_ends_the_drain(void **state)
+{
+    struct process p;
+    char payload[16400];
+    unsigned flags;
+    (void)state;
+    process_start(&p, NULL, ARGS("--deadline", "30s"));
+    int fd = h2_connect(&p);
+    h2_get(fd, 1, "/sleep?ms=60000");
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    assert_true(h2_read(fd, 7, 0, &flags, payload));
+    send_frame(fd, 3, 0, 1, "\0\0\0\x08", 4);
+    assert_true(h2_read(fd, 7, 0, &flags, payload));
+    process_expect(&p, 10000, 0);
+    (void)close(fd);
+    process_release(&p);
+}
+
+static void test_empty_line_behind_a_body_leaves_the_connection_idle(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--idle-grace", "50ms", "--deadline", "30s"));
+    int fd = client_connect(&p);
+    client_send(fd, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\nhi\r\n");
+    free(client_read_answer(fd));
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 10000, 0);
+    assert_contains(p.log, "1 idle connection released");
+    (void)close(fd);
+    process_release(&p);
+}
+
 static void test_h2_client_that_only_resets_is_told_to_calm_down(void **state)
 {
     struct process p;
@@ -1210,6 +1280,9 @@ int main(void)
         TEST(test_h2_upload_under_way_is_waited_for),
         TEST(test_h2_idle_connection_gets_both_goaways_and_no_grace),
         TEST(test_h2_connection_that_begins_in_the_drain_gets_its_goaways),
+        TEST(test_h2_stream_opened_behind_the_first_goaway_is_answered),
+        TEST(test_h2_reset_of_the_last_stream_ends_the_drain),
+        TEST(test_empty_line_behind_a_body_leaves_the_connection_idle),
         TEST(test_h2_client_that_only_resets_is_told_to_calm_down),
         TEST(test_bad_options_are_one_line_and_status_64),
         TEST(test_port_in_use_is_status_69_and_says_so),
