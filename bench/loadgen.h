@@ -10,18 +10,32 @@
  * balancer tries again), nor is an HTTP/2 stream above the last id of a GOAWAY (RFC 9113
  * section 6.8: it was not processed). Both are counted.
  *
- * One thread, one epoll set, a closed loop: each connection sends, waits for the answer, pauses,
- * and sends again, on the same connection for as long as the server keeps it open. */
+ * One thread, one epoll set. Closed loop: each connection sends, waits for the answer, pauses, and
+ * sends again, on the same connection for as long as the server keeps it open. Open loop (`rate`):
+ * requests arrive on a fixed schedule whatever the server does, wait for a free connection, and
+ * their latency counts from the instant they were due, so that a stall is not hidden. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 enum load_protocol {
     LOAD_HTTP1_CLOSE,     /* a new connection a request, `Connection: close` */
     LOAD_HTTP1_KEEPALIVE, /* one connection for as long as the server keeps it */
     LOAD_HTTP2,           /* cleartext, prior knowledge, `streams` at once */
+};
+
+/* What became of the requests, 10 ms a slot. */
+enum load_kind { LOAD_SENT, LOAD_ANSWERED, LOAD_LOST, LOAD_REFUSED, LOAD_KINDS };
+
+#define LOAD_SLOT_MS 10
+#define LOAD_SLOTS 12000 /* two minutes */
+
+struct load_timeline {
+    uint32_t slots[LOAD_SLOTS][LOAD_KINDS];
+    uint64_t beyond; /* events behind the last slot */
 };
 
 struct load_options {
@@ -37,6 +51,18 @@ struct load_options {
     uint32_t patience_ms;    /* then wait so long for answers; what is left is `waiting` */
     uint64_t max_requests;   /* begun on a connection, whatever becomes of them; 0: no limit */
     const char *expect_body; /* an answer with another body counts as truncated; NULL: any */
+    uint32_t rate; /* open loop: requests a second, up to 1000000; 0: closed loop. A connect that is
+                      refused takes the request that it was for with it; pause_ms is not used */
+    uint32_t read_rate; /* slow readers: bytes a second and connection; 0: as fast as they come */
+    uint32_t send_rate; /* slow senders: the same for request bodies */
+    unsigned pipeline;  /* HTTP/1 keep-alive: requests in flight on a connection; 0: 1 */
+
+    /* The crowd: connections beside the load, there before it begins. Idle ones make one GET with
+     * keep-alive, silent ones never send a byte; then they wait for what the server does. */
+    unsigned idle;   /* 0..65536 */
+    unsigned silent; /* 0..65536 */
+
+    struct load_timeline *timeline; /* cleared, then filled; NULL: none */
 
     /* Called from the load loop, once, `signal_after_ms` after the start; for example to send a
      * signal to the server under test. */
@@ -49,19 +75,39 @@ struct load_options {
      * NULL: never asked. */
     bool (*server_is_gone)(void *arg);
     void *server_is_gone_arg;
+
+    /* The same by process id: the run learns of the exit at once, by pidfd, and lasts until then
+     * (or until the end of patience). A zombie is gone. 0: none. */
+    pid_t server_pid;
+};
+
+struct load_latency {
+    uint64_t count, p50_us, p99_us, max_us;
+};
+
+/* What became of one half of the crowd; never part of any other count. */
+struct load_crowd {
+    uint64_t opened;     /* connected, and if idle, answered: the sum of closed and still_open */
+    uint64_t failed;     /* never got that far */
+    uint64_t closed;     /* by the server */
+    uint64_t still_open; /* at the end of the run */
 };
 
 struct load_result {
     uint64_t sent;     /* whole requests written, or answered before that: the sum of answered,
-                          lost, waiting, and the refused streams that were whole */
+                          lost, waiting, refused_pipelined, and the refused streams that were whole */
     uint64_t answered; /* whole answers, any status */
     uint64_t answered_2xx;
     uint64_t answered_503;
     uint64_t answered_other;
     uint64_t answered_after_signal;
-    uint64_t refused;         /* connect() refused or not completed when the server was gone */
-    uint64_t refused_streams; /* HTTP/2: above GOAWAY's last id, or RST_STREAM(REFUSED_STREAM) */
-    uint64_t unsent;          /* the connection ended before the whole request was written */
+    uint64_t refused;           /* connect() refused or not completed when the server was gone */
+    uint64_t refused_streams;   /* HTTP/2: above GOAWAY's last id, or RST_STREAM(REFUSED_STREAM) */
+    uint64_t refused_pipelined; /* whole, behind an answer that announced the close: RFC 9112
+                                   section 9.6 has the client try them again */
+    uint64_t unsent;            /* the connection ended before the whole request was written */
+    uint64_t waiting_to_start;  /* open loop: due, but no connection was free until the end */
+    uint64_t queue_overflow;    /* open loop: found 65536 requests waiting to start; dropped */
     /* lost, by kind */
     uint64_t lost_reset;       /* ECONNRESET or EPIPE before the first byte of the answer */
     uint64_t lost_eof;         /* end of file before the first byte of the answer */
@@ -72,9 +118,15 @@ struct load_result {
     uint64_t closes_announced; /* HTTP/1 answers with `Connection: close` */
     uint64_t goaways;          /* HTTP/2 GOAWAY frames received */
     uint64_t connects;         /* connections established */
-    uint64_t signal_ns;        /* CLOCK_MONOTONIC of on_signal; 0: not called */
-    uint64_t last_answer_ns;   /* CLOCK_MONOTONIC at the last byte of the last answer */
+    /* CLOCK_MONOTONIC; 0: did not happen */
+    uint64_t start_ns;
+    uint64_t signal_ns;        /* on_signal was called */
+    uint64_t first_refused_ns; /* a connect or a stream */
+    uint64_t gone_ns;          /* the server was found gone */
+    uint64_t last_answer_ns;   /* the last byte of the last answer */
     uint64_t latency_p50_us, latency_p99_us, latency_max_us;
+    struct load_latency before_signal, after_signal; /* by the time of the answer */
+    struct load_crowd idle, silent;
     char first_loss[256]; /* one line about the first loss: what, when after the signal, which
                              connection and request; empty if none */
 };
@@ -86,5 +138,19 @@ struct load_result {
  * Errors: 0; -EINVAL an option is out of range or the address is not loopback; -EMFILE the limit on
  *         open files is too low for `connections`; another negative errno. */
 int load_run(const struct load_options *options, struct load_result *ret_result);
+
+/* Write *result for people, or as one line of JSON for tools: the fields by their names, counts as
+ * numbers, times that do not exist as null. `wall_ns` is how long load_run() took.
+ * Thread: any.     Blocks: as `file` does. */
+void load_report_print(const struct load_result *result, uint64_t wall_ns, bool json, FILE *file);
+
+/* Write `timeline` as JSON lines: one a slot that has events, times relative to the run's start,
+ *     {"t_ms":250,"sent":1,"answered":0,"lost":0,"refused":0}
+ * and between them the marks of *result: {"t_ms":251.042,"mark":"signal"}, also `first_refused` and
+ * `gone`. If events came behind the last slot, {"beyond":1} ends it.
+ * Owner:  borrowed.     Thread: any.     Blocks: as `file` does.
+ * Errors: 0; -EIO. */
+int load_timeline_write(const struct load_timeline *timeline, const struct load_result *result,
+                        FILE *file);
 
 #endif

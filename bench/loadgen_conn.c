@@ -22,10 +22,12 @@
  *
  * What a kernel has received before a reset stays readable behind it: whenever epoll reports an end
  * (RDHUP, HUP, ERR), the socket is read until the kernel says so itself, and only then is the
- * outcome of the open requests decided. */
+ * outcome of the open requests decided. This holds for a slow reader too, once the end is a reset.
+ */
 
 #define RETRY_NS (5 * LOAD_NS_PER_MS)
 #define REFUSED_IN_ROW_MAX 20
+#define SLOW_BUFFER_BYTES 16384
 
 static int conn_register(struct load_conn *c, int operation, uint32_t events)
 {
@@ -34,14 +36,24 @@ static int conn_register(struct load_conn *c, int operation, uint32_t events)
     return epoll_ctl(c->load->epoll_fd, operation, c->fd, &event) == 0 ? 0 : -errno;
 }
 
-void load_conn_want_write(struct load_conn *c, bool want)
+/* A slow reader that pauses is not even told of the end of file. */
+static void conn_update_interest(struct load_conn *c, int operation)
 {
-    if (c->wants_write == want)
+    uint32_t interest =
+        (c->read_paused ? 0U : EPOLLIN | EPOLLRDHUP) | (c->wants_write ? EPOLLOUT : 0U);
+
+    if (operation == EPOLL_CTL_MOD && c->interest == interest)
         return;
-    int r = conn_register(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP | (want ? EPOLLOUT : 0U));
+    int r = conn_register(c, operation, interest);
     if (r != 0)
         c->load->error = r;
+    c->interest = interest;
+}
+
+void load_conn_want_write(struct load_conn *c, bool want)
+{
     c->wants_write = want;
+    conn_update_interest(c, EPOLL_CTL_MOD);
 }
 
 size_t load_conn_write(struct load_conn *c, const void *data, size_t len)
@@ -70,11 +82,15 @@ static void conn_close_fd(struct load_conn *c)
     c->wants_write = false;
     c->write_failed = false;
     c->closing = false;
+    c->read_paused = false;
+    c->send_waits = false;
+    c->read_due_ns = c->send_due_ns = 0;
 }
 
 static void conn_finish(struct load_conn *c, enum load_end how)
 {
-    c->load->wire->end(c, how);
+    if (c->role != LOAD_ROLE_SILENT)
+        c->load->wire->end(c, how);
     assert(c->open_requests == 0);
     conn_close_fd(c);
 }
@@ -87,9 +103,12 @@ static void conn_retire(struct load_conn *c)
         conn_finish(c, LOAD_END_EOF);
     if (c->phase == CONN_CONNECTING) {
         if (l->gone)
-            l->result->refused++; /* it hung: nobody is there to complete it */
+            load_count_refused(c); /* it hung: nobody is there to complete it */
         conn_close_fd(c);
     }
+    l->result->waiting_to_start += c->assigned;
+    load_open_settled(l, c->assigned);
+    c->assigned = 0;
     load_timer_clear(c);
     c->phase = CONN_RETIRED;
     l->retired++;
@@ -100,8 +119,12 @@ static void conn_refused(struct load_conn *c)
     struct load *l = c->load;
 
     conn_close_fd(c);
+    if (c->role != LOAD_ROLE_CLIENT)
+        return;
+    load_count_refused(c);
+    if (l->options->rate > 0)
+        return; /* the arrivals set the pace */
     c->retry_ns = l->now_ns + RETRY_NS;
-    l->result->refused++;
     if (l->result->signal_ns != 0 && ++c->refused_in_row >= REFUSED_IN_ROW_MAX)
         conn_retire(c);
 }
@@ -133,7 +156,12 @@ static void conn_open(struct load_conn *c)
     c->refused_in_row = 0;
     c->requests = 0;
     c->incarnation++;
-    l->result->connects++;
+    if (c->role == LOAD_ROLE_SILENT) {
+        load_crowd_opened(c);
+        return;
+    }
+    if (c->role == LOAD_ROLE_CLIENT)
+        l->result->connects++;
     int r = l->wire->open(c);
     if (r != 0)
         l->error = r;
@@ -146,6 +174,9 @@ static void conn_connected(struct load_conn *c, int error)
 
     if (error == 0) {
         conn_open(c);
+    } else if (c->role == LOAD_ROLE_SILENT && error == ECONNRESET) {
+        load_crowd_opened(c); /* a reset in place of the handshake is ECONNREFUSED */
+        conn_close_fd(c);
     } else if (error == EADDRNOTAVAIL) { /* no local port is free: ours, not the server's doing */
         conn_close_fd(c);
         c->retry_ns = l->now_ns + RETRY_NS;
@@ -154,7 +185,16 @@ static void conn_connected(struct load_conn *c, int error)
     }
 }
 
-static void conn_connect(struct load_conn *c)
+/* The window follows the buffer: a slow reader must not let the server send it all at once. */
+static void conn_limit_buffer(struct load_conn *c)
+{
+    int bytes = SLOW_BUFFER_BYTES;
+
+    if (c->load->options->read_rate > 0)
+        (void)setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)); /* only a request */
+}
+
+void load_conn_connect(struct load_conn *c)
 {
     struct load *l = c->load;
 
@@ -163,16 +203,13 @@ static void conn_connect(struct load_conn *c)
         l->error = -errno;
         return;
     }
+    conn_limit_buffer(c);
     int r = connect(c->fd, (struct sockaddr *)&l->address, l->address_len);
     int error = r == 0 ? 0 : errno;
     c->phase = CONN_CONNECTING;
     c->wants_write = error == EINPROGRESS;
-    if (error == 0 || error == EINPROGRESS) {
-        r = conn_register(c, EPOLL_CTL_ADD,
-                          EPOLLIN | EPOLLRDHUP | (c->wants_write ? EPOLLOUT : 0U));
-        if (r != 0)
-            l->error = r;
-    }
+    if (error == 0 || error == EINPROGRESS)
+        conn_update_interest(c, EPOLL_CTL_ADD);
     if (error != EINPROGRESS)
         conn_connected(c, error);
 }
@@ -184,14 +221,20 @@ static uint64_t conn_due_ns(const struct load_conn *c)
     return c->phase == CONN_CLOSED && c->retry_ns > due ? c->retry_ns : due;
 }
 
+static bool conn_has_due_permit(const struct load_conn *c)
+{
+    return c->load->options->rate > 0 ? c->assigned > 0 : c->resting > 0;
+}
+
 static void conn_begin_due(struct load_conn *c)
 {
     struct load *l = c->load;
 
     c->blocked = false;
-    while (c->resting > 0 && !c->closing && load_may_begin(l) && conn_due_ns(c) <= l->now_ns) {
+    while (conn_has_due_permit(c) && !c->closing && load_may_begin(l) &&
+           conn_due_ns(c) <= l->now_ns) {
         if (c->phase == CONN_CLOSED)
-            conn_connect(c);
+            load_conn_connect(c);
         if (c->phase != CONN_OPEN || l->error != 0)
             break;
         if (!l->wire->begin(c)) {
@@ -208,19 +251,36 @@ static bool conn_is_done(const struct load_conn *c)
 
 static void conn_set_timer(struct load_conn *c)
 {
-    bool waits = c->resting > 0 && !c->closing && !c->blocked && load_may_begin(c->load) &&
+    uint64_t due = UINT64_MAX;
+    bool waits = conn_has_due_permit(c) && !c->closing && !c->blocked && load_may_begin(c->load) &&
                  (c->phase == CONN_OPEN || c->phase == CONN_CLOSED);
 
     if (waits)
-        load_timer_set(c, conn_due_ns(c));
+        due = conn_due_ns(c);
+    if (c->read_paused && c->read_due_ns < due)
+        due = c->read_due_ns;
+    if (c->send_waits && c->send_due_ns < due)
+        due = c->send_due_ns;
+    if (due != UINT64_MAX)
+        load_timer_set(c, due);
     else
         load_timer_clear(c);
+}
+
+static void conn_resume(struct load_conn *c)
+{
+    c->send_waits = false; /* the flush asks again */
+    if (!c->read_paused || c->read_due_ns > c->load->now_ns)
+        return;
+    c->read_paused = false;
+    conn_update_interest(c, EPOLL_CTL_MOD);
 }
 
 void load_conn_settle(struct load_conn *c)
 {
     struct load *l = c->load;
 
+    conn_resume(c);
     do {
         if (conn_is_done(c))
             conn_finish(c, LOAD_END_EOF);
@@ -237,6 +297,24 @@ void load_conn_settle(struct load_conn *c)
     conn_set_timer(c);
 }
 
+/* A slow reader takes one slice, then it pauses. */
+static void conn_read_slice(struct load_conn *c)
+{
+    struct load *l = c->load;
+    ssize_t n = recv(c->fd, l->input, load_pace_read_room(c, sizeof(l->input)), 0);
+
+    l->now_ns = load_clock_ns();
+    if (n > 0) {
+        load_pace_read(c, (size_t)n);
+        conn_update_interest(c, EPOLL_CTL_MOD);
+        l->wire->input(c, l->input, (size_t)n);
+    } else if (n == 0) {
+        conn_finish(c, c->write_failed ? LOAD_END_RESET : LOAD_END_EOF);
+    } else if (errno != EAGAIN && errno != EINTR) {
+        conn_finish(c, LOAD_END_RESET);
+    }
+}
+
 static void conn_read(struct load_conn *c, bool to_the_end)
 {
     struct load *l = c->load;
@@ -246,7 +324,8 @@ static void conn_read(struct load_conn *c, bool to_the_end)
         n = recv(c->fd, l->input, sizeof(l->input), 0);
         l->now_ns = load_clock_ns();
         if (n > 0) {
-            l->wire->input(c, l->input, (size_t)n);
+            if (c->role != LOAD_ROLE_SILENT)
+                l->wire->input(c, l->input, (size_t)n);
         } else if (n == 0) {
             conn_finish(c, c->write_failed ? LOAD_END_RESET : LOAD_END_EOF);
             return;
@@ -267,11 +346,26 @@ void load_conn_event(struct load_conn *c, uint32_t events)
         if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
             error = errno;
         conn_connected(c, error);
+    } else if (c->phase == CONN_OPEN && c->load->options->read_rate > 0 &&
+               c->role == LOAD_ROLE_CLIENT && (events & (EPOLLHUP | EPOLLERR)) == 0) {
+        if ((events & (EPOLLIN | EPOLLRDHUP)) != 0)
+            conn_read_slice(c);
     } else if (c->phase == CONN_OPEN &&
                (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0) {
         conn_read(c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
     }
-    load_conn_settle(c);
+    if (c->role == LOAD_ROLE_CLIENT)
+        load_conn_settle(c);
+    else
+        load_crowd_settle(c);
+}
+
+void load_conn_drop(struct load_conn *c, enum load_end how)
+{
+    if (c->phase == CONN_OPEN)
+        conn_finish(c, how);
+    else if (c->phase == CONN_CONNECTING)
+        conn_close_fd(c);
 }
 
 void load_conn_wind_up(struct load_conn *c)

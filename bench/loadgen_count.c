@@ -8,61 +8,41 @@
 /* The books: every request that began is entered once, as answered, lost (of which kind), refused,
  * unsent or waiting. After a run
  *
- *     sent = answered + lost + waiting + those refused streams that were whole
+ *     sent = answered + lost + waiting + refused_pipelined + those refused streams that were whole
  *
- * Latencies are kept in a histogram of 32 steps an octave, so a percentile is right to 3 %. */
-
-#define STEPS 32
-
-static size_t bucket_of(uint64_t us)
-{
-    if (us < 2 * STEPS)
-        return (size_t)us;
-    unsigned octave = 63U - (unsigned)__builtin_clzll(us) - 5U; /* log2(STEPS) is 5 */
-    size_t bucket = (size_t)octave * STEPS + (size_t)(us >> octave);
-    return bucket < LOAD_HISTOGRAM_BUCKETS ? bucket : LOAD_HISTOGRAM_BUCKETS - 1;
-}
-
-static uint64_t value_of(size_t bucket)
-{
-    if (bucket < 2 * STEPS)
-        return bucket;
-    size_t octave = bucket / STEPS - 1;
-    uint64_t low = (uint64_t)(bucket - octave * STEPS) << octave;
-    return low + ((UINT64_C(1) << octave) >> 1);
-}
-
-static uint64_t percentile_us(const struct load *l, uint64_t total, unsigned percent)
-{
-    uint64_t rank = (total * percent + 99) / 100;
-    uint64_t seen = 0;
-
-    for (size_t i = 0; i < LOAD_HISTOGRAM_BUCKETS; i++) {
-        seen += l->latency[i];
-        if (seen >= rank && seen > 0)
-            return value_of(i) < l->result->latency_max_us ? value_of(i)
-                                                           : l->result->latency_max_us;
-    }
-    return 0;
-}
+ * The crowd has its own books: its requests are only opened or over. */
 
 void load_request_begin(struct load_conn *c, struct load_request *r)
 {
     struct load *l = c->load;
 
     assert(c->resting > 0);
+    memset(r, 0, sizeof(*r));
+    r->begun_ns = load_clock_ns();
+    r->ordinal = ++c->requests;
+    if (c->assigned > 0) {
+        r->begun_ns = c->rest_due_ns[c->rest_head];
+        c->assigned--;
+        load_open_settled(l, 1);
+    }
     c->rest_head = (c->rest_head + 1) % c->width;
     c->resting--;
     c->open_requests++;
-    c->requests++;
+    if (c->role != LOAD_ROLE_CLIENT)
+        return;
     l->outstanding++;
     l->begun++;
     if (l->begun == l->options->max_requests)
         l->stopped = true;
+}
 
-    memset(r, 0, sizeof(*r));
-    r->begun_ns = load_clock_ns();
-    r->ordinal = c->requests;
+void load_request_sent(struct load_conn *c, struct load_request *r)
+{
+    r->whole = true;
+    if (c->role != LOAD_ROLE_CLIENT)
+        return;
+    c->load->result->sent++;
+    load_timeline_count(c->load, LOAD_SENT);
 }
 
 void load_request_body(struct load_conn *c, struct load_request *r, const uint8_t *data, size_t len)
@@ -84,7 +64,10 @@ static void permit_rest(struct load_conn *c)
         l->now_ns + l->options->pause_ms * LOAD_NS_PER_MS;
     c->resting++;
     c->open_requests--;
+    if (c->role != LOAD_ROLE_CLIENT)
+        return;
     l->outstanding--;
+    load_open_permit_free(c);
 }
 
 /* `what` is a whole clause, for example "reset before the answer". */
@@ -104,10 +87,16 @@ static void note_first_loss(struct load_conn *c, const struct load_request *r, c
         c->number, c->incarnation, r->ordinal, r->status, r->body_seen); /* one line, cut is fine */
 }
 
+static void count_event(struct load *l, uint64_t *counter, enum load_kind kind)
+{
+    ++*counter;
+    load_timeline_count(l, kind);
+}
+
 static void count_loss(struct load_conn *c, const struct load_request *r, uint64_t *kind,
                        const char *what)
 {
-    ++*kind;
+    count_event(c->load, kind, LOAD_LOST);
     if (r->ordinal > 1)
         c->load->result->lost_on_reused++;
     note_first_loss(c, r, what);
@@ -128,16 +117,23 @@ static void count_answer(struct load *l, const struct load_request *r)
     if (res->signal_ns != 0)
         res->answered_after_signal++;
     res->last_answer_ns = l->now_ns;
-    l->latency[bucket_of(us)]++;
-    if (us > res->latency_max_us)
-        res->latency_max_us = us;
+    load_histogram_add(&l->latency, us);
+    load_histogram_add(res->signal_ns != 0 ? &l->latency_after_signal : &l->latency_before_signal,
+                       us);
+    load_timeline_count(l, LOAD_ANSWERED);
 }
 
 void load_request_answered(struct load_conn *c, struct load_request *r)
 {
     struct load *l = c->load;
 
-    l->result->sent++; /* an answer may overtake the end of a large request: it counts as sent */
+    if (c->role != LOAD_ROLE_CLIENT) {
+        load_crowd_opened(c);
+        permit_rest(c);
+        return;
+    }
+    if (!r->whole) /* an answer may overtake the end of a large request: it counts as sent */
+        load_request_sent(c, r);
     if (l->options->expect_body != NULL && r->body_seen != l->expect_len)
         r->body_wrong = true;
     if (r->body_wrong)
@@ -151,12 +147,16 @@ void load_request_end(struct load_conn *c, struct load_request *r, enum load_end
 {
     struct load_result *res = c->load->result;
 
-    if (r->whole)
-        res->sent++;
+    if (c->role != LOAD_ROLE_CLIENT) {
+        permit_rest(c); /* its connection is about to be over */
+        return;
+    }
     if (how == LOAD_END_REFUSED)
-        res->refused_streams++;
+        count_event(c->load, &res->refused_streams, LOAD_REFUSED);
     else if (!r->whole)
         res->unsent++;
+    else if (how == LOAD_END_PIPELINED)
+        count_event(c->load, &res->refused_pipelined, LOAD_REFUSED);
     else if (how == LOAD_END_PATIENCE)
         res->waiting++;
     else if (how == LOAD_END_BROKEN)
@@ -172,11 +172,30 @@ void load_request_end(struct load_conn *c, struct load_request *r, enum load_end
     permit_rest(c);
 }
 
+void load_count_refused(struct load_conn *c)
+{
+    struct load *l = c->load;
+    unsigned count = l->options->rate > 0 ? c->assigned : 1;
+
+    for (unsigned i = 0; i < count; i++)
+        count_event(l, &l->result->refused, LOAD_REFUSED);
+    if (c->assigned == 0)
+        return;
+    load_open_settled(l, c->assigned);
+    c->assigned = 0;
+    load_open_permit_free(c);
+}
+
 void load_count_finish(struct load *l)
 {
     struct load_result *res = l->result;
 
     res->lost = res->lost_reset + res->lost_eof + res->lost_truncated;
-    res->latency_p50_us = percentile_us(l, res->answered, 50);
-    res->latency_p99_us = percentile_us(l, res->answered, 99);
+    res->waiting_to_start += l->queue.len;
+    struct load_latency all = load_histogram_read(&l->latency);
+    res->latency_p50_us = all.p50_us;
+    res->latency_p99_us = all.p99_us;
+    res->latency_max_us = all.max_us;
+    res->before_signal = load_histogram_read(&l->latency_before_signal);
+    res->after_signal = load_histogram_read(&l->latency_after_signal);
 }

@@ -24,7 +24,9 @@ struct h2_stream {
     struct load_request request;
     uint64_t end_offset; /* END_STREAM ends here in the output; 0: not serialized */
     size_t body_left;
+    int32_t id;
     bool open;
+    bool deferred;     /* a slow sender: its body waits for its time */
     bool answer_whole; /* END_STREAM came */
 };
 
@@ -33,6 +35,7 @@ struct h2 {
     struct h2_stream *streams; /* `width` of them */
     unsigned *unused;          /* stack of indexes into streams */
     unsigned unused_len;
+    unsigned unwhole; /* open streams whose request is not with the kernel yet */
 
     uint8_t *out;
     size_t out_room;
@@ -45,6 +48,7 @@ struct h2 {
 struct h2_request {
     nghttp2_nv headers[5];
     size_t headers_len;
+    nghttp2_nv idle[4]; /* of the crowd: a GET without a body */
     char content_length[24];
 };
 
@@ -65,8 +69,8 @@ static void stream_end(struct load_conn *c, struct h2_stream *s, enum load_end h
     struct h2 *h = h2_of(c);
 
     s->open = false;
+    h->unwhole -= !s->request.whole;
     h->unused[h->unused_len++] = (unsigned)(s - h->streams);
-    s->request.whole = s->end_offset != 0 && s->end_offset <= h->taken;
     if (s->answer_whole)
         load_request_answered(c, &s->request);
     else
@@ -126,7 +130,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     struct h2_stream *s = stream_of(session, frame->hd.stream_id);
 
     if (frame->hd.type == NGHTTP2_GOAWAY) {
-        c->load->result->goaways++;
+        c->load->result->goaways += c->role == LOAD_ROLE_CLIENT;
         c->closing = true;
     }
     bool ends = (frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
@@ -160,11 +164,15 @@ static ssize_t read_body(nghttp2_session *session, int32_t id, uint8_t *buf, siz
                          uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
     struct h2_stream *s = source->ptr;
-    size_t take = s->body_left < len ? s->body_left : len;
+    size_t take = load_pace_send_room(arg, s->body_left < len ? s->body_left : len);
 
     (void)session; /* of the callback type */
     (void)id;
-    (void)arg;
+    if (take == 0) {
+        s->deferred = true;
+        return NGHTTP2_ERR_DEFERRED;
+    }
+    load_pace_sent(arg, take);
     memset(buf, 'x', take);
     s->body_left -= take;
     if (s->body_left == 0)
@@ -195,6 +203,8 @@ static int h2_prepare(struct load *l)
     request->headers[2] = header(":authority", l->authority);
     request->headers[3] = header(":path", l->path);
     request->headers_len = 4;
+    memcpy(request->idle, request->headers, sizeof(request->idle));
+    request->idle[0] = header(":method", "GET");
     if (l->options->body_bytes > 0) {
         (void)snprintf(request->content_length, sizeof(request->content_length), "%zu",
                        l->options->body_bytes); /* 20 digits fit */
@@ -202,6 +212,11 @@ static int h2_prepare(struct load *l)
             header("content-length", request->content_length);
     }
     return 0;
+}
+
+static void h2_forget(struct load *l)
+{
+    free(l->request);
 }
 
 static int h2_create(struct load_conn *c)
@@ -281,16 +296,20 @@ static bool h2_begin(struct load_conn *c)
     struct h2_stream *s = &h->streams[h->unused[--h->unused_len]];
     memset(s, 0, sizeof(*s));
     s->open = true;
-    s->body_left = c->load->options->body_bytes;
+    bool idles = c->role == LOAD_ROLE_IDLE;
+    s->body_left = idles ? 0 : c->load->options->body_bytes;
     load_request_begin(c, &s->request);
+    h->unwhole++;
 
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = read_body};
-    int32_t id = nghttp2_submit_request(h->session, NULL, request->headers, request->headers_len,
+    int32_t id = nghttp2_submit_request(h->session, NULL, idles ? request->idle : request->headers,
+                                        idles ? 4 : request->headers_len,
                                         s->body_left > 0 ? &body : NULL, s);
     if (id < 0) { /* out of ids, or of memory: on to a new connection */
         c->closing = true;
         stream_end(c, s, LOAD_END_RESET);
     }
+    s->id = id;
     return id >= 0;
 }
 
@@ -321,6 +340,20 @@ static bool serialize(struct load_conn *c, struct h2 *h)
     return h->out_end > 0;
 }
 
+static void note_whole(struct load_conn *c, struct h2 *h)
+{
+    for (unsigned i = 0, left = h->unwhole; i < c->width && left > 0; i++) {
+        struct h2_stream *s = &h->streams[i];
+        if (!s->open || s->request.whole)
+            continue;
+        left--;
+        if (s->end_offset == 0 || s->end_offset > h->taken)
+            continue;
+        h->unwhole--;
+        load_request_sent(c, &s->request);
+    }
+}
+
 /* false: the kernel takes no more for now, or at all. */
 static bool write_out(struct load_conn *c, struct h2 *h)
 {
@@ -329,12 +362,28 @@ static bool write_out(struct load_conn *c, struct h2 *h)
     size_t n = load_conn_write(c, h->out + h->out_start, h->out_end - h->out_start);
     h->out_start += n;
     h->taken += n;
+    note_whole(c, h);
     return h->out_start == h->out_end;
+}
+
+static void resume_bodies(struct load_conn *c, struct h2 *h)
+{
+    if (c->load->options->send_rate == 0)
+        return;
+    for (unsigned i = 0; i < c->width; i++) {
+        struct h2_stream *s = &h->streams[i];
+        if (!s->open || !s->deferred)
+            continue;
+        s->deferred = false;
+        (void)nghttp2_session_resume_data(h->session, s->id); /* fails if the stream has ended */
+    }
 }
 
 static void h2_flush(struct load_conn *c)
 {
     struct h2 *h = h2_of(c);
+
+    resume_bodies(c, h);
     bool taken = write_out(c, h);
 
     while (taken && serialize(c, h))
@@ -365,6 +414,7 @@ static void h2_end(struct load_conn *c, enum load_end how)
 
 const struct load_wire load_wire_h2 = {
     .prepare = h2_prepare,
+    .forget = h2_forget,
     .create = h2_create,
     .destroy = h2_destroy,
     .open = h2_open,

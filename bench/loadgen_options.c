@@ -17,6 +17,7 @@
 #define LOAD_MAX_CONNECTIONS 65536U
 #define LOAD_MAX_STREAMS 65536U
 #define LOAD_MAX_BODY (UINT64_C(1) << 30)
+#define LOAD_MAX_RATE 1000000U
 
 static int parse_port(const char *text, in_port_t *ret_port)
 {
@@ -99,11 +100,19 @@ static bool is_word(const char *text)
     return text[0] != '\0';
 }
 
+static bool is_crowd_in_range(const struct load_options *o)
+{
+    return o->idle <= LOAD_MAX_CONNECTIONS && o->silent <= LOAD_MAX_CONNECTIONS &&
+           o->pipeline <= LOAD_MAX_STREAMS &&
+           (o->pipeline <= 1 || o->protocol == LOAD_HTTP1_KEEPALIVE);
+}
+
 static bool is_in_range(const struct load_options *o)
 {
     return o->address != NULL && o->protocol <= LOAD_HTTP2 && o->connections >= 1 &&
            o->connections <= LOAD_MAX_CONNECTIONS && o->streams <= LOAD_MAX_STREAMS &&
-           o->body_bytes <= LOAD_MAX_BODY && (o->method == NULL || is_word(o->method)) &&
+           o->body_bytes <= LOAD_MAX_BODY && o->rate <= LOAD_MAX_RATE && is_crowd_in_range(o) &&
+           o->server_pid >= 0 && (o->method == NULL || is_word(o->method)) &&
            (o->path == NULL || (is_word(o->path) && (o->path[0] == '/' || o->path[0] == '*')));
 }
 
@@ -149,5 +158,5 @@ int load_options_apply(struct load *l, const struct load_options *options)
     l->is_head = strcmp(l->method, "HEAD") == 0;
 
     int r = parse_address(l, options->address);
-    return r != 0 ? r : raise_open_files(options->connections);
+    return r != 0 ? r : raise_open_files(options->connections + options->idle + options->silent);
 }

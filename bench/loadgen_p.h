@@ -7,12 +7,23 @@
  *     loadgen_conn.c     one slot: connect, read, write, retire; it calls a wire
  *     loadgen_options.c  checks the options, reads the address, raises the limit on open files
  *     loadgen_h1.c       a wire: HTTP/1 on a connection; it calls load_conn_*, load_request_*
+ *     loadgen_answer.c   an incremental reader of HTTP/1 responses
  *     loadgen_h2.c       a wire: the same for HTTP/2
- *     loadgen_count.c    the outcome of each request, latencies, the first loss
+ *     loadgen_count.c    the outcome of each request, the first loss
+ *     loadgen_latency.c  histograms
+ *     loadgen_timeline.c the outcomes by 10 ms, as JSON lines
+ *     loadgen_report.c   the result for people and for tools
+ *     loadgen_timer.c    a heap of slots by due time
+ *     loadgen_open.c     open loop: arrivals, the queue, the free connections
+ *     loadgen_pace.c     slow readers and slow senders
+ *     loadgen_crowd.c    connections that idle or say nothing, beside the load
+ *     loadgen_watch.c    has the server's process ended?
  *
  * A connection holds `width` permits (1, or the streams of HTTP/2). A permit is either at work, as
  * one load_request, or it rests until its due time in the ring of its connection. All pauses are
- * equal, so the ring is in order of time. Everything belongs to the one thread in load_run(). */
+ * equal, so the ring is in order of time. In an open loop the first `assigned` of the resting
+ * permits have a request that is due, the others are free. Everything belongs to the one thread in
+ * load_run(). */
 
 #include "loadgen.h"
 
@@ -25,13 +36,14 @@
 enum load_end {
     LOAD_END_EOF,
     LOAD_END_RESET,
-    LOAD_END_BROKEN,   /* what came is not HTTP */
-    LOAD_END_REFUSED,  /* HTTP/2 said that it did not process this stream */
-    LOAD_END_PATIENCE, /* the run is over */
+    LOAD_END_BROKEN,    /* what came is not HTTP */
+    LOAD_END_PIPELINED, /* HTTP/1: an answer before it announced the close */
+    LOAD_END_REFUSED,   /* HTTP/2 said that it did not process this stream */
+    LOAD_END_PATIENCE,  /* the run is over */
 };
 
 struct load_request {
-    uint64_t begun_ns;
+    uint64_t begun_ns; /* open loop: when it was to begin */
     uint64_t ordinal;  /* on its connection, from 1 */
     size_t body_seen;  /* bytes of the answer's body */
     int status;        /* 0: not yet known */
@@ -39,6 +51,11 @@ struct load_request {
     bool answer_begun; /* at least one byte of the answer has come */
     bool body_wrong;
 };
+
+enum load_role { LOAD_ROLE_CLIENT, LOAD_ROLE_IDLE, LOAD_ROLE_SILENT };
+
+/* A connection of the crowd. OPENING ends with the answer (idle) or the connect (silent). */
+enum load_crowd_phase { CROWD_WAITING, CROWD_OPENING, CROWD_OPEN, CROWD_OVER };
 
 enum load_conn_phase { CONN_CLOSED, CONN_CONNECTING, CONN_OPEN, CONN_RETIRED };
 
@@ -48,12 +65,20 @@ struct load_conn {
     void *wire_state; /* of the wire's create() */
     unsigned number;  /* from 1 */
     unsigned width;
+    enum load_role role;
+
+    enum load_crowd_phase crowd; /* if not a client */
 
     /* the connection */
     enum load_conn_phase phase;
     int fd;
+    uint32_t interest; /* what epoll reports of it */
     bool wants_write;
     bool write_failed;
+    bool read_paused; /* slow reader: nothing is read before read_due_ns */
+    bool send_waits;  /* slow sender: the wire has more, for send_due_ns */
+    uint64_t read_due_ns;
+    uint64_t send_due_ns;
     bool closing;         /* no new requests; close when the open ones are done (set by the wire) */
     bool blocked;         /* the wire took no more requests; look again after the next event */
     uint64_t requests;    /* begun on this connection */
@@ -64,6 +89,8 @@ struct load_conn {
     unsigned open_requests;
     unsigned resting;
     unsigned rest_head;
+    unsigned assigned;     /* open loop: of the resting */
+    bool in_free;          /* open loop: in the ring of slots with free permits */
     uint64_t *rest_due_ns; /* ring of `width` */
     uint64_t retry_ns;     /* no connect before this */
 
@@ -75,7 +102,8 @@ struct load_conn {
 /* How a protocol uses a connection. None of these closes the connection: a wire sets c->closing or
  * lets load_conn_write() fail, and the loop does the rest. */
 struct load_wire {
-    int (*prepare)(struct load *l);     /* once a run: fill l->request, freed by free() */
+    int (*prepare)(struct load *l);     /* once a run: fill l->request */
+    void (*forget)(struct load *l);     /* frees it, however much of it there is */
     int (*create)(struct load_conn *c); /* once a slot, before the first connect; 0 or -errno */
     void (*destroy)(struct load_conn *c);
     int (*open)(struct load_conn *c);   /* connected; 0 or -errno, which ends the run */
@@ -83,6 +111,22 @@ struct load_wire {
     void (*input)(struct load_conn *c, const uint8_t *data, size_t len);
     void (*flush)(struct load_conn *c);                  /* write what waits to be written */
     void (*end)(struct load_conn *c, enum load_end how); /* end every open request */
+};
+
+struct load_histogram {
+    uint64_t buckets[LOAD_HISTOGRAM_BUCKETS];
+    uint64_t count;
+    uint64_t max_us;
+};
+
+struct load_ring_ns {
+    uint64_t *items;
+    size_t head, len;
+};
+
+struct load_ring_conn {
+    struct load_conn **items;
+    size_t head, len;
 };
 
 struct load {
@@ -98,11 +142,13 @@ struct load {
     struct sockaddr_storage address;
     socklen_t address_len;
 
-    struct load_conn *conns;
+    struct load_conn *conns; /* clients, then idle ones, then silent ones */
+    unsigned conns_len;
     uint64_t *rings;
     struct load_conn **heap; /* from 1 */
     size_t heap_len;
     int epoll_fd;
+    int server_pidfd; /* -1: none */
 
     /* the run */
     uint64_t now_ns; /* renewed after each wait and each read */
@@ -119,8 +165,18 @@ struct load {
     bool gone;
     int error; /* -errno that ends the run */
 
+    /* the crowd */
+    unsigned crowd_next;    /* index of the next to connect */
+    unsigned crowd_opening; /* how many are between connect and opened */
+
+    /* open loop */
+    uint64_t arrived;
+    uint64_t unbegun;           /* arrived, in the queue or assigned */
+    struct load_ring_ns queue;  /* when they were to begin */
+    struct load_ring_conn free; /* slots with free permits */
+
     struct load_result *result;
-    uint64_t latency[LOAD_HISTOGRAM_BUCKETS];
+    struct load_histogram latency, latency_before_signal, latency_after_signal;
     uint8_t input[65536];
 };
 
@@ -133,6 +189,8 @@ uint64_t load_clock_ns(void);
 
 /* May one more request begin? No after the duration, max_requests, or the server's exit. */
 bool load_may_begin(const struct load *l);
+
+/* loadgen_timer.c */
 
 /* Have load_conn_settle() called at `due_ns`; setting again replaces it. */
 void load_timer_set(struct load_conn *c, uint64_t due_ns);
@@ -148,6 +206,13 @@ void load_conn_event(struct load_conn *c, uint32_t events);
 /* What is open now has been waited for long enough. */
 void load_conn_wind_up(struct load_conn *c);
 
+/* loadgen_conn.c, for the crowd */
+
+void load_conn_connect(struct load_conn *c);
+
+/* Whatever the phase: end its requests, close. */
+void load_conn_drop(struct load_conn *c, enum load_end how);
+
 /* loadgen_conn.c, for the wires */
 
 /* Write as much as the kernel takes; how much that was. After an error nothing is taken any more,
@@ -162,15 +227,77 @@ void load_conn_want_write(struct load_conn *c, bool want);
 /* Fill the first group of fields, and raise the limit on open files. 0 or -errno. */
 int load_options_apply(struct load *l, const struct load_options *options);
 
+/* loadgen_crowd.c */
+
+/* Connect the next ones, not too many at once. */
+void load_crowd_gather(struct load *l);
+bool load_crowd_is_gathered(const struct load *l);
+
+/* Do what is due on this slot now. */
+void load_crowd_settle(struct load_conn *c);
+
+void load_crowd_opened(struct load_conn *c);
+void load_crowd_over(struct load_conn *c); /* its connection is closed */
+
+/* Is it closed by now, or still open? */
+void load_crowd_wind_up(struct load_conn *c);
+
+/* loadgen_pace.c */
+
+/* How much may be read at once, up to `room`; 0: not yet. */
+size_t load_pace_read_room(const struct load_conn *c, size_t room);
+void load_pace_read(struct load_conn *c, size_t len);
+
+/* How much of a body may be written at once, up to `room`; 0: not yet, and flush() will be called
+ * when it is time. */
+size_t load_pace_send_room(struct load_conn *c, size_t room);
+void load_pace_sent(struct load_conn *c, size_t len);
+
+/* loadgen_open.c; without a rate these do nothing */
+
+int load_open_create(struct load *l);
+void load_open_destroy(struct load *l);
+
+/* Take in what is due and give it to free permits. */
+void load_open_tick(struct load *l);
+uint64_t load_open_due_ns(const struct load *l); /* UINT64_MAX: nothing will arrive */
+
+/* A permit of `c` has become free. */
+void load_open_permit_free(struct load_conn *c);
+
+/* `count` requests were taken from those that had arrived. */
+void load_open_settled(struct load *l, uint64_t count);
+
+/* loadgen_watch.c */
+
+int load_watch_open(struct load *l);
+void load_watch_close(struct load *l);
+bool load_watch_poll(const struct load *l); /* asks server_is_gone(), or /proc */
+void load_watch_gone(struct load *l);       /* it was found gone */
+
+/* loadgen_timeline.c */
+
+/* Enter one event at `now_ns`. */
+void load_timeline_count(struct load *l, enum load_kind kind);
+
+/* loadgen_latency.c */
+
+void load_histogram_add(struct load_histogram *h, uint64_t us);
+struct load_latency load_histogram_read(const struct load_histogram *h);
+
 /* loadgen_count.c */
 
-/* Each request goes through begin, perhaps body, and one of answered or end. The wire sets `whole`,
+/* Each request goes through begin, perhaps sent and body, and one of answered or end. The wire sets
  * `answer_begun` and `status`. */
 void load_request_begin(struct load_conn *c, struct load_request *r);
+void load_request_sent(struct load_conn *c, struct load_request *r);
 void load_request_body(struct load_conn *c, struct load_request *r, const uint8_t *data,
                        size_t len);
 void load_request_answered(struct load_conn *c, struct load_request *r);
 void load_request_end(struct load_conn *c, struct load_request *r, enum load_end how);
+
+/* connect() was refused. */
+void load_count_refused(struct load_conn *c);
 
 /* Fill in the sums and percentiles of the result. */
 void load_count_finish(struct load *l);

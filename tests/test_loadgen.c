@@ -618,6 +618,8 @@ static void test_answers_after_the_signal_are_counted_apart(void **state)
     assert_int_equal(calls, 1);
     assert_all_answered(&r, 20);
     assert_int_equal(r.answered_after_signal, 20);
+    assert_int_equal(r.after_signal.count, 20);
+    assert_int_equal(r.before_signal.count, 0);
     assert_true(r.signal_ns > 0 && r.signal_ns <= r.last_answer_ns);
 }
 
@@ -905,7 +907,7 @@ static void test_timeline_is_written_as_lines_with_marks_between(void **state)
     struct load_result r = {.start_ns = 1000000000,
                             .signal_ns = 1011500000,
                             .gone_ns = 1099000000,
-                            .first_refused_ns = 1020000000};
+                            .first_refused_ns = 1011200000};
     char text[512] = "";
     FILE *file = fmemopen(text, sizeof(text), "w");
 
@@ -919,8 +921,8 @@ static void test_timeline_is_written_as_lines_with_marks_between(void **state)
     assert_int_equal(fclose(file), 0);
     assert_string_equal(text, "{\"t_ms\":0,\"sent\":2,\"answered\":0,\"lost\":0,\"refused\":0}\n"
                               "{\"t_ms\":10,\"sent\":0,\"answered\":1,\"lost\":0,\"refused\":0}\n"
+                              "{\"t_ms\":11.200,\"mark\":\"first_refused\"}\n"
                               "{\"t_ms\":11.500,\"mark\":\"signal\"}\n"
-                              "{\"t_ms\":20.000,\"mark\":\"first_refused\"}\n"
                               "{\"t_ms\":30,\"sent\":0,\"answered\":0,\"lost\":1,\"refused\":7}\n"
                               "{\"t_ms\":99.000,\"mark\":\"gone\"}\n"
                               "{\"beyond\":9}\n");
@@ -1120,6 +1122,20 @@ static void test_open_loop_refused_connect_takes_its_request(void **state)
     assert_int_equal(r.refused, 10);
     assert_int_equal(r.sent + r.waiting_to_start + r.lost, 0);
     assert_timeline_is(&r);
+}
+
+static void test_open_loop_goes_on_asking_a_server_that_refuses_after_the_signal(void **state)
+{
+    (void)state;
+    unsigned calls = 0;
+    struct load_options options = with_requests(100);
+    options.rate = 5000;
+    options.on_signal = count_call;
+    options.on_signal_arg = &calls;
+    struct load_result r = run_at_closed_port(options);
+
+    assert_int_equal(r.refused, 100);
+    assert_int_equal(r.waiting_to_start, 0);
 }
 
 static void test_open_loop_loses_what_the_server_drops(void **state)
@@ -1636,6 +1652,7 @@ int main(void)
         cmocka_unit_test(test_open_loop_what_finds_no_connection_waits_to_start),
         cmocka_unit_test(test_open_loop_queue_is_bounded),
         cmocka_unit_test(test_open_loop_refused_connect_takes_its_request),
+        cmocka_unit_test(test_open_loop_goes_on_asking_a_server_that_refuses_after_the_signal),
         cmocka_unit_test(test_open_loop_loses_what_the_server_drops),
         cmocka_unit_test(test_open_loop_h2_uses_the_streams),
         cmocka_unit_test(test_slow_reader_takes_as_long_as_its_rate_says),
