@@ -1,14 +1,12 @@
 #include "report.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "file.h"
 #include "log.h"
 
 #define NAMED_IN_LOG 20 /* unfinished requests in the log; the report has all that were listed */
@@ -233,32 +231,9 @@ static json_t *counts_json(const struct report *report)
                      "jobs_at_end", (json_int_t)report->pool_active_at_end);
 }
 
-static int write_atomically(const char *path, const json_t *root)
-{
-    char *temporary;
-    if (asprintf(&temporary, "%s.XXXXXX", path) < 0)
-        return -ENOMEM;
-    int fd = mkostemp(temporary, O_CLOEXEC);
-    int err = fd < 0 ? -errno : 0;
-    if (fd >= 0) {
-        if (json_dumpfd(root, fd, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) != 0 ||
-            write(fd, "\n", 1) != 1 || fchmod(fd, 0644) != 0)
-            err = errno != 0 ? -errno : -EIO;
-        if (close(fd) != 0 && err == 0)
-            err = -errno;
-        if (err == 0 && rename(temporary, path) != 0)
-            err = -errno;
-        if (err != 0)
-            (void)unlink(temporary);
-    }
-    free(temporary);
-    return err;
-}
-
 int report_write(const struct report *report, const struct drain *drain, const char *path)
 {
     static const char *const causes[] = {"none", "quiet", "deadline", "forced"};
-    errno = 0;
     json_t *root = json_pack(
         "{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
         "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome", causes[drain->cause],
@@ -269,7 +244,9 @@ int report_write(const struct report *report, const struct drain *drain, const c
         "counts", counts_json(report), "unfinished", unfinished_json(&report->unfinished));
     if (root == NULL)
         return -ENOMEM;
-    int err = write_atomically(path, root);
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     json_decref(root);
+    int err = text != NULL ? file_write_whole(path, text) : -ENOMEM;
+    free(text);
     return err;
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "coord.h"
+#include "file.h"
 #include "log.h"
 #include "options.h"
 #include "pool.h"
@@ -29,25 +30,11 @@ static int fail(int status, const char *what, int err)
     return status;
 }
 
-/* Whole or not at all: whoever waits for the file must not read half of it. */
 static int write_pid_file(const char *path)
 {
-    char *temporary;
-    if (asprintf(&temporary, "%s.%ld", path, (long)getpid()) < 0)
-        return -ENOMEM;
-    FILE *file = fopen(temporary, "we");
-    int err = file == NULL ? -errno : 0;
-    if (file != NULL) {
-        int written = fprintf(file, "%ld\n", (long)getpid());
-        if (fclose(file) != 0 || written < 0)
-            err = -EIO;
-        if (err == 0 && rename(temporary, path) != 0)
-            err = -errno;
-        if (err != 0)
-            (void)unlink(temporary);
-    }
-    free(temporary);
-    return err;
+    char text[24];
+    (void)snprintf(text, sizeof(text), "%ld\n", (long)getpid());
+    return file_write_whole(path, text);
 }
 
 static struct server_config server_config_of(const struct options *options)
