@@ -655,6 +655,7 @@ static void test_the_deadline_ends_a_close_that_never_ends(void **state)
     (void)state;
     struct coord_config config = ordinary;
     config.drain.deadline_ns = 2 * NS_PER_MS;
+    config.drain.idle_grace_ns = 0; /* over at the first look, however late that comes */
     fake.play = NULL;
     add_unfinished(&fake, "GET", "/");
     make(config);
