@@ -65,7 +65,7 @@ static void load_tick(struct load *l)
     while (l->heap_len > 0 && l->heap[1]->due_ns <= l->now_ns && l->error == 0) {
         struct load_conn *c = l->heap[1];
         load_timer_clear(c);
-        load_conn_settle(c);
+        load_conn_due(c);
     }
     load_open_tick(l);
 }
@@ -221,6 +221,8 @@ static int load_create(const struct load_options *options, struct load_result *r
         r = load_create_conns(l);
     if (r == 0)
         r = load_open_create(l);
+    if (r == 0)
+        r = load_tls_create(l);
     if (r != 0)
         return r;
     l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -235,6 +237,7 @@ static void load_destroy(struct load *l)
         l->wire->destroy(&l->conns[i]);
     load_watch_close(l);
     load_open_destroy(l);
+    load_tls_destroy(l);
     if (l->epoll_fd >= 0)
         (void)close(l->epoll_fd);
     free(l->heap);

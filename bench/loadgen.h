@@ -53,6 +53,7 @@ struct load_options {
     const char *expect_body; /* an answer with another body counts as truncated; NULL: any */
     uint32_t rate; /* open loop: requests a second, up to 1000000; 0: closed loop. A connect that is
                       refused takes the request that it was for with it; pause_ms is not used */
+    bool tls;      /* the protocol is offered by ALPN; no certificate is verified */
     uint32_t read_rate; /* slow readers: bytes a second and connection; 0: as fast as they come */
     uint32_t send_rate; /* slow senders: the same for request bodies */
     unsigned pipeline;  /* HTTP/1 keep-alive: requests in flight on a connection; 0: 1 */
@@ -102,6 +103,8 @@ struct load_result {
     uint64_t answered_other;
     uint64_t answered_after_signal;
     uint64_t refused;           /* connect() refused or not completed when the server was gone */
+    uint64_t failed_handshakes; /* TLS: connected, but no session, or not the protocol asked for;
+                                   no request was sent */
     uint64_t refused_streams;   /* HTTP/2: above GOAWAY's last id, or RST_STREAM(REFUSED_STREAM) */
     uint64_t refused_pipelined; /* whole, behind an answer that announced the close: RFC 9112
                                    section 9.6 has the client try them again */
@@ -121,7 +124,7 @@ struct load_result {
     /* CLOCK_MONOTONIC; 0: did not happen */
     uint64_t start_ns;
     uint64_t signal_ns;        /* on_signal was called */
-    uint64_t first_refused_ns; /* a connect or a stream */
+    uint64_t first_refused_ns; /* a connect, or what else the timeline counts as refused */
     uint64_t gone_ns;          /* the server was found gone */
     uint64_t last_answer_ns;   /* the last byte of the last answer */
     uint64_t latency_p50_us, latency_p99_us, latency_max_us;
@@ -146,6 +149,7 @@ void load_report_print(const struct load_result *result, uint64_t wall_ns, bool 
 
 /* Write `timeline` as JSON lines: one a slot that has events, times relative to the run's start,
  *     {"t_ms":250,"sent":1,"answered":0,"lost":0,"refused":0}
+ * (`refused`: connects, handshakes, streams and pipelined requests)
  * and between them the marks of *result: {"t_ms":251.042,"mark":"signal"}, also `first_refused` and
  * `gone`. If events came behind the last slot, {"beyond":1} ends it.
  * Owner:  borrowed.     Thread: any.     Blocks: as `file` does.

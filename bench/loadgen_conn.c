@@ -10,9 +10,9 @@
 
 /* A slot is one closed-loop client; it has at most one connection at a time:
  *
- *                 conn_connect                conn_open
+ *               load_conn_connect             conn_open (then, with TLS, SHAKING)
  *      CLOSED ------------------> CONNECTING -----------> OPEN
- *        ^  <----- conn_refused ------'                    |
+ *        ^  <------ conn_failed ------'                    |
  *        '<------------------- conn_finish ----------------'
  *        '--- conn_retire ---> RETIRED
  *
@@ -56,12 +56,22 @@ void load_conn_want_write(struct load_conn *c, bool want)
     conn_update_interest(c, EPOLL_CTL_MOD);
 }
 
+static ssize_t conn_send(struct load_conn *c, const void *data, size_t len)
+{
+    return c->ssl != NULL ? load_tls_send(c, data, len) : send(c->fd, data, len, MSG_NOSIGNAL);
+}
+
+static ssize_t conn_recv(struct load_conn *c, void *data, size_t len)
+{
+    return c->ssl != NULL ? load_tls_recv(c, data, len) : recv(c->fd, data, len, 0);
+}
+
 size_t load_conn_write(struct load_conn *c, const void *data, size_t len)
 {
     size_t done = 0;
 
     while (done < len && !c->write_failed) {
-        ssize_t n = send(c->fd, (const char *)data + done, len - done, MSG_NOSIGNAL);
+        ssize_t n = conn_send(c, (const char *)data + done, len - done);
         if (n >= 0) {
             done += (size_t)n;
         } else if (errno == EAGAIN) {
@@ -76,6 +86,7 @@ size_t load_conn_write(struct load_conn *c, const void *data, size_t len)
 
 static void conn_close_fd(struct load_conn *c)
 {
+    load_tls_close(c);
     (void)close(c->fd); /* leaves the epoll set with it; nothing to do about an error */
     c->fd = -1;
     c->phase = CONN_CLOSED;
@@ -101,9 +112,10 @@ static void conn_retire(struct load_conn *c)
 
     if (c->phase == CONN_OPEN)
         conn_finish(c, LOAD_END_EOF);
-    if (c->phase == CONN_CONNECTING) {
+    if (c->phase == CONN_CONNECTING || c->phase == CONN_SHAKING) {
         if (l->gone)
-            load_count_refused(c); /* it hung: nobody is there to complete it */
+            load_count_refused(c,
+                               &l->result->refused); /* it hung: nobody is there to complete it */
         conn_close_fd(c);
     }
     l->result->waiting_to_start += c->assigned;
@@ -114,14 +126,14 @@ static void conn_retire(struct load_conn *c)
     l->retired++;
 }
 
-static void conn_refused(struct load_conn *c)
+static void conn_failed(struct load_conn *c, uint64_t *counter)
 {
     struct load *l = c->load;
 
     conn_close_fd(c);
     if (c->role != LOAD_ROLE_CLIENT)
         return;
-    load_count_refused(c);
+    load_count_refused(c, counter);
     if (l->options->rate > 0)
         return; /* the arrivals set the pace */
     c->retry_ns = l->now_ns + RETRY_NS;
@@ -141,17 +153,10 @@ static bool is_connected_to_itself(const struct load_conn *c)
            memcmp(&own, &c->load->address, len) == 0;
 }
 
-static void conn_open(struct load_conn *c)
+static void conn_opened(struct load_conn *c)
 {
     struct load *l = c->load;
-    int on = 1;
 
-    if (is_connected_to_itself(c)) {
-        conn_refused(c);
-        return;
-    }
-    if (l->address.ss_family != AF_UNIX)
-        (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only speed */
     c->phase = CONN_OPEN;
     c->refused_in_row = 0;
     c->requests = 0;
@@ -165,6 +170,41 @@ static void conn_open(struct load_conn *c)
     int r = l->wire->open(c);
     if (r != 0)
         l->error = r;
+}
+
+static void conn_shake(struct load_conn *c)
+{
+    enum load_tls_step step = load_tls_shake(c);
+
+    if (step == LOAD_TLS_DONE)
+        conn_opened(c);
+    else if (step == LOAD_TLS_FAILED)
+        conn_failed(c, &c->load->result->failed_handshakes);
+    else
+        load_conn_want_write(c, step == LOAD_TLS_WRITES);
+}
+
+static void conn_open(struct load_conn *c)
+{
+    struct load *l = c->load;
+    int on = 1;
+
+    if (is_connected_to_itself(c)) {
+        conn_failed(c, &l->result->refused);
+        return;
+    }
+    if (l->address.ss_family != AF_UNIX)
+        (void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only speed */
+    if (l->tls == NULL || c->role == LOAD_ROLE_SILENT) {
+        conn_opened(c);
+        return;
+    }
+    c->phase = CONN_SHAKING;
+    int r = load_tls_open(c);
+    if (r != 0)
+        l->error = r;
+    else
+        conn_shake(c);
 }
 
 /* connect() returned, or a connect in progress ended. */
@@ -181,7 +221,7 @@ static void conn_connected(struct load_conn *c, int error)
         conn_close_fd(c);
         c->retry_ns = l->now_ns + RETRY_NS;
     } else {
-        conn_refused(c);
+        conn_failed(c, &l->result->refused);
     }
 }
 
@@ -301,7 +341,7 @@ void load_conn_settle(struct load_conn *c)
 static void conn_read_slice(struct load_conn *c)
 {
     struct load *l = c->load;
-    ssize_t n = recv(c->fd, l->input, load_pace_read_room(c, sizeof(l->input)), 0);
+    ssize_t n = conn_recv(c, l->input, load_pace_read_room(c, sizeof(l->input)));
 
     l->now_ns = load_clock_ns();
     if (n > 0) {
@@ -321,7 +361,7 @@ static void conn_read(struct load_conn *c, bool to_the_end)
     ssize_t n;
 
     do {
-        n = recv(c->fd, l->input, sizeof(l->input), 0);
+        n = conn_recv(c, l->input, sizeof(l->input));
         l->now_ns = load_clock_ns();
         if (n > 0) {
             if (c->role != LOAD_ROLE_SILENT)
@@ -335,7 +375,7 @@ static void conn_read(struct load_conn *c, bool to_the_end)
             conn_finish(c, LOAD_END_RESET);
             return;
         }
-    } while (to_the_end || n < 0 || (size_t)n == sizeof(l->input));
+    } while (to_the_end || n < 0 || (size_t)n == sizeof(l->input) || c->ssl != NULL);
 }
 
 void load_conn_event(struct load_conn *c, uint32_t events)
@@ -346,6 +386,8 @@ void load_conn_event(struct load_conn *c, uint32_t events)
         if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
             error = errno;
         conn_connected(c, error);
+    } else if (c->phase == CONN_SHAKING) {
+        conn_shake(c);
     } else if (c->phase == CONN_OPEN && c->load->options->read_rate > 0 &&
                c->role == LOAD_ROLE_CLIENT && (events & (EPOLLHUP | EPOLLERR)) == 0) {
         if ((events & (EPOLLIN | EPOLLRDHUP)) != 0)
@@ -360,11 +402,20 @@ void load_conn_event(struct load_conn *c, uint32_t events)
         load_crowd_settle(c);
 }
 
+void load_conn_due(struct load_conn *c)
+{
+    conn_resume(c);
+    if (c->phase == CONN_OPEN && !c->read_paused && load_tls_has_more(c))
+        load_conn_event(c, EPOLLIN);
+    else
+        load_conn_settle(c);
+}
+
 void load_conn_drop(struct load_conn *c, enum load_end how)
 {
     if (c->phase == CONN_OPEN)
         conn_finish(c, how);
-    else if (c->phase == CONN_CONNECTING)
+    else if (c->phase == CONN_CONNECTING || c->phase == CONN_SHAKING)
         conn_close_fd(c);
 }
 

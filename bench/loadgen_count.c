@@ -172,13 +172,13 @@ void load_request_end(struct load_conn *c, struct load_request *r, enum load_end
     permit_rest(c);
 }
 
-void load_count_refused(struct load_conn *c)
+void load_count_refused(struct load_conn *c, uint64_t *counter)
 {
     struct load *l = c->load;
     unsigned count = l->options->rate > 0 ? c->assigned : 1;
 
     for (unsigned i = 0; i < count; i++)
-        count_event(l, &l->result->refused, LOAD_REFUSED);
+        count_event(l, counter, LOAD_REFUSED);
     if (c->assigned == 0)
         return;
     load_open_settled(l, c->assigned);

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* HTTP/2 on one connection, cleartext with prior knowledge: nghttp2 frames, this file keeps count.
+/* HTTP/2 on one connection, cleartext with prior knowledge or TLS: nghttp2 frames, this file keeps
+ * count.
  *
  * When is a request whole? nghttp2 tells when a frame has been serialized, but only the kernel's
  * having taken it counts. So the output is numbered by bytes: `queued` are serialized, `taken` are
@@ -199,7 +200,7 @@ static int h2_prepare(struct load *l)
         return -ENOMEM;
     l->request = request;
     request->headers[0] = header(":method", l->method);
-    request->headers[1] = header(":scheme", "http");
+    request->headers[1] = header(":scheme", l->options->tls ? "https" : "http");
     request->headers[2] = header(":authority", l->authority);
     request->headers[3] = header(":path", l->path);
     request->headers_len = 4;

@@ -14,6 +14,7 @@
  *     loadgen_timeline.c the outcomes by 10 ms, as JSON lines
  *     loadgen_report.c   the result for people and for tools
  *     loadgen_timer.c    a heap of slots by due time
+ *     loadgen_tls.c      send() and recv() over TLS
  *     loadgen_open.c     open loop: arrivals, the queue, the free connections
  *     loadgen_pace.c     slow readers and slow senders
  *     loadgen_crowd.c    connections that idle or say nothing, beside the load
@@ -57,7 +58,13 @@ enum load_role { LOAD_ROLE_CLIENT, LOAD_ROLE_IDLE, LOAD_ROLE_SILENT };
 /* A connection of the crowd. OPENING ends with the answer (idle) or the connect (silent). */
 enum load_crowd_phase { CROWD_WAITING, CROWD_OPENING, CROWD_OPEN, CROWD_OVER };
 
-enum load_conn_phase { CONN_CLOSED, CONN_CONNECTING, CONN_OPEN, CONN_RETIRED };
+enum load_conn_phase {
+    CONN_CLOSED,
+    CONN_CONNECTING,
+    CONN_SHAKING, /* TLS */
+    CONN_OPEN,
+    CONN_RETIRED,
+};
 
 struct load_conn {
     /* immutable after create */
@@ -72,7 +79,8 @@ struct load_conn {
     /* the connection */
     enum load_conn_phase phase;
     int fd;
-    uint32_t interest; /* what epoll reports of it */
+    struct ssl_st *ssl; /* NULL: no TLS */
+    uint32_t interest;  /* what epoll reports of it */
     bool wants_write;
     bool write_failed;
     bool read_paused; /* slow reader: nothing is read before read_due_ns */
@@ -148,7 +156,9 @@ struct load {
     struct load_conn **heap; /* from 1 */
     size_t heap_len;
     int epoll_fd;
-    int server_pidfd; /* -1: none */
+    int server_pidfd;       /* -1: none */
+    struct ssl_ctx_st *tls; /* NULL: no TLS */
+    bool blocked_sigpipe;
 
     /* the run */
     uint64_t now_ns; /* renewed after each wait and each read */
@@ -197,6 +207,9 @@ void load_timer_set(struct load_conn *c, uint64_t due_ns);
 void load_timer_clear(struct load_conn *c);
 
 /* loadgen_conn.c, for the run */
+
+/* The timer: what a slow reader over TLS holds back is not reported by epoll. */
+void load_conn_due(struct load_conn *c);
 
 /* Do what is due on this slot now. */
 void load_conn_settle(struct load_conn *c);
@@ -253,6 +266,19 @@ void load_pace_read(struct load_conn *c, size_t len);
 size_t load_pace_send_room(struct load_conn *c, size_t room);
 void load_pace_sent(struct load_conn *c, size_t len);
 
+/* loadgen_tls.c */
+
+enum load_tls_step { LOAD_TLS_DONE, LOAD_TLS_READS, LOAD_TLS_WRITES, LOAD_TLS_FAILED };
+
+int load_tls_create(struct load *l); /* without `tls` it does nothing */
+void load_tls_destroy(struct load *l);
+int load_tls_open(struct load_conn *c); /* a session on a connected socket */
+enum load_tls_step load_tls_shake(struct load_conn *c);
+ssize_t load_tls_send(struct load_conn *c, const void *data, size_t len); /* as send() */
+ssize_t load_tls_recv(struct load_conn *c, void *data, size_t len);       /* as recv() */
+bool load_tls_has_more(const struct load_conn *c); /* that epoll does not know of */
+void load_tls_close(struct load_conn *c);
+
 /* loadgen_open.c; without a rate these do nothing */
 
 int load_open_create(struct load *l);
@@ -296,8 +322,8 @@ void load_request_body(struct load_conn *c, struct load_request *r, const uint8_
 void load_request_answered(struct load_conn *c, struct load_request *r);
 void load_request_end(struct load_conn *c, struct load_request *r, enum load_end how);
 
-/* connect() was refused. */
-void load_count_refused(struct load_conn *c);
+/* connect() was refused, or the handshake failed: in `counter` of the result. */
+void load_count_refused(struct load_conn *c, uint64_t *counter);
 
 /* Fill in the sums and percentiles of the result. */
 void load_count_finish(struct load *l);

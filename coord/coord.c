@@ -81,8 +81,7 @@ int coord_create(const struct coord_config *config, struct coord **ret_coord)
     if (coord == NULL)
         return -ENOMEM;
     coord->config = *config;
-    coord->spare_fd =
-        config->report_path != NULL ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
+    coord->spare_fd = config->report_path != NULL ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
     (void)pthread_mutex_init(&coord->mu, NULL);
     init_cond(&coord->wake);
     init_cond(&coord->stepped);

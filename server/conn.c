@@ -121,8 +121,8 @@ void conn_cut(struct conn *conn)
     }
     int fd = h2o_socket_get_fd(conn->sock);
     /* connect(2) to AF_UNSPEC resets a TCP connection: a peer that reads until the end of file must
-     * not take half an answer for a whole one. For everyone else an end of file is better: it leaves
-     * them what the kernel has taken, such as whole answers that they have not read yet. */
+     * not take half an answer for a whole one. For everyone else an end of file is better: it
+     * leaves them what the kernel has taken, such as whole answers that they have not read yet. */
     if (conn->reset_when_cut && conn->is_tcp && connect(fd, &nowhere, sizeof(nowhere)) == 0)
         return;
     (void)shutdown(fd, SHUT_RDWR);

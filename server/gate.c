@@ -21,8 +21,8 @@
  *                   whatever the reason: one hook for every ending
  *     the counts    are this loop's own, plain loads and stores
  *
- * Errors that libh2o answers for a request with a whole header, before any handler (413, 417), do not
- * pass the gate; they go by the fallback path, whose filter sees to their last line. What is no
+ * Errors that libh2o answers for a request with a whole header, before any handler (413, 417), do
+ * not pass the gate; they go by the fallback path, whose filter sees to their last line. What is no
  * request at all gets the library's bare 400. */
 
 #define TEXT_LONGEST 1024
@@ -109,9 +109,8 @@ static void see_to_last_line(struct loop *loop, h2o_req_t *req)
     struct conn *conn = conn_of(req);
     if (!req->http1_is_persistent && conn != NULL) {
         conn->asked_to_close =
-            !loop->say_close && (req->version < 0x101 || h2o_find_header(&req->headers,
-                                                                         H2O_TOKEN_CONNECTION,
-                                                                         -1) != -1);
+            !loop->say_close && (req->version < 0x101 ||
+                                 h2o_find_header(&req->headers, H2O_TOKEN_CONNECTION, -1) != -1);
         conn_will_close(conn);
     }
 }
@@ -237,8 +236,8 @@ static int list_receiving(h2o_req_t *req, void *data)
     return 0;
 }
 
-/* A request that nobody has read: the process stood still, or ran out of time. Its first line is still
- * in the kernel. */
+/* A request that nobody has read: the process stood still, or ran out of time. Its first line is
+ * still in the kernel. */
 static void list_unread_fd(struct coord_requests *list, int fd)
 {
     char bytes[TEXT_LONGEST + 1], method[33] = "?", path[TEXT_LONGEST + 1] = "?";
@@ -270,10 +269,9 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
     }
     for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
         struct conn *conn = container_of(node, struct conn, link);
-        /* Behind a request that is listed already, more of it or a pipelined one may wait: the client
-         * knows that those were not answered. */
-        if (conn->sock != NULL && !conn->is_h2 && conn->active == 0 &&
-            conn->sock->input->size == 0)
+        /* Behind a request that is listed already, more of it or a pipelined one may wait: the
+         * client knows that those were not answered. */
+        if (conn->sock != NULL && !conn->is_h2 && conn->active == 0 && conn->sock->input->size == 0)
             list_unread_fd(list, h2o_socket_get_fd(conn->sock));
     }
     /* And on connections that nobody has accepted. */

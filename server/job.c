@@ -19,13 +19,14 @@
  * Gone note. A job that is listed as queued when the server gives up must not run afterwards: it
  * would be done, and done again by whoever trusts the list. The loop sets `gone` and then reads
  * `started`; the worker sets `started` (pool.c) and then reads `gone`. All four are sequentially
- * consistent, so at least one of the two sees the other: either the list says running, or the handler
- * is not called.
+ * consistent, so at least one of the two sees the other: either the list says running, or the
+ * handler is not called.
  *
  * The worker writes the exchange before it pushes the job (release, loop_push_done), the loop reads
  * it after it took the stack (acquire, job_finish_all). */
 
-#define BODIES_LARGEST (UINT64_C(256) << 20) /* of all jobs together; beyond it requests are shed */
+#define BODIES_LARGEST (UINT64_C(256) << 20) /* of all jobs together; beyond it requests are shed  \
+                                              */
 
 struct job {
     struct pool_job pool_job;

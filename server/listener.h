@@ -23,7 +23,7 @@
 
 struct listener {
     int fd;
-    int family;                    /* AF_INET, AF_INET6 or AF_UNIX */
+    int family;    /* AF_INET, AF_INET6 or AF_UNIX */
     bool is_local; /* only this machine can connect: Unix domain, or a loopback address */
     char name[LISTENER_NAME_SIZE]; /* for people: `127.0.0.1:8080`, `unix:/path` */
     char *path;                    /* Unix: what to unlink; owned */

@@ -73,8 +73,8 @@ uint64_t loop_now_ns(struct loop *loop)
 #define RTT_EVERY_NS (1 * NS_PER_MS)
 #define RTT_WINDOW_NS (60 * NS_PER_S)
 
-/* Keep the longest round trip of the peers: how long a handshake under way may take is asked when the
- * listeners close, and there may be no other connection to ask by then. */
+/* Keep the longest round trip of the peers: how long a handshake under way may take is asked when
+ * the listeners close, and there may be no other connection to ask by then. */
 static void note_rtt(struct loop *loop, int fd)
 {
     uint64_t rtt_ns = listener_peer_rtt_ns(fd), now_ns = loop_now_ns(loop);
@@ -93,7 +93,8 @@ static void note_rtt(struct loop *loop, int fd)
     atomic_store_explicit(&loop->max_rtt_ns, longest_ns, memory_order_relaxed);
 }
 
-/* One system call a connection would be too many under a storm of them; one a millisecond is not. */
+/* One system call a connection would be too many under a storm of them; one a millisecond is not.
+ */
 static bool wants_rtt(struct loop *loop)
 {
     uint64_t now_ns = loop_now_ns(loop);
@@ -238,8 +239,7 @@ static uint64_t settle_time_ns(struct server *server)
 {
     uint64_t longest_ns = 0;
     for (unsigned i = 0; i < server->config.loops; i++) {
-        uint64_t rtt_ns =
-            atomic_load_explicit(&server->loops[i].max_rtt_ns, memory_order_relaxed);
+        uint64_t rtt_ns = atomic_load_explicit(&server->loops[i].max_rtt_ns, memory_order_relaxed);
         if (rtt_ns > longest_ns)
             longest_ns = rtt_ns;
     }

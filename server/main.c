@@ -26,7 +26,8 @@ static void on_pool_idle(void *coord)
 
 static int fail(int status, const char *what, int err)
 {
-    log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "cannot start: %s: %s", what, strerrordesc_np(-err));
+    log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "cannot start: %s: %s", what,
+             strerrordesc_np(-err));
     return status;
 }
 

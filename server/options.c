@@ -46,7 +46,8 @@ static const struct option_row rows[] = {
      NULL},
     {"deadline", KIND_DURATION, "DUR", AT(deadline_ns), 0, DAY, "10s",
      "how long a drain may take once the listeners begin to close; then unfinished requests are "
-     "reported and cut", "Draining"},
+     "reported and cut",
+     "Draining"},
     {"lame-duck", KIND_DURATION, "DUR", AT(lame_duck_ns), 0, DAY, "0",
      "before the drain: go on accepting for this long, with Connection: close on every answer, "
      "while "

@@ -139,7 +139,8 @@ static void on_stream_tick(h2o_timeout_entry_t *entry);
 
 static void stream_more(struct stream *stream)
 {
-    uint64_t gone_ns = clock_now_ns() - stream->begun_ns; /* once: both must mean the same instant */
+    uint64_t gone_ns =
+        clock_now_ns() - stream->begun_ns; /* once: both must mean the same instant */
     uint64_t due = due_bytes(stream, gone_ns);
     bool over = gone_ns >= stream->over_ns;
 

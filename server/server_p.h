@@ -97,7 +97,7 @@ struct loop {
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
-    uint64_t rtt_sampled_ns;  /* see note_rtt(), loop.c */
+    uint64_t rtt_sampled_ns; /* see note_rtt(), loop.c */
     uint64_t rtt_window_ns;
     uint64_t rtt_window_max_ns;
     uint64_t settle_began_ns;
@@ -143,7 +143,7 @@ struct server {
     _Atomic bool lame_duck; /* answers say `Connection: close` */
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
-    _Atomic uint64_t job_body_bytes; /* copies of request bodies that jobs hold */
+    _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */
 
     /* mu */
     pthread_mutex_t mu;
@@ -209,7 +209,7 @@ struct conn {
     h2o_linklist_t linger_link; /* loop->lingering_fresh */
     h2o_timeout_entry_t linger_timer;
     uint64_t linger_began_ns;
-    uint64_t linger_quiet_ns; /* this long without input, and all of ours acknowledged: over */
+    uint64_t linger_quiet_ns;    /* this long without input, and all of ours acknowledged: over */
     uint64_t linger_input_ns;    /* the last input */
     uint64_t linger_progress_ns; /* the last progress of the output */
     int linger_unsent;
@@ -269,7 +269,7 @@ void job_abandon(struct job *job);      /* the request is gone */
 /* Nobody wants the answers any more: handlers that have not been called will not be. After this,
  * job_state() is the last word about each. */
 void job_disown_all(struct loop *loop);
-void job_cancel_all(struct loop *loop);   /* and those that have been called are told */
+void job_cancel_all(struct loop *loop);  /* and those that have been called are told */
 void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 const char *job_state(const struct job *job);

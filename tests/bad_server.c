@@ -3,8 +3,10 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <nghttp2/nghttp2.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +37,7 @@ struct bad_conn {
     int fd;
     unsigned requests;
     struct bad_h2 *h2;
+    SSL *ssl; /* NULL: no TLS; also in ssl_of_fd */
 };
 
 struct bad_server {
@@ -42,6 +45,7 @@ struct bad_server {
     pthread_t thread;
     int stop_fd;
     int listen_fd;
+    SSL_CTX *tls; /* NULL: none */
     char address[128];
     struct sockaddr_un unix_path; /* family 0: none */
 
@@ -51,12 +55,32 @@ struct bad_server {
     struct bad_seen seen;
 };
 
+/* --- bytes, over TLS or not: scripts know only the fd --- */
+
+#define FD_MAX 1024
+
+static _Thread_local SSL *ssl_of_fd[FD_MAX];
+
+static ssize_t receive(int fd, void *data, size_t len)
+{
+    SSL *ssl = ssl_of_fd[fd];
+
+    return ssl != NULL ? SSL_read(ssl, data, (int)len) : recv(fd, data, len, 0);
+}
+
+static bool has_more(int fd)
+{
+    return ssl_of_fd[fd] != NULL && SSL_pending(ssl_of_fd[fd]) > 0;
+}
+
 /* --- for scripts --- */
 
 static void send_all(int fd, const void *data, size_t len, int flags)
 {
     for (size_t done = 0; done < len;) {
-        ssize_t n = send(fd, (const char *)data + done, len - done, MSG_NOSIGNAL | flags);
+        const char *at = (const char *)data + done;
+        ssize_t n = ssl_of_fd[fd] != NULL ? SSL_write(ssl_of_fd[fd], at, (int)(len - done))
+                                          : send(fd, at, len - done, MSG_NOSIGNAL | flags);
         if (n <= 0)
             return; /* the client has left */
         done += (size_t)n;
@@ -79,7 +103,7 @@ void bad_send_corked(int fd, const char *text)
 static bool read_head(int fd, char *head)
 {
     for (size_t len = 0; len < HEAD_BYTES_MAX;) {
-        if (recv(fd, head + len, 1, 0) <= 0)
+        if (receive(fd, head + len, 1) <= 0)
             return false;
         head[++len] = '\0';
         if (len >= 4 && memcmp(head + len - 4, "\r\n\r\n", 4) == 0)
@@ -100,7 +124,7 @@ static bool read_request(struct bad_server *s, int fd)
     size_t have = 0;
     while (have < want) {
         size_t left = want - have;
-        ssize_t n = recv(fd, body, left < sizeof(body) ? left : sizeof(body), 0);
+        ssize_t n = receive(fd, body, left < sizeof(body) ? left : sizeof(body));
         if (n <= 0)
             return false;
         have += (size_t)n;
@@ -244,7 +268,7 @@ static void flush_h2(struct bad_conn *c)
 static enum bad_next serve_h2(struct bad_conn *c)
 {
     uint8_t in[65536];
-    ssize_t n = recv(c->fd, in, sizeof(in), 0);
+    ssize_t n = receive(c->fd, in, sizeof(in));
 
     if (n <= 0 || nghttp2_session_mem_recv(c->h2->session, in, (size_t)n) < 0)
         return BAD_CLOSE;
@@ -278,8 +302,27 @@ static void drop_conn(struct bad_server *s, unsigned index, enum bad_next how)
         nghttp2_session_del(c->h2->session);
         free(c->h2);
     }
+    if (c->ssl != NULL) {
+        ssl_of_fd[c->fd] = NULL;
+        if (how == BAD_CLOSE)
+            (void)SSL_shutdown(c->ssl);
+        SSL_free(c->ssl);
+    }
     close_fd(c->fd, how);
     *c = s->conns[--s->conns_len];
+}
+
+static SSL *accept_tls(struct bad_server *s, int fd)
+{
+    SSL *ssl = SSL_new(s->tls);
+
+    must(ssl != NULL && fd < FD_MAX);
+    if (SSL_set_fd(ssl, fd) != 1 || SSL_accept(ssl) != 1) {
+        SSL_free(ssl);
+        return NULL;
+    }
+    ssl_of_fd[fd] = ssl;
+    return ssl;
 }
 
 static void accept_conn(struct bad_server *s)
@@ -294,9 +337,14 @@ static void accept_conn(struct bad_server *s)
         close_fd(fd, next);
         return;
     }
+    SSL *ssl = NULL;
+    if (s->tls != NULL && (ssl = accept_tls(s, fd)) == NULL) {
+        close_fd(fd, BAD_KEEP);
+        return;
+    }
     must(s->conns_len < CONNS_MAX);
     struct bad_conn *c = &s->conns[s->conns_len++];
-    *c = (struct bad_conn){.fd = fd};
+    *c = (struct bad_conn){.fd = fd, .ssl = ssl};
     c->h2 = s->script->answer_h2 != NULL ? create_h2(s) : NULL;
 }
 
@@ -304,7 +352,11 @@ static void *serve(void *arg)
 {
     struct bad_server *s = arg;
     struct pollfd fds[CONNS_MAX + 2];
+    sigset_t pipe; /* SSL_write() has no MSG_NOSIGNAL */
 
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    (void)pthread_sigmask(SIG_BLOCK, &pipe, NULL); /* can not fail */
     for (;;) {
         fds[0] = (struct pollfd){.fd = s->stop_fd, .events = POLLIN};
         fds[1] = (struct pollfd){.fd = s->listen_fd, .events = POLLIN};
@@ -317,13 +369,53 @@ static void *serve(void *arg)
             if (fds[i + 1].revents == 0)
                 continue;
             struct bad_conn *c = &s->conns[i - 1];
-            enum bad_next next = c->h2 != NULL ? serve_h2(c) : serve_h1(s, c);
+            enum bad_next next;
+            do
+                next = c->h2 != NULL ? serve_h2(c) : serve_h1(s, c);
+            while (next == BAD_KEEP && has_more(c->fd));
             if (next != BAD_KEEP)
                 drop_conn(s, i - 1, next);
         }
         if (fds[1].revents != 0)
             accept_conn(s);
     }
+}
+
+/* --- TLS: a key and a certificate of its own, for each server --- */
+
+static int choose_protocol(SSL *ssl, const unsigned char **ret_name, unsigned char *ret_len,
+                           const unsigned char *offered, unsigned offered_len, void *arg)
+{
+    const struct bad_server *s = arg;
+    const char *own = s->script->answer_h2 != NULL ? "\x02h2" : "\x08http/1.1";
+    unsigned char *name;
+
+    (void)ssl; /* of the callback type */
+    if (SSL_select_next_proto(&name, ret_len, (const unsigned char *)own, (unsigned)strlen(own),
+                              offered, offered_len) != OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_NOACK;
+    *ret_name = name;
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static SSL_CTX *create_tls(struct bad_server *s)
+{
+    SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
+    EVP_PKEY *key = EVP_EC_gen("P-256");
+    X509 *certificate = X509_new();
+
+    must(tls != NULL && key != NULL && certificate != NULL);
+    must(ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1) == 1);
+    must(X509_gmtime_adj(X509_getm_notBefore(certificate), 0) != NULL);
+    must(X509_gmtime_adj(X509_getm_notAfter(certificate), 3600) != NULL);
+    must(X509_set_pubkey(certificate, key) == 1);
+    must(X509_sign(certificate, key, EVP_sha256()) > 0);
+    must(SSL_CTX_use_certificate(tls, certificate) == 1);
+    must(SSL_CTX_use_PrivateKey(tls, key) == 1);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    SSL_CTX_set_alpn_select_cb(tls, choose_protocol, s);
+    return tls;
 }
 
 /* --- start and stop --- */
@@ -383,6 +475,7 @@ struct bad_server *bad_server_start(int family, const struct bad_script *script)
     int r = listen(s->listen_fd, 128);
     must(r == 0);
     name_address(s, family);
+    s->tls = script->tls ? create_tls(s) : NULL;
     s->stop_fd = eventfd(0, EFD_CLOEXEC);
     must(s->stop_fd >= 0);
     r = pthread_create(&s->thread, NULL, serve, s);
@@ -405,6 +498,7 @@ void bad_server_stop(struct bad_server *s, struct bad_seen *ret_seen)
         drop_conn(s, 0, BAD_KEEP);
     (void)close(s->listen_fd);
     (void)close(s->stop_fd);
+    SSL_CTX_free(s->tls);
     if (s->unix_path.sun_family == AF_UNIX)
         (void)unlink(s->unix_path.sun_path);
     if (ret_seen != NULL)

@@ -4,6 +4,7 @@
 /* A server that does on purpose what servers must not do, to see whether the load client notices.
  * One thread, loopback only. It reads whole requests, then a script says what becomes of each. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ struct bad_script {
     enum bad_next (*answer)(int fd, unsigned ordinal);
     enum bad_next (*answer_h2)(struct bad_h2 *h, int32_t stream, unsigned ordinal);
     enum bad_next (*accepted)(int fd); /* before anything is read; NULL: keep */
+    bool tls;                          /* with ALPN for the kind of answers it has */
 };
 
 struct bad_seen {

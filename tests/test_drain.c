@@ -435,7 +435,8 @@ static void test_grace_that_ends_while_closing_releases_then(void **state)
     (void)state;
     struct drain d = drain_in(PHASE_CLOSING, plain);
     assert_false(look(&d, T0 + GRACE - 1, busy).release_idle);
-    assert_true(look(&d, T0 + GRACE, busy).release_idle); /* they may hold what the close waits for */
+    assert_true(
+        look(&d, T0 + GRACE, busy).release_idle); /* they may hold what the close waits for */
     assert_int_equal(d.phase, PHASE_CLOSING);
     assert_false(look(&d, T0 + 2 * GRACE, closed).release_idle);
     assert_int_equal(d.phase, PHASE_DRAINING);

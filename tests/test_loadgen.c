@@ -1482,6 +1482,139 @@ static void test_h2_crowd_idles_too(void **state)
     assert_crowd(&r.silent, 0, 0, 2);
 }
 
+static bool stop_the_server(void *arg)
+{
+    bad_server_stop(*(struct bad_server **)arg, NULL);
+    return true;
+}
+
+/* The run ends at once, before the loop has come to what the sockets report. */
+static void test_crowd_of_a_server_that_has_gone_is_closed(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello};
+    struct bad_server *s = bad_server_start(AF_INET, &script);
+    struct load_options options = with_crowd(6, 5);
+    struct load_result r;
+    options.address = bad_server_address(s);
+    options.server_is_gone = stop_the_server;
+    options.server_is_gone_arg = &s;
+
+    assert_int_equal(load_run(&options, &r), 0);
+    assert_crowd(&r.idle, 0, 6, 0);
+    assert_crowd(&r.silent, 0, 5, 0);
+}
+
+/* --- TLS --- */
+
+static struct load_result run_tls(enum bad_next (*answer)(int, unsigned),
+                                  struct load_options options)
+{
+    const struct bad_script script = {.answer = answer, .tls = true};
+
+    options.tls = true;
+    return run_at(AF_INET, &script, options, NULL);
+}
+
+static void test_tls_good_answers_are_all_answered(void **state)
+{
+    (void)state;
+    struct load_options options = base;
+    options.expect_body = "hello";
+    struct load_result r = run_tls(say_hello, options);
+
+    assert_all_answered(&r, 20);
+    assert_int_equal(r.connects, 2);
+    assert_int_equal(r.failed_handshakes, 0);
+    options.protocol = LOAD_HTTP1_CLOSE;
+    r = run_tls(say_hello, options);
+    assert_all_answered(&r, 20);
+    assert_in_range(r.connects, 20, 21);
+}
+
+static void test_tls_losses_are_told_apart_as_without(void **state)
+{
+    (void)state;
+    struct load_result r = run_tls(close_unanswered, base);
+    assert_int_equal(r.lost_eof, 20);
+    assert_int_equal(r.lost, 20);
+    r = run_tls(reset_unanswered, base);
+    assert_int_equal(r.lost_reset, 20);
+    assert_int_equal(r.lost, 20);
+    r = run_tls(answer_half, base);
+    assert_int_equal(r.lost_truncated, 20);
+    assert_int_equal(r.lost, 20);
+}
+
+static void test_tls_request_bodies_arrive_whole_and_pipelined(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello, .tls = true};
+    struct load_options options = with_pipeline(3, 9);
+    struct bad_seen seen;
+    options.tls = true;
+    options.body_bytes = 1U << 20;
+    struct load_result r = run_at(AF_INET, &script, options, &seen);
+
+    assert_all_answered(&r, 9);
+    assert_int_equal(seen.body_bytes, 9 * (1U << 20));
+}
+
+static void test_tls_slow_reader_takes_as_long_as_its_rate_says(void **state)
+{
+    (void)state;
+    struct load_options options = with_requests(2);
+    options.read_rate = 200000;
+    struct load_result r = run_tls(say_20000_bytes, options);
+
+    assert_all_answered(&r, 2);
+    assert_in_range(r.latency_p50_us, 85000, 5000000);
+}
+
+static void test_tls_h2_comes_by_alpn(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer_h2 = h2_say_hello, .tls = true};
+    struct load_options options = with_streams(8, 100);
+    options.tls = true;
+    options.body_bytes = 5000;
+    options.idle = 3;
+    struct bad_seen seen;
+    struct load_result r = run_at(AF_INET, &script, options, &seen);
+
+    assert_all_answered(&r, 100);
+    assert_int_equal(r.connects, 1);
+    assert_int_equal(seen.body_bytes, 100 * 5000);
+    assert_crowd(&r.idle, 0, 0, 3);
+}
+
+static void test_tls_without_the_protocol_is_a_failed_handshake(void **state)
+{
+    (void)state;
+    struct load_options options = with_streams(1, 10);
+    options.rate = 1000; /* each takes its request with it */
+    options.timeline = &timeline;
+    struct load_result r = run_tls(say_hello, options);
+
+    assert_int_equal(r.failed_handshakes, 10);
+    assert_int_equal(r.sent + r.lost + r.refused + r.connects, 0);
+    assert_int_equal(timeline_sum(LOAD_REFUSED), 10);
+}
+
+static void test_tls_cut_in_the_handshake_is_a_failed_handshake(void **state)
+{
+    (void)state;
+    const struct bad_script script = {.answer = say_hello, .accepted = reset_at_once};
+    struct load_options options = with_requests(10);
+    options.rate = 1000;
+    options.tls = true;
+    struct load_result r = run_at(AF_INET, &script, options, NULL);
+
+    /* a reset that overtakes the end of connect() is a refused one */
+    assert_int_equal(r.failed_handshakes + r.refused, 10);
+    assert_int_equal(r.sent + r.lost + r.unsent, 0);
+}
+
 /* --- the command line --- */
 
 static int parse(struct load_command *cmd, const char *name, const char *value)
@@ -1673,6 +1806,14 @@ int main(void)
         cmocka_unit_test(test_crowd_at_a_closed_port_failed_and_is_not_refused),
         cmocka_unit_test(test_crowd_that_the_server_keeps_waiting_does_not_hold_up_the_run),
         cmocka_unit_test(test_h2_crowd_idles_too),
+        cmocka_unit_test(test_crowd_of_a_server_that_has_gone_is_closed),
+        cmocka_unit_test(test_tls_good_answers_are_all_answered),
+        cmocka_unit_test(test_tls_losses_are_told_apart_as_without),
+        cmocka_unit_test(test_tls_request_bodies_arrive_whole_and_pipelined),
+        cmocka_unit_test(test_tls_slow_reader_takes_as_long_as_its_rate_says),
+        cmocka_unit_test(test_tls_h2_comes_by_alpn),
+        cmocka_unit_test(test_tls_without_the_protocol_is_a_failed_handshake),
+        cmocka_unit_test(test_tls_cut_in_the_handshake_is_a_failed_handshake),
         cmocka_unit_test(test_signal_takes_a_time_and_a_name),
         cmocka_unit_test(test_bad_values_are_wrong_usage),
         cmocka_unit_test(test_only_loopback_addresses_are_taken),

@@ -628,7 +628,8 @@ static void test_reader_that_does_not_read_is_cut_and_reported(void **state)
     process_release(&p);
 }
 
-/* What has reached the kernel and was never read, because the process stood still past its deadline. */
+/* What has reached the kernel and was never read, because the process stood still past its
+ * deadline. */
 static void test_unread_request_at_the_deadline_is_named(void **state)
 {
     struct process p;
@@ -1013,8 +1014,8 @@ static void h2_get(int fd, unsigned stream, const char *path)
     send_frame(fd, 1, 5, stream, block, (size_t)n);
 }
 
-/* A client that has not read the GOAWAY yet may open one more stream; it, and the one in flight, are
- * answered, whatever frames come with it. */
+/* A client that has not read the GOAWAY yet may open one more stream; it, and the one in flight,
+ * are answered, whatever frames come with it. */
 static void test_h2_stream_opened_behind_the_first_goaway_is_answered(void **state)
 {
     struct process p;

@@ -1,0 +1,48 @@
+#ifndef LASTCALL_LOADGEN_ANSWER_H
+#define LASTCALL_LOADGEN_ANSWER_H
+
+/* An incremental reader of HTTP/1 responses (RFC 9112); it does no I/O. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LOAD_LINE_MAX_BYTES 256
+
+enum load_answer_state {
+    ANSWER_STATUS,
+    ANSWER_HEADER,
+    ANSWER_SIZED,
+    ANSWER_UNTIL_EOF,
+    ANSWER_CHUNK_SIZE,
+    ANSWER_CHUNK,
+    ANSWER_CHUNK_END,
+    ANSWER_TRAILER,
+    ANSWER_DONE,
+    ANSWER_BROKEN,
+};
+
+struct load_answer {
+    enum load_answer_state state;
+    int status; /* 0: not yet known; 1xx: not the answer yet */
+    bool chunked;
+    bool has_length;
+    bool is_http10;
+    bool announces_close;
+    bool announces_keepalive;
+    uint64_t left; /* of the body, or of the chunk */
+    size_t line_len;
+    char line[LOAD_LINE_MAX_BYTES];
+};
+
+/* Make ready for the next response.
+ * Thread: any. */
+void load_answer_expect(struct load_answer *a);
+
+/* Read one line, or one piece of the body; `len` > 0, and the answer is neither DONE nor BROKEN.
+ * How many bytes were used; *ret_body of them, all or none, are of the body.
+ * Thread: any. */
+size_t load_answer_step(struct load_answer *a, const uint8_t *data, size_t len, bool is_head,
+                        size_t *ret_body);
+
+#endif

@@ -1,0 +1,23 @@
+#ifndef LASTCALL_LOADGEN_COMMAND_H
+#define LASTCALL_LOADGEN_COMMAND_H
+
+/* The command line of lastcall-load. */
+
+#include "loadgen.h"
+
+/* Exit status; sysexits.h where it has a name for it. */
+enum { EXIT_LOST = 1, EXIT_USAGE = 64, EXIT_UNAVAILABLE = 69, EXIT_OSERR = 71 };
+
+struct load_command {
+    struct load_options load; /* the strings are those of argv */
+    int signal;               /* for load.server_pid */
+    bool json;
+    const char *timeline_path; /* NULL: none */
+};
+
+/* Read argv. --help and --version print to stdout, a mistake is one line to stderr.
+ * Thread: main only.
+ * Errors: -1 go on; otherwise the status to exit with. */
+int load_command_parse(int argc, char **argv, struct load_command *ret_command);
+
+#endif
