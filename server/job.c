@@ -25,8 +25,9 @@
  * The worker writes the exchange before it pushes the job (release, loop_push_done), the loop reads
  * it after it took the stack (acquire, job_finish_all). */
 
-#define BODIES_LARGEST (UINT64_C(256) << 20) /* of all jobs together; beyond it requests are shed  \
-                                              */
+#define BODIES_LARGEST                                                                             \
+    (UINT64_C(256) << 20) /* of all jobs together; beyond it requests are shed                     \
+                           */
 
 struct job {
     struct pool_job pool_job;
