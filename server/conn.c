@@ -75,6 +75,7 @@ void conn_open(struct loop *loop, h2o_socket_t *sock, bool is_tcp)
     conn->sock = sock;
     conn->is_tcp = is_tcp;
     conn->linger_fd = -1;
+    conn->idle_since_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->conns, &conn->link);
     count_add(&loop->counts.accepted, 1);
     count_add(&loop->counts.connections, 1);

@@ -89,6 +89,8 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     count_add(&loop->counts.active, (uint64_t)-1);
     if (answered)
         count_add(&loop->counts.answered, 1);
+    if (req->version < 0x200)
+        inflight->conn->idle_since_ns = loop_now_ns(loop);
     if (req->version >= 0x200) {
         if (answered)
             inflight->conn->h2_answers++;

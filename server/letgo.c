@@ -8,9 +8,11 @@
  * again for what tells nobody.
  *
  * HTTP/1. In flight: the response says `Connection: close` (gate.c). Idle: kept until idle-grace is
- * over, because the client may be sending this instant; then shutdown(SHUT_RD), and the library
- * reads what has arrived, or the end of file, and closes by itself. A connection with bytes unread
- * is not idle. A connection that sent part of a request is waited for.
+ * over, for the drain as a whole and for this connection since its last response (one that had said
+ * keep-alive before the drain began), because the client may be sending this instant; then
+ * shutdown(SHUT_RD), and the library reads what has arrived, or the end of file, and closes by
+ * itself. A connection with bytes unread is not idle. A connection that sent part of a request is
+ * waited for.
  *
  * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round
  * trip after it was written, all streams that were opened before it was read are here. Then GOAWAY
@@ -51,6 +53,8 @@ static int release_if_idle(h2o_req_t *req, void *data)
     (void)data;
     if (conn == NULL || conn->idle_released || !letgo_is_idle(req))
         return 0;
+    if (loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->config.idle_grace_ns)
+        return 0; /* the slow look comes by again */
     int fd = h2o_socket_get_fd(sock);
     if (ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
         return 0; /* it is read in this loop's next turn */

@@ -46,6 +46,7 @@ static struct server_config server_config_of(const struct options *options)
         .loops = (unsigned)options->threads,
         .max_connections = options->max_connections,
         .root = options->root,
+        .idle_grace_ns = options->idle_grace_ns,
         .linger_ns = options->linger_ns,
         .settle_max_ns = options->settle_max_ns,
     };

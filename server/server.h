@@ -18,6 +18,7 @@ struct server_config {
     unsigned loops;           /* threads, 1..256 */
     uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
     const char *root;         /* serve this directory under /files/; NULL: do not */
+    uint64_t idle_grace_ns;   /* in a drain: how long an idle connection may begin a request */
     uint64_t linger_ns;       /* how long a closed connection may still send or read */
     uint64_t settle_max_ns;   /* how long closing a listener may take */
 };

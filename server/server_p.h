@@ -200,9 +200,10 @@ struct conn {
     h2o_socket_t *sock; /* NULL once it is closed */
     bool is_tcp;
     bool idle_released;
-    bool asked_to_close; /* the client did, not we */
-    bool reset_when_cut; /* an end of file would make half an answer look whole */
-    uint32_t active;     /* requests between gate and end */
+    bool asked_to_close;    /* the client did, not we */
+    bool reset_when_cut;    /* an end of file would make half an answer look whole */
+    uint32_t active;        /* requests between gate and end */
+    uint64_t idle_since_ns; /* HTTP/1: accepted, or the last response ended */
     /* linger.c */
     int linger_fd; /* dup(2) of the socket, -1: close without lingering */
     h2o_socket_t *linger_sock;

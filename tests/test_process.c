@@ -507,6 +507,36 @@ static void test_request_on_an_idle_connection_within_grace_is_answered(void **s
     process_release(&p);
 }
 
+/* A response that said keep-alive before the drain, and ends after the grace: its client has been
+ * told nothing, and gets a grace of its own. */
+static void test_grace_begins_anew_behind_a_response_that_said_keep_alive(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--idle-grace", "150ms"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/stream?kb=64&ms=600"));
+    char *head = client_read_until(fd, "\r\n\r\n");
+    assert_contains(head, "Connection: keep-alive");
+    size_t got = strlen(strstr(head, "\r\n\r\n") + 4);
+    free(head);
+    process_signal(&p, SIGTERM);
+    char bytes[4096];
+    while (got < 64 * 1024) {
+        ssize_t n = recv(fd, bytes, sizeof(bytes), 0);
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+    client_send(fd, GET("/hello"));
+    char *all = client_read_until(fd, NULL);
+    assert_contains(all, "Hello World");
+    assert_contains(all, "Connection: close");
+    free(all);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
 static void half_now_half_in_the_drain(const char *half, const char *rest, const char *want)
 {
     struct process p;
@@ -1260,6 +1290,7 @@ int main(void)
         TEST(test_busy_workers_and_a_full_queue_are_drained),
         TEST(test_silent_clients_do_not_hold_the_exit),
         TEST(test_request_on_an_idle_connection_within_grace_is_answered),
+        TEST(test_grace_begins_anew_behind_a_response_that_said_keep_alive),
         TEST(test_request_whose_header_is_arriving_is_waited_for),
         TEST(test_request_whose_body_is_arriving_is_waited_for),
         TEST(test_half_a_request_at_the_deadline_is_reported),
