@@ -1,0 +1,144 @@
+"""One server of a drain run: a process group, its exit, and a look at its sockets."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import peers
+from peers import Launch, Peer, Site
+
+START_PATIENCE_S = 10.0
+
+
+class Broken(Exception):
+    """This run, or this server, can not be measured; the text says why, in one line."""
+
+
+
+class Server:
+    """A process group of our own: whatever it forks is ended with it, and nothing else is."""
+
+    def __init__(self, peer: Peer, argv: list[str], launch: Launch, site: Site) -> None:
+        self.peer, self.launch, self.site = peer, launch, site
+        self.log = site.temp / "output"
+        with open(self.log, "wb") as out:
+            self.process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True, cwd=site.temp, env={**os.environ, **launch.env})
+        self.pid = self.process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+        self.left_behind = 0  # processes that were still there when the main one had gone
+
+    def said(self) -> str:
+        """The last line it printed: usually the reason."""
+        lines: list[str] = []
+        for path in (self.log, self.site.temp / "error.log"):
+            if path.exists():
+                lines += path.read_text(errors="replace").strip().splitlines()[-1:]
+        return lines[0][-200:] if lines else "it said nothing"
+
+    def is_gone(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(max(0, timeout_s) * 1000))
+
+    def signal_group(self, number: int) -> None:
+        """Safe as long as the leader is not reaped: its id can not be another's."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def wait_until_up(self) -> None:
+        until = time.monotonic() + START_PATIENCE_S
+        while time.monotonic() < until:
+            if self.is_gone(0):
+                raise Broken(f"exited while it started: {self.said()}")
+            try:
+                status, body = http_get(self.site.port, self.launch.small)
+                if (status, body) != (200, peers.HELLO):
+                    raise Broken(f"answers {self.launch.small} with {status}, {body[:40]!r}")
+                return
+            except OSError:
+                time.sleep(0.01)
+        raise Broken(f"does not answer {START_PATIENCE_S:.0f} s after its start: {self.said()}")
+
+    def end(self) -> int | None:
+        """Whatever is left of it goes now. Returns the exit status, None if it had to be killed."""
+        went = self.is_gone(0)
+        self.left_behind = len(group_pids(self.pid)) - 1 if went else 0
+        self.signal_group(signal.SIGKILL)
+        self.process.wait()
+        os.close(self.pidfd)
+        return self.process.returncode if went else None
+
+
+def http_get(port: int, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+    """One request on a connection of its own. http.client would do, but hides half an answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
+                     f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        pieces = []
+        while piece := sock.recv(1 << 20):
+            pieces.append(piece)
+    head, _, rest = b"".join(pieces).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1."):
+        raise ConnectionResetError("no answer")
+    if b"transfer-encoding: chunked" in head.lower():
+        rest = dechunk(rest)
+    return int(head[9:12]), rest
+
+
+def dechunk(rest: bytes) -> bytes:
+    out = []
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        n = int(size.split(b";")[0] or b"0", 16)
+        out.append(rest[:n])
+        rest = rest[n + 2:]
+    return b"".join(out)
+
+
+def group_pids(group: int) -> list[int]:
+    """The processes of a group, and its leader also when it is a zombie."""
+    pids = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as file:
+                    fields = file.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == group and (fields[0] != "Z" or int(entry) == group):
+                pids.append(int(entry))
+    return pids
+
+
+def listens_beyond_loopback(group: int) -> str | None:
+    """An address of this process group's listeners that others could reach."""
+    inodes = set()
+    for pid in group_pids(group):
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    for table in ("tcp", "tcp6"):
+        try:
+            rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, rows):
+            address, port = fields[1].split(":")
+            loopback = address.endswith("7F") if table == "tcp" else address in (
+                "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+            if fields[3] == "0A" and fields[9] in inodes and not loopback:
+                return f"{address}:{int(port, 16)}"
+    return None
