@@ -16,7 +16,7 @@
  * and go down the other way; the main thread is the coordinator in between. */
 
 #define TEAR_DOWN_NS (200 * NS_PER_MS) /* for threads that have nothing left to do */
-#define ABORT_DOWN_NS (15 * NS_PER_MS) /* the deadline has passed already */
+#define ABORT_DOWN_NS (5 * NS_PER_MS)  /* the deadline has passed already */
 #define PROGRESS_NS (3 * NS_PER_S)
 
 static void on_pool_idle(void *coord)

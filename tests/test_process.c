@@ -322,7 +322,7 @@ static void test_request_in_flight_is_answered_with_connection_close(void **stat
     (void)state;
     process_start(&p, NULL, ARGS("--threads", "1"));
     int fd = client_connect(&p);
-    client_send(fd, GET("/sleep?ms=300"));
+    client_send(fd, GET("/sleep?ms=1500"));
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     char *all = client_read_until(fd, NULL);
@@ -664,16 +664,13 @@ static void test_unread_request_at_the_deadline_is_named(void **state)
 {
     struct process p;
     (void)state;
-    process_start(&p, NULL, ARGS("--deadline", "150ms", "--threads", "1"));
+    process_start(&p, NULL, ARGS("--deadline", "0", "--threads", "1"));
     int idle = client_connect(&p);
     client_send(idle, GET("/hello"));
     free(client_read_answer(idle));
-    process_signal(&p, SIGTERM);
-    process_wait_log(&p, "listeners closed");
     process_signal(&p, SIGSTOP);
     client_send(idle, GET("/sleep?ms=1&unread=1"));
-    struct pollfd never = {.fd = idle, .events = POLLIN};
-    assert_int_equal(poll(&never, 1, 300), 0); /* past the deadline */
+    process_signal(&p, SIGTERM); /* both wait for it when it goes on */
     process_signal(&p, SIGCONT);
     /* Answered or named, as its loop comes to it first or the coordinator does. */
     char *all = client_read_until(idle, NULL);
