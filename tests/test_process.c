@@ -175,7 +175,7 @@ static void test_full_pool_sheds_with_retry_after(void **state)
     process_start(&p, NULL, ARGS("--workers", "1", "--queue", "1", "--threads", "1"));
     for (unsigned i = 0; i < 2; i++) {
         fds[i] = client_connect(&p);
-        client_send(fds[i], GET("/sleep?ms=400"));
+        client_send(fds[i], GET("/sleep?ms=1500"));
         wait_until_busy(&p);
     }
     char *answer = ask(&p, GET("/sleep?ms=1"));
@@ -451,7 +451,7 @@ static void test_busy_workers_and_a_full_queue_are_drained(void **state)
     process_start(&p, NULL, ARGS("--workers", "2", "--queue", "2", "--threads", "1"));
     for (unsigned i = 0; i < 4; i++) {
         fds[i] = client_connect(&p);
-        client_send(fds[i], GET("/sleep?ms=150"));
+        client_send(fds[i], GET("/sleep?ms=1000"));
     }
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
@@ -594,7 +594,7 @@ static void test_closing_response_survives_a_pipelined_request(void **state)
     (void)state;
     process_start(&p, NULL, ARGS("--threads", "1"));
     int fd = client_connect(&p);
-    client_send(fd, GET("/sleep?ms=200"));
+    client_send(fd, GET("/sleep?ms=1000"));
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     process_wait_log(&p, "listeners closed");
@@ -799,10 +799,10 @@ static void test_lame_duck_accepts_and_says_close(void **state)
 {
     struct process p;
     (void)state;
-    process_start(&p, NULL, ARGS("--lame-duck", "400ms"));
+    process_start(&p, NULL, ARGS("--lame-duck", "1500ms"));
     assert_answer(&p, GET("/hello"), "Connection: keep-alive");
     process_signal(&p, SIGTERM);
-    process_wait_log(&p, "lame duck for 400ms");
+    process_wait_log(&p, "lame duck for 1.5s");
     assert_answer(&p, GET("/hello"), "Connection: close");
     process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
@@ -814,7 +814,7 @@ static void test_connect_after_the_drain_began_is_refused_not_reset(void **state
     (void)state;
     process_start(&p, NULL, ARGS("--threads", "1"));
     int busy = client_connect(&p);
-    client_send(busy, GET("/sleep?ms=500"));
+    client_send(busy, GET("/sleep?ms=1500"));
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     process_wait_log(&p, "listeners closed");
@@ -1051,7 +1051,7 @@ static void test_h2_stream_opened_behind_the_first_goaway_is_answered(void **sta
     (void)state;
     process_start(&p, NULL, NULL);
     int fd = h2_connect(&p);
-    h2_get(fd, 1, "/sleep?ms=300");
+    h2_get(fd, 1, "/sleep?ms=1000");
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     assert_true(h2_read(fd, 7, 0, &flags, payload));
