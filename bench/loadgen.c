@@ -37,8 +37,10 @@ bool load_may_begin(const struct load *l)
 
 static void load_stop_if_due(struct load *l)
 {
-    if (l->now_ns >= l->stop_ns || l->gone)
+    if (l->now_ns >= l->stop_ns || l->gone) {
+        load_open_take_arrivals(l);
         l->stopped = true;
+    }
     if (!l->stopped || l->swept)
         return;
     l->swept = true;

@@ -87,11 +87,13 @@ void load_open_settled(struct load *l, uint64_t count)
     l->unbegun -= count;
 }
 
-static void take_arrivals(struct load *l)
+/* What was due before the end belongs to the run, however late the client itself comes to it. */
+void load_open_take_arrivals(struct load *l)
 {
+    uint64_t until_ns = l->now_ns < l->stop_ns ? l->now_ns : l->stop_ns - 1;
     uint64_t due_ns;
 
-    while ((due_ns = load_open_due_ns(l)) <= l->now_ns) {
+    while ((due_ns = load_open_due_ns(l)) <= until_ns) {
         l->arrived++;
         if (l->queue.len == QUEUE_MAX) {
             l->result->queue_overflow++;
@@ -115,7 +117,7 @@ void load_open_tick(struct load *l)
 
     if (l->options->rate == 0 || l->stopped)
         return;
-    take_arrivals(l);
+    load_open_take_arrivals(l);
     while (l->queue.len > 0 && load_may_begin(l) && l->error == 0 && (c = take_free(l)) != NULL) {
         assign(c, l->queue.items[l->queue.head]);
         l->queue.head = (l->queue.head + 1) % QUEUE_MAX;

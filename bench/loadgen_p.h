@@ -285,6 +285,7 @@ int load_open_create(struct load *l);
 void load_open_destroy(struct load *l);
 
 /* Take in what is due and give it to free permits. */
+void load_open_take_arrivals(struct load *l);
 void load_open_tick(struct load *l);
 uint64_t load_open_due_ns(const struct load *l); /* UINT64_MAX: nothing will arrive */
 
