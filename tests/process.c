@@ -296,6 +296,23 @@ int client_connect(const struct process *process)
     return fd;
 }
 
+ssize_t client_recv(int fd, void *bytes, size_t size, int flags)
+{
+    size_t got = 0;
+
+    /* A socket with SO_RCVTIMEO fails with EINTR after a stop (signal(7)), with no handler at all. */
+    for (;;) {
+        ssize_t n = recv(fd, (char *)bytes + got, size - got, flags);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return got > 0 ? (ssize_t)got : n;
+        got += (size_t)n;
+        if (got == size || (flags & MSG_WAITALL) == 0)
+            return (ssize_t)got;
+    }
+}
+
 void client_send(int fd, const char *text)
 {
     size_t n = strlen(text);
@@ -313,7 +330,7 @@ char *client_read_until(int fd, const char *text)
             return got;
         if (n + 4096 > room)
             got = realloc(got, room *= 2);
-        ssize_t more = recv(fd, got + n, 4095, 0);
+        ssize_t more = client_recv(fd, got + n, 4095, 0);
         if (more <= 0)
             return got;
         n += (size_t)more;
@@ -329,7 +346,7 @@ char *client_read_answer(int fd)
         if (n + 4096 > room)
             got = realloc(got, room *= 2);
         size_t want = whole == SIZE_MAX ? 1 : whole - n; /* not a byte of the next answer */
-        ssize_t more = recv(fd, got + n, want < 4095 ? want : 4095, 0);
+        ssize_t more = client_recv(fd, got + n, want < 4095 ? want : 4095, 0);
         if (more <= 0) {
             free(got);
             return NULL;

@@ -67,6 +67,8 @@ int process_kill_left(void **state);
 int client_connect(const struct process *process);
 /* Write all of `text`. */
 void client_send(int fd, const char *text);
+/* recv(2) that goes on after an interruption; MSG_WAITALL means all. */
+ssize_t client_recv(int fd, void *bytes, size_t size, int flags);
 /* Read until the end of file, or until `text` has been read; returns malloc(3)ed text. */
 char *client_read_until(int fd, const char *text);
 /* One whole answer with Content-Length. malloc(3)ed; NULL if the connection ended before. */

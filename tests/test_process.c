@@ -352,7 +352,7 @@ static void test_deadline_ends_it_with_status_3_and_names_the_request(void **sta
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 3);
     assert_true(p.exited_ns - before_ns >= 300 * NS_PER_MS);
-    assert_contains(p.log, "deadline exceeded after 3");
+    assert_contains(p.log, "deadline exceeded after ");
     assert_contains(p.log, "1 request unfinished");
     assert_contains(p.log, "unfinished: GET /sleep?ms=60000 from 127.0.0.1:");
     assert_contains(p.log, "running, age ");
@@ -523,7 +523,7 @@ static void test_grace_begins_anew_behind_a_response_that_said_keep_alive(void *
     process_signal(&p, SIGTERM);
     char bytes[4096];
     while (got < 64 * 1024) {
-        ssize_t n = recv(fd, bytes, sizeof(bytes), 0);
+        ssize_t n = client_recv(fd, bytes, sizeof(bytes), 0);
         assert_true(n > 0);
         got += (size_t)n;
     }
@@ -631,7 +631,7 @@ static void test_slow_reader_of_a_large_response_gets_all_of_it(void **state)
     process_signal(&p, SIGTERM);
     process_wait_log(&p, "listeners closed");
     for (;;) {
-        ssize_t n = recv(fd, bytes, sizeof(bytes), 0);
+        ssize_t n = client_recv(fd, bytes, sizeof(bytes), 0);
         if (n <= 0)
             break;
         got += (size_t)n;
@@ -723,7 +723,7 @@ static void test_whole_answer_in_the_kernel_survives_the_cut(void **state)
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     (void)process_wait(&p, LIMIT_MS);
-    for (ssize_t n; (n = recv(fd, bytes, sizeof(bytes), 0)) > 0;)
+    for (ssize_t n; (n = client_recv(fd, bytes, sizeof(bytes), 0)) > 0;)
         got += (size_t)n;
     assert_true(got > 200 * 1024);
     (void)close(fd);
@@ -743,7 +743,7 @@ static void test_bytes_behind_the_last_request_do_not_reset_its_response(void **
         client_send(fd, "GET /stream?kb=2000 HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
         free(client_read_until(fd, "\r\n\r\n"));
         client_send(fd, "\r\n");
-        for (ssize_t n; (n = recv(fd, bytes, sizeof(bytes), 0)) > 0;)
+        for (ssize_t n; (n = client_recv(fd, bytes, sizeof(bytes), 0)) > 0;)
             got += (size_t)n;
         assert_true(got > 1000 * 1024);
         (void)close(fd);
@@ -952,11 +952,11 @@ static bool h2_read(int fd, unsigned type, unsigned stream, unsigned *ret_flags,
 {
     unsigned char head[9];
     for (;;) {
-        if (recv(fd, head, 9, MSG_WAITALL) != 9)
+        if (client_recv(fd, head, 9, MSG_WAITALL) != 9)
             return false;
         size_t bytes = (size_t)head[0] << 16 | (size_t)head[1] << 8 | head[2];
         assert_true(bytes < 16385);
-        if (bytes > 0 && recv(fd, payload, bytes, MSG_WAITALL) != (ssize_t)bytes)
+        if (bytes > 0 && client_recv(fd, payload, bytes, MSG_WAITALL) != (ssize_t)bytes)
             return false;
         payload[bytes] = '\0';
         *ret_flags = head[4];
