@@ -48,12 +48,18 @@ static void load_stop_if_due(struct load *l)
         load_conn_settle(&l->conns[i]);
 }
 
+/* An answer wakes the loop by itself. */
+static uint64_t load_signal_due_ns(const struct load *l)
+{
+    return l->result->answered >= l->options->signal_after_answers ? l->signal_due_ns : NEVER;
+}
+
 static void load_tick(struct load *l)
 {
     const struct load_options *o = l->options;
 
     l->now_ns = load_clock_ns();
-    if (l->now_ns >= l->signal_due_ns) {
+    if (l->now_ns >= load_signal_due_ns(l)) {
         l->signal_due_ns = NEVER;
         l->result->signal_ns = l->now_ns;
         o->on_signal(o->on_signal_arg);
@@ -88,8 +94,8 @@ static uint64_t load_due_ns(const struct load *l)
 
     if (arrival_ns < due)
         due = arrival_ns;
-    if (l->signal_due_ns < due)
-        due = l->signal_due_ns;
+    if (load_signal_due_ns(l) < due)
+        due = load_signal_due_ns(l);
     if (!l->gone && l->gone_check_ns < due)
         due = l->gone_check_ns;
     if (l->heap_len > 0 && l->heap[1]->due_ns < due)

@@ -65,9 +65,10 @@ struct load_options {
 
     struct load_timeline *timeline; /* cleared, then filled; NULL: none */
 
-    /* Called from the load loop, once, `signal_after_ms` after the start; for example to send a
-     * signal to the server under test. */
+    /* Called from the load loop, once, `signal_after_ms` after the start and behind so many
+     * answers; for example to send a signal to the server under test. */
     uint32_t signal_after_ms;
+    uint64_t signal_after_answers;
     void (*on_signal)(void *arg);
     void *on_signal_arg;
 

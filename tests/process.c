@@ -300,7 +300,8 @@ ssize_t client_recv(int fd, void *bytes, size_t size, int flags)
 {
     size_t got = 0;
 
-    /* A socket with SO_RCVTIMEO fails with EINTR after a stop (signal(7)), with no handler at all. */
+    /* A socket with SO_RCVTIMEO fails with EINTR after a stop (signal(7)), with no handler at all.
+     */
     for (;;) {
         ssize_t n = recv(fd, (char *)bytes + got, size - got, flags);
         if (n < 0 && errno == EINTR)
