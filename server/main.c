@@ -15,14 +15,16 @@
 /* The table of contents of the process. Threads come up in the order in which they need each other
  * and go down the other way; the main thread is the coordinator in between. */
 
-/* For threads that have nothing left to do. Builds that look for leaks give them all the time that
- * a machine which stands still may take from them. */
+/* The time to join threads that have nothing left to do, and those that may be stuck behind the
+ * deadline, which has passed already. Builds that look for leaks give them all that a machine which
+ * stands still may take from them. */
 #ifdef NDEBUG
 #define TEAR_DOWN_NS (200 * NS_PER_MS)
+#define ABORT_DOWN_NS (5 * NS_PER_MS)
 #else
 #define TEAR_DOWN_NS (10 * NS_PER_S)
+#define ABORT_DOWN_NS (1 * NS_PER_S)
 #endif
-#define ABORT_DOWN_NS (5 * NS_PER_MS) /* the deadline has passed already */
 #define PROGRESS_NS (3 * NS_PER_S)
 
 static void on_pool_idle(void *coord)
