@@ -65,15 +65,18 @@ static void on_close(void *data)
         conn_gone(conn);
 }
 
-void conn_open(struct loop *loop, h2o_socket_t *sock, bool is_tcp)
+void conn_open(struct loop_listener *from, h2o_socket_t *sock)
 {
+    struct loop *loop = from->loop;
+
     assert_owner(loop);
     struct conn *conn = h2o_mem_alloc(sizeof(*conn));
 
     memset(conn, 0, sizeof(*conn));
     conn->loop = loop;
     conn->sock = sock;
-    conn->is_tcp = is_tcp;
+    conn->is_tcp = from->listener->family != AF_UNIX;
+    conn->is_tls = from->listener->is_tls;
     conn->linger_fd = -1;
     conn->idle_since_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->conns, &conn->link);
@@ -81,7 +84,14 @@ void conn_open(struct loop *loop, h2o_socket_t *sock, bool is_tcp)
     count_add(&loop->counts.connections, 1);
     sock->on_close.cb = on_close;
     sock->on_close.data = conn;
-    h2o_accept(&loop->accept_ctx, sock);
+    h2o_accept(&from->accept_ctx, sock);
+}
+
+void conn_handshake_done(struct conn *conn, SSL *ssl)
+{
+    assert_owner(conn->loop);
+    conn->ssl = ssl;
+    conn->idle_since_ns = loop_now_ns(conn->loop);
 }
 
 struct conn *conn_of(h2o_req_t *req)

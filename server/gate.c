@@ -238,6 +238,18 @@ static int list_receiving(h2o_req_t *req, void *data)
     return 0;
 }
 
+static void list_unread(struct coord_requests *list, const char *method, const char *path)
+{
+    struct coord_request *item = coord_requests_append(list);
+    if (item == NULL)
+        return;
+    item->method = strdup(method);
+    item->path = strdup(path);
+    item->authority = strdup("?");
+    item->peer = strdup("?");
+    item->state = "unread";
+}
+
 /* A request that nobody has read: the process stood still, or ran out of time. Its first line is
  * still in the kernel. */
 static void list_unread_fd(struct coord_requests *list, int fd)
@@ -250,14 +262,18 @@ static void list_unread_fd(struct coord_requests *list, int fd)
     bytes[n] = '\0';
     if (sscanf(bytes, "%32[A-Z] %1024[^ \r\n]", method, path) != 2)
         (void)strcpy(path, "?");
-    struct coord_request *item = coord_requests_append(list);
-    if (item == NULL)
-        return;
-    item->method = strdup(method);
-    item->path = strdup(path);
-    item->authority = strdup("?");
-    item->peer = strdup("?");
-    item->state = "unread";
+    list_unread(list, method, path);
+}
+
+/* What came over TLS is there, but can not be named. */
+static void list_unread_conn(struct coord_requests *list, const struct conn *conn)
+{
+    int fd = h2o_socket_get_fd(conn->sock);
+
+    if (!conn->is_tls)
+        list_unread_fd(list, fd);
+    else if (tls_has_unread_request(fd, conn->ssl != NULL))
+        list_unread(list, "?", "?");
 }
 
 void inflight_list_unread(struct loop *loop, struct coord_requests *list)
@@ -274,7 +290,7 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
         /* Behind a request that is listed already, more of it or a pipelined one may wait: the
          * client knows that those were not answered. */
         if (conn->sock != NULL && !conn->is_h2 && conn->active == 0 && conn->sock->input->size == 0)
-            list_unread_fd(list, h2o_socket_get_fd(conn->sock));
+            list_unread_conn(list, conn);
     }
     /* And on connections that nobody has accepted. */
     for (size_t i = 0; i < loop->server->listeners.count; i++) {
@@ -283,7 +299,8 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
             continue;
         int listener = h2o_socket_get_fd(loop->listeners[i].sock);
         while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-            list_unread_fd(list, fd);
+            if (!loop->listeners[i].listener->is_tls) /* else it had no keys yet to send one with */
+                list_unread_fd(list, fd);
             (void)close(fd);
         }
         int left = errno != EAGAIN ? listener_queue_length(loop->listeners[i].listener) : 0;

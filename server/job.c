@@ -156,9 +156,12 @@ static void on_peer(h2o_socket_t *sock, const char *err)
     char byte;
 
     (void)err;
-    ssize_t n = recv(h2o_socket_get_fd(sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    int fd = h2o_socket_get_fd(sock);
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
+    if (n > 0 && conn->is_tls && tls_peer_is_leaving(fd)) /* its alert comes before the end */
+        n = 0;
     struct job *job = conn->watched;
     unwatch_peer(conn); /* readable for good, whatever it is: look no more */
     /* End of file may be no more than a client that has nothing to add (shutdown(2) of its sending

@@ -12,7 +12,8 @@
  * keep-alive before the drain began), because the client may be sending this instant; then
  * shutdown(SHUT_RD), and the library reads what has arrived, or the end of file, and closes by
  * itself. A connection with bytes unread is not idle. A connection that sent part of a request is
- * waited for.
+ * waited for. Over TLS the library notes a part of a record as the beginning of a request, too; one
+ * whose handshake has not begun is idle, and one in the middle of it is given the library's time.
  *
  * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round
  * trip after it was written, all streams that were opened before it was read are here. Then GOAWAY
@@ -28,6 +29,12 @@
 
 /* ---- HTTP/1 ---- */
 
+/* TLS: close_notify has come, which to the library looks like the beginning of a request. */
+static bool has_said_goodbye(const struct conn *conn)
+{
+    return conn->ssl != NULL && (SSL_get_shutdown(conn->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
 /* Empty lines before a request are none of it (RFC 9112 section 2.2); old clients send one behind a
  * body. */
 bool letgo_is_idle(h2o_req_t *req)
@@ -37,29 +44,45 @@ bool letgo_is_idle(h2o_req_t *req)
     if (req->processed_at.at.tv_sec != 0)
         return false;
     if (sock->input->size == 0)
-        return req->timestamps.request_begin_at.tv_sec == 0;
+        return req->timestamps.request_begin_at.tv_sec == 0 ||
+               has_said_goodbye(sock->on_close.data);
     for (size_t i = 0; i < sock->input->size; i++)
         if (sock->input->bytes[i] != '\r' && sock->input->bytes[i] != '\n')
             return false;
     return true;
 }
 
+static void release(struct conn *conn)
+{
+    int fd = h2o_socket_get_fd(conn->sock), unread = 0;
+
+    if (conn->idle_released ||
+        loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->config.idle_grace_ns)
+        return; /* the slow look comes by again */
+    if (ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
+        return; /* it is read in this loop's next turn */
+    conn->idle_released = shutdown(fd, SHUT_RD) == 0;
+}
+
 static int release_if_idle(h2o_req_t *req, void *data)
 {
-    h2o_socket_t *sock = req->conn->callbacks->get_socket(req->conn);
-    struct conn *conn = sock != NULL ? sock->on_close.data : NULL;
-    int unread = 0;
+    struct conn *conn = conn_of(req);
 
     (void)data;
-    if (conn == NULL || conn->idle_released || !letgo_is_idle(req))
-        return 0;
-    if (loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->config.idle_grace_ns)
-        return 0; /* the slow look comes by again */
-    int fd = h2o_socket_get_fd(sock);
-    if (ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
-        return 0; /* it is read in this loop's next turn */
-    conn->idle_released = shutdown(fd, SHUT_RD) == 0;
+    if (conn != NULL && letgo_is_idle(req))
+        release(conn);
     return 0;
+}
+
+/* Nobody but us knows of them before their handshake is over. */
+static void release_silent_tls(struct loop *loop)
+{
+    for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
+        struct conn *conn = container_of(node, struct conn, link);
+        if (conn->sock != NULL && conn->is_tls && conn->ssl == NULL &&
+            !listener_peer_has_sent(h2o_socket_get_fd(conn->sock)))
+            release(conn);
+    }
 }
 
 /* ---- HTTP/2 ---- */
@@ -113,6 +136,16 @@ static bool advance(h2o_http2_conn_t *h2, uint64_t now_ns)
     conn->h2_receiving = false; /* marked anew at each look */
     if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
         return false;
+    /* Chosen by ALPN, but the client's preface is not here: nothing may come before our answer to
+     * it. */
+    if (conn->ssl != NULL && h2->sock->bytes_written == 0 && h2->_write.buf->size == 0 &&
+        h2->_write.buf_in_flight == NULL) {
+        if (conn->loop->released && !SSL_has_pending(conn->ssl))
+            release(conn);
+        return false;
+    }
+    if (conn->ssl != NULL && SSL_has_pending(conn->ssl)) /* a part of a record */
+        return false;
     if (h2->sock->input->size != 0) /* half a frame, or half a preface */
         return false;
     if (conn->h2_stage == H2_STAGE_OPEN)
@@ -156,9 +189,12 @@ static void look(h2o_timeout_entry_t *entry)
 {
     struct loop *loop = container_of(entry, struct loop, letgo_timer);
 
-    if (loop->released)
+    if (loop->released) {
         (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
                                                                     NULL);
+        if (loop->server->tls != NULL)
+            release_silent_tls(loop);
+    }
     bool soon = loop->draining && advance_all(loop, clock_now_ns());
     /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a
      * connection that has only now turned into HTTP/2. */

@@ -230,7 +230,7 @@ static bool parse_port(const char *text, uint16_t *ret_port)
     return true;
 }
 
-int listener_open(struct listener_list *list, const char *text, char *error, size_t error_size)
+static int open_plain(struct listener_list *list, const char *text, char *error, size_t error_size)
 {
     char host[256];
     uint16_t port;
@@ -251,13 +251,30 @@ int listener_open(struct listener_list *list, const char *text, char *error, siz
         !parse_port(colon + 1, &port)) {
         (void)snprintf(error, error_size,
                        "cannot listen on %s: want PORT, HOST:PORT, [IPV6]:PORT or unix:/PATH, "
-                       "with a port from 0 to 65535",
+                       "with a port from 0 to 65535, and tls: before it for TLS",
                        text);
         return -EINVAL;
     }
     memcpy(host, begin, (size_t)(end - begin));
     host[end - begin] = '\0';
     return open_tcp(list, text, host, colon + 1, error, error_size);
+}
+
+int listener_open(struct listener_list *list, const char *text, char *error, size_t error_size)
+{
+    bool is_tls = strncmp(text, "tls:", 4) == 0;
+    size_t before = list->count;
+
+    int err = open_plain(list, is_tls ? text + 4 : text, error, error_size);
+    for (size_t i = before; err == 0 && is_tls && i < list->count; i++) {
+        struct listener *listener = &list->items[i];
+        char plain[LISTENER_NAME_SIZE];
+        listener->is_tls = true;
+        (void)strcpy(plain, listener->name);
+        (void)snprintf(listener->name, sizeof(listener->name), "tls:%.*s",
+                       (int)sizeof(listener->name) - 5, plain);
+    }
+    return err;
 }
 
 /* ---- closing ---- */
@@ -331,4 +348,15 @@ uint64_t listener_peer_min_rtt_ns(int fd)
         length < offsetof(struct tcp_info, tcpi_min_rtt) + sizeof(info.tcpi_min_rtt))
         return 0;
     return (uint64_t)info.tcpi_min_rtt * NS_PER_US;
+}
+
+bool listener_peer_has_sent(int fd)
+{
+    struct tcp_info info;
+    socklen_t length = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
+        length < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+        return true;
+    return info.tcpi_bytes_received != 0;
 }

@@ -23,7 +23,8 @@
 
 struct listener {
     int fd;
-    int family;    /* AF_INET, AF_INET6 or AF_UNIX */
+    int family; /* AF_INET, AF_INET6 or AF_UNIX */
+    bool is_tls;
     bool is_local; /* only this machine can connect: Unix domain, or a loopback address */
     char name[LISTENER_NAME_SIZE]; /* for people: `127.0.0.1:8080`, `unix:/path` */
     char *path;                    /* Unix: what to unlink; owned */
@@ -37,10 +38,10 @@ struct listener_list {
 };
 
 /* Open what `text` names and append it: `8080` (every interface), `127.0.0.1:8080`, `[::1]:8080`,
- * `localhost:8080` (each address of the name), `unix:/path`. Port 0 takes a free one, see `name`.
- * On failure `error` holds one line that names the thing, the cause and the way out.
- * Thread: before start.     Blocks: on name resolution.
- * Errors: 0; -EINVAL the text is no address; another negative errno. */
+ * `localhost:8080` (each address of the name), `unix:/path`; `tls:` before any of them for TLS.
+ * Port 0 takes a free one, see `name`. On failure `error` holds one line that names the thing, the
+ * cause and the way out. Thread: before start.     Blocks: on name resolution. Errors: 0; -EINVAL
+ * the text is no address; another negative errno. */
 int listener_open(struct listener_list *list, const char *text, char *error, size_t error_size);
 
 /* Stop new handshakes; those under way still complete.
@@ -62,6 +63,10 @@ void listener_list_release(struct listener_list *list);
 /* Smoothed round-trip time of a connection in nanoseconds; 0 where there is none.     Thread: any.
  */
 uint64_t listener_peer_rtt_ns(int fd);
+
+/* Has a byte ever come on this connection? Yes where the kernel does not tell (Unix domain).
+ * Thread: any. */
+bool listener_peer_has_sent(int fd);
 
 /* The shortest round-trip time seen on a connection in nanoseconds; 0 where there is none.
  * Thread: any. */

@@ -159,7 +159,7 @@ static enum accept_end accept_one(struct loop_listener *ll)
         if (sock != NULL) {
             if (is_tcp && wants_rtt(loop))
                 note_rtt(loop, h2o_socket_get_fd(sock));
-            conn_open(loop, sock, is_tcp);
+            conn_open(ll, sock);
             return ACCEPT_MORE;
         }
         int err = errno;
@@ -511,6 +511,9 @@ static int open_listener(struct loop *loop, size_t i)
         return -errno;
     ll->loop = loop;
     ll->listener = &loop->server->listeners.items[i];
+    ll->accept_ctx.ctx = &loop->ctx;
+    ll->accept_ctx.hosts = loop->server->globalconf.hosts;
+    ll->accept_ctx.ssl_ctx = ll->listener->is_tls ? loop->server->tls : NULL;
     ll->sock = h2o_evloop_socket_create(loop->evloop, fd, H2O_SOCKET_FLAG_DONT_READ);
     ll->sock->data = ll;
     h2o_socket_read_start(ll->sock, on_listener);
@@ -532,8 +535,6 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
         return -errno;
     loop->evloop = h2o_evloop_create();
     h2o_context_init(&loop->ctx, loop->evloop, &server->globalconf);
-    loop->accept_ctx.ctx = &loop->ctx;
-    loop->accept_ctx.hosts = server->globalconf.hosts;
     loop->wake_sock =
         h2o_evloop_socket_create(loop->evloop, loop->wake_fd, H2O_SOCKET_FLAG_DONT_READ);
     loop->wake_sock->data = loop;

@@ -51,6 +51,8 @@ static struct server_config server_config_of(const struct options *options)
     return (struct server_config){
         .listen = options->listen,
         .listen_count = options->listen_count,
+        .cert = options->cert,
+        .key = options->key,
         .loops = (unsigned)options->threads,
         .max_connections = options->max_connections,
         .root = options->root,

@@ -32,8 +32,12 @@ struct option_row {
 static const struct option_row rows[] = {
     {"listen", KIND_LISTEN, "ADDR", 0, 0, 0, "127.0.0.1:8080",
      "accept connections here; may be given several times: 8080 (every interface), 127.0.0.1:8080, "
-     "[::1]:8080, localhost:8080, unix:/path; port 0 takes a free one",
+     "[::1]:8080, localhost:8080, unix:/path, or tls: and one of these; port 0 takes a free one",
      "Serving"},
+    {"cert", KIND_PATH, "FILE", AT(cert), 0, 0, "none",
+     "PEM file with the certificate of the tls: listeners, its chain behind it", NULL},
+    {"key", KIND_PATH, "FILE", AT(key), 0, 0, "none", "PEM file with the key of that certificate",
+     NULL},
     {"threads", KIND_NUMBER, "N", AT(threads), 1, 256, "one a core", "event loops, one thread each",
      NULL},
     {"workers", KIND_NUMBER, "N", AT(workers), 1, 4096, "4 a core, at least 8",

@@ -25,6 +25,8 @@ struct options {
     uint64_t linger_ns;
     uint64_t settle_max_ns;
     const char *root;
+    const char *cert;
+    const char *key;
     const char *report;
     const char *pid_file;
     enum log_format log_format;

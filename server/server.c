@@ -77,6 +77,31 @@ static void configure_h2o(struct server *server)
     routes_register(host, server->config.root);
 }
 
+/* All that speak TLS share one certificate. */
+static int create_tls(struct server *server, char *error, size_t error_size)
+{
+    const struct server_config *config = &server->config;
+    const char *tls = NULL;
+
+    for (size_t i = 0; i < config->listen_count && tls == NULL; i++)
+        if (strncmp(config->listen[i], "tls:", 4) == 0)
+            tls = config->listen[i];
+    if (config->cert == NULL && config->key == NULL && tls == NULL)
+        return 0;
+    if (config->cert == NULL || config->key == NULL || tls == NULL) {
+        if (tls != NULL)
+            (void)snprintf(error, error_size, "cannot listen on %s: TLS wants --cert and --key",
+                           tls);
+        else
+            (void)snprintf(error, error_size,
+                           "--cert and --key want each other and a --listen "
+                           "tls:ADDR that uses them");
+        return COORD_EXIT_USAGE;
+    }
+    server->tls = tls_create(config->cert, config->key, error, error_size);
+    return server->tls != NULL ? 0 : COORD_EXIT_CONFIG;
+}
+
 int server_create(const struct server_config *config, char *error, size_t error_size,
                   struct server **ret_server)
 {
@@ -97,6 +122,11 @@ int server_create(const struct server_config *config, char *error, size_t error_
     (void)pthread_condattr_destroy(&attr);
     configure_h2o(server);
     server->max_connections = connection_limit(config);
+    status = create_tls(server, error, error_size);
+    if (status != 0) {
+        server_destroy(server);
+        return status;
+    }
     for (size_t i = 0; i < config->listen_count; i++) {
         int err = listener_open(&server->listeners, config->listen[i], error, error_size);
         if (err != 0) {
@@ -180,6 +210,7 @@ void server_destroy(struct server *server)
     free(server->loops);
     listener_list_release(&server->listeners);
     h2o_config_dispose(&server->globalconf);
+    SSL_CTX_free(server->tls);
     (void)pthread_cond_destroy(&server->listed);
     (void)pthread_mutex_destroy(&server->mu);
     free(server);

@@ -15,6 +15,7 @@ struct server;
 struct server_config {
     const char *const *listen; /* addresses, see listener_open() */
     size_t listen_count;
+    const char *cert, *key;   /* PEM files, for listeners with `tls:`; both or neither */
     unsigned loops;           /* threads, 1..256 */
     uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
     const char *root;         /* serve this directory under /files/; NULL: do not */

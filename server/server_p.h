@@ -10,8 +10,9 @@
  *
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
- * job.c the way to the pool and back; letgo.c how open connections end in a drain; routes.c what is
- * served; server.c the loops as one, and the coordinator's callbacks. */
+ * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
+ * certificates and records; routes.c what is served; server.c the loops as one, and the
+ * coordinator's callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -24,6 +25,7 @@
 #include "coord.h"
 #include "listener.h"
 #include "server.h"
+#include "tls.h"
 
 /* Orders to a loop. Several at once are carried out from the lowest bit up; each is idempotent. */
 enum loop_order {
@@ -57,6 +59,7 @@ struct loop_listener {
     struct loop *loop;
     struct listener *listener;
     h2o_socket_t *sock; /* on a dup(2) of the listener's fd; NULL when left */
+    h2o_accept_ctx_t accept_ctx;
 };
 
 struct job;
@@ -80,7 +83,6 @@ struct loop {
     int wake_fd; /* eventfd */
     h2o_evloop_t *evloop;
     h2o_context_t ctx;
-    h2o_accept_ctx_t accept_ctx;
     struct loop_listener *listeners; /* server->listeners.count of them */
 
     /* owner loop */
@@ -130,6 +132,7 @@ struct server {
     struct server_config config;
     struct listener_list listeners;
     h2o_globalconf_t globalconf;
+    SSL_CTX *tls; /* NULL: no listener speaks it */
     struct loop *loops;
     struct pool *pool;
     struct coord *coord;
@@ -199,6 +202,8 @@ struct conn {
     struct loop *loop;
     h2o_socket_t *sock; /* NULL once it is closed */
     bool is_tcp;
+    bool is_tls;
+    SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
     bool asked_to_close;    /* the client did, not we */
     bool reset_when_cut;    /* an end of file would make half an answer look whole */
@@ -227,7 +232,8 @@ struct conn {
 };
 
 /* All of these: Thread: owner loop only. */
-void conn_open(struct loop *loop, h2o_socket_t *sock, bool is_tcp);
+void conn_open(struct loop_listener *from, h2o_socket_t *sock);
+void conn_handshake_done(struct conn *conn, SSL *ssl);
 struct conn *conn_of(h2o_req_t *req);
 /* The response that starts now is the last one: keep the descriptor for linger.c. */
 void conn_will_close(struct conn *conn);

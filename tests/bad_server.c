@@ -1,5 +1,7 @@
 #include "bad_server.h"
 
+#include "certificate.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <nghttp2/nghttp2.h>
@@ -401,15 +403,11 @@ static int choose_protocol(SSL *ssl, const unsigned char **ret_name, unsigned ch
 static SSL_CTX *create_tls(struct bad_server *s)
 {
     SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
+    EVP_PKEY *key;
+    X509 *certificate;
 
-    must(tls != NULL && key != NULL && certificate != NULL);
-    must(ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1) == 1);
-    must(X509_gmtime_adj(X509_getm_notBefore(certificate), 0) != NULL);
-    must(X509_gmtime_adj(X509_getm_notAfter(certificate), 3600) != NULL);
-    must(X509_set_pubkey(certificate, key) == 1);
-    must(X509_sign(certificate, key, EVP_sha256()) > 0);
+    must(tls != NULL);
+    certificate_make(&key, &certificate);
     must(SSL_CTX_use_certificate(tls, certificate) == 1);
     must(SSL_CTX_use_PrivateKey(tls, key) == 1);
     X509_free(certificate);

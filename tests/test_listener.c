@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include "tls.h"
+
 static struct listener_list list;
 static char error[512];
 static char path[64];
@@ -246,6 +248,63 @@ static void test_unix_close_leaves_a_successors_file_alone(void **state)
     assert_int_equal(stat(path, &st), 0);
 }
 
+/* ---- what TLS records tell without their keys ---- */
+
+/* Records of these kinds and lengths wait on a socket; the last may be cut short. */
+static int with_records(const char *kinds_and_lengths)
+{
+    int pair[2];
+    unsigned kind, length;
+    int used;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    for (const char *at = kinds_and_lengths; sscanf(at, "%u:%u %n", &kind, &length, &used) == 2;
+         at += used) {
+        unsigned char record[600] = {(unsigned char)kind, 3, 3, (unsigned char)(length >> 8),
+                                     (unsigned char)length};
+        assert_true(length + 5 <= sizeof(record));
+        assert_int_equal(write(pair[1], record, length + 5), length + 5);
+    }
+    (void)close(pair[1]);
+    return pair[0];
+}
+
+static void assert_unread(const char *records, bool done, bool want)
+{
+    int fd = with_records(records);
+    assert_int_equal(tls_has_unread_request(fd, done), want);
+    (void)close(fd);
+}
+
+static void test_unread_request_is_told_from_handshake_and_farewell(void **state)
+{
+    (void)state;
+    assert_unread("", true, false);
+    assert_unread("23:120 ", true, true);
+    assert_unread("23:19 ", true, false);            /* TLS 1.3: close_notify */
+    assert_unread("21:26 ", true, false);            /* TLS 1.2: the same */
+    assert_unread("23:120 23:19 ", true, true);      /* asked, and gone */
+    assert_unread("22:512 ", false, false);          /* a ClientHello */
+    assert_unread("20:1 23:53 ", false, false);      /* the end of a handshake */
+    assert_unread("20:1 23:53 23:90 ", false, true); /* and a request with it */
+}
+
+static void test_peer_that_says_farewell_is_leaving(void **state)
+{
+    int pair[2];
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    assert_false(tls_peer_is_leaving(pair[0]));
+    assert_int_equal(write(pair[1], "\x17\3\3\0\x13", 5), 5);
+    assert_true(tls_peer_is_leaving(pair[0]));
+    assert_int_equal(recv(pair[0], (char[5]){0}, 5, 0), 5);
+    assert_int_equal(write(pair[1], "\x17\3\3\0\x90", 5), 5); /* the next request */
+    assert_false(tls_peer_is_leaving(pair[0]));
+    (void)close(pair[1]);
+    assert_true(tls_peer_is_leaving(pair[0]));
+    (void)close(pair[0]);
+}
+
 int main(void)
 {
     (void)alarm(60);
@@ -260,6 +319,8 @@ int main(void)
         CLAIM(test_round_trip_times_are_known_over_tcp_only),
         CLAIM(test_unix_listener_refuses_newcomers_and_keeps_its_queue),
         CLAIM(test_unix_close_leaves_a_successors_file_alone),
+        CLAIM(test_unread_request_is_told_from_handshake_and_farewell),
+        CLAIM(test_peer_that_says_farewell_is_leaving),
     };
     return cmocka_run_group_tests_name("listener", tests, NULL, NULL);
 }

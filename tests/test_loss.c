@@ -14,10 +14,13 @@
 
 #include <cmocka.h>
 
+#include "certificate.h"
 #include "loadgen.h"
 
 #define CONNECTIONS 64
 #define SIGNAL_AFTER_MS 250
+
+static char certificate_path[64], key_path[64];
 
 struct shape {
     const char *name;
@@ -27,6 +30,8 @@ struct shape {
 };
 
 /* A deadline for a slow machine under a sanitizer: it is not what is tested here. */
+#define TLS "tls:127.0.0.1:0"
+#define WITH_TLS ARGS("--cert", certificate_path, "--key", key_path)
 #define ARGS(...) ((const char *const[]){"--threads", "2", "--deadline", "60s", __VA_ARGS__, NULL})
 #define PLAIN ((const char *const[]){"--threads", "2", "--deadline", "60s", NULL})
 
@@ -59,6 +64,20 @@ static const struct shape shapes[] = {
      NULL,
      ARGS("--workers", "64"),
      {.protocol = LOAD_HTTP1_CLOSE, .path = "/sleep?ms=20"}},
+    {"TLS, new connections", TLS, WITH_TLS, {.protocol = LOAD_HTTP1_CLOSE, .tls = true}},
+    {"TLS, keep-alive", TLS, WITH_TLS, {.protocol = LOAD_HTTP1_KEEPALIVE, .tls = true}},
+    {"TLS, keep-alive with 5 ms pauses",
+     TLS,
+     WITH_TLS,
+     {.protocol = LOAD_HTTP1_KEEPALIVE, .tls = true, .pause_ms = 5}},
+    {"TLS, HTTP/2 with uploads",
+     TLS,
+     WITH_TLS,
+     {.protocol = LOAD_HTTP2,
+      .tls = true,
+      .streams = 10,
+      .body_bytes = 40000,
+      .path = "/sleep?ms=0"}},
 };
 #define SHAPES (sizeof(shapes) / sizeof(shapes[0]))
 
@@ -92,7 +111,7 @@ static void run_once(const struct shape *shape, unsigned run)
         listen = path;
     }
     process_start(&p, listen, shape->args);
-    load.address = p.address;
+    load.address = load.tls ? strchr(p.address, ':') + 1 : p.address;
     load.connections = CONNECTIONS;
     load.duration_ms = 60000;
     load.patience_ms = 60000;
@@ -117,6 +136,22 @@ static void run_once(const struct shape *shape, unsigned run)
     process_release(&p);
 }
 
+static int make_certificate(void **state)
+{
+    (void)state;
+    (void)snprintf(certificate_path, sizeof(certificate_path), "/tmp/lastcall-loss-%ld.cert",
+                   (long)getpid());
+    (void)snprintf(key_path, sizeof(key_path), "/tmp/lastcall-loss-%ld.key", (long)getpid());
+    certificate_write(key_path, certificate_path);
+    return 0;
+}
+
+static int remove_certificate(void **state)
+{
+    (void)state;
+    return unlink(certificate_path) | unlink(key_path);
+}
+
 static void test_nothing_is_lost(void **state)
 {
     const struct shape *shape = *state;
@@ -136,5 +171,5 @@ int main(void)
                                        .test_func = test_nothing_is_lost,
                                        .teardown_func = process_kill_left,
                                        .initial_state = (void *)(uintptr_t)&shapes[i]};
-    return cmocka_run_group_tests_name("loss", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("loss", tests, make_certificate, remove_certificate);
 }

@@ -1,0 +1,330 @@
+/* The real process over TLS: what the drain does with handshakes, records and farewells. */
+
+#include "process.h"
+
+#include <openssl/ssl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "certificate.h"
+
+#define LIMIT_MS 20000
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
+
+static char certificate[64], key[64], other_key[64];
+static SSL_CTX *client;
+
+#define WITH_TLS(...)                                                                              \
+    ((const char *const[]){"--cert", certificate, "--key", key, __VA_ARGS__, NULL})
+
+static void start(struct process *p, const char *const *argv)
+{
+    process_start(p, "tls:127.0.0.1:0", argv);
+}
+
+/* Owner: the caller, see hang_up(). */
+static SSL *shake_hands(const struct process *p, const char *alpn)
+{
+    SSL *ssl = SSL_new(client);
+
+    assert_non_null(ssl);
+    assert_int_equal(SSL_set_alpn_protos(ssl, (const unsigned char *)alpn, (unsigned)strlen(alpn)),
+                     0);
+    assert_int_equal(SSL_set_fd(ssl, client_connect(p)), 1);
+    assert_int_equal(SSL_connect(ssl), 1);
+    return ssl;
+}
+
+#define HTTP1 "\x08http/1.1"
+#define HTTP2 "\x02h2"
+
+static void hang_up(SSL *ssl)
+{
+    int fd = SSL_get_fd(ssl);
+
+    SSL_free(ssl);
+    (void)close(fd);
+}
+
+static void say(SSL *ssl, const char *text)
+{
+    assert_int_equal(SSL_write(ssl, text, (int)strlen(text)), (int)strlen(text));
+}
+
+/* Everything until the end. Truncated, if the end did not come with the server's farewell. */
+static void read_all(SSL *ssl, char *text, size_t size)
+{
+    size_t got = 0;
+    int n;
+
+    while (got < size - 1 && (n = SSL_read(ssl, text + got, (int)(size - 1 - got))) > 0)
+        got += (size_t)n;
+    text[got] = '\0';
+    assert_int_equal(SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN, SSL_RECEIVED_SHUTDOWN);
+}
+
+/* One whole small answer; its connection stays. */
+static void read_answer(SSL *ssl, char *text, size_t size, const char *end)
+{
+    size_t got = 0;
+
+    for (text[0] = '\0'; strstr(text, end) == NULL; text[got] = '\0') {
+        int n = SSL_read(ssl, text + got, (int)(size - 1 - got));
+        assert_true(n > 0);
+        got += (size_t)n;
+    }
+}
+
+/* One loop takes connections and data in their order: what came before this is handed over. */
+static void wait_until_busy(const struct process *p)
+{
+    char text[1024];
+
+    for (unsigned i = 0; i < 3; i++) {
+        SSL *ssl = shake_hands(p, HTTP1);
+        say(ssl, GET("/hello"));
+        read_answer(ssl, text, sizeof(text), "Hello World\n");
+        hang_up(ssl);
+    }
+}
+
+static void test_request_in_flight_is_answered_and_ends_with_a_farewell(void **state)
+{
+    struct process p;
+    char text[4096];
+    (void)state;
+    start(&p, WITH_TLS("--threads", "1"));
+    SSL *ssl = shake_hands(&p, HTTP1);
+    say(ssl, GET("/sleep?ms=1500"));
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    read_all(ssl, text, sizeof(text));
+    assert_non_null(strstr(text, "Connection: close"));
+    assert_non_null(strstr(text, "\r\n\r\n0\n"));
+    hang_up(ssl);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_non_null(strstr(p.log, "listening on tls:127.0.0.1:"));
+    process_release(&p);
+}
+
+static void test_who_says_nothing_does_not_hold_the_exit(void **state)
+{
+    struct process p;
+    int silent[5];
+    SSL *shaken[4];
+    char text[64];
+    (void)state;
+    start(&p, WITH_TLS("--threads", "1", "--idle-grace", "100ms", "--deadline", "30s"));
+    for (unsigned i = 0; i < 5; i++)
+        silent[i] = client_connect(&p);
+    for (unsigned i = 0; i < 4; i++) /* two of them have yet to send HTTP/2's preface */
+        shaken[i] = shake_hands(&p, i < 2 ? HTTP1 : HTTP2);
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 5000, 0);
+    assert_non_null(strstr(p.log, "9 idle connections released"));
+    for (unsigned i = 0; i < 4; i++) {
+        read_all(shaken[i], text, sizeof(text));
+        assert_string_equal(text, "");
+        hang_up(shaken[i]);
+    }
+    for (unsigned i = 0; i < 5; i++)
+        (void)close(silent[i]);
+    process_release(&p);
+}
+
+static void test_farewell_without_an_end_of_file_leaves_it_idle(void **state)
+{
+    struct process p;
+    char text[1024];
+    (void)state;
+    start(&p, WITH_TLS("--threads", "1", "--idle-grace", "50ms", "--deadline", "30s"));
+    SSL *ssl = shake_hands(&p, HTTP1);
+    say(ssl, GET("/hello"));
+    read_answer(ssl, text, sizeof(text), "Hello World\n");
+    (void)SSL_shutdown(ssl); /* and the socket stays open */
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 5000, 0);
+    hang_up(ssl);
+    process_release(&p);
+}
+
+static void test_request_that_is_arriving_is_waited_for(void **state)
+{
+    struct process p;
+    char text[4096];
+    (void)state;
+    start(&p, WITH_TLS("--threads", "1", "--idle-grace", "20ms"));
+    SSL *ssl = shake_hands(&p, HTTP1);
+    say(ssl, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Le");
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    say(ssl, "ngth: 6\r\n\r\nabc");
+    say(ssl, "def");
+    read_all(ssl, text, sizeof(text));
+    assert_non_null(strstr(text, "\r\n\r\n6\n"));
+    hang_up(ssl);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_half_a_record_is_a_request_that_is_arriving(void **state)
+{
+    struct process p;
+    char text[4096], record[256];
+    (void)state;
+    start(&p, WITH_TLS("--threads", "1", "--idle-grace", "20ms"));
+    SSL *ssl = shake_hands(&p, HTTP1);
+    int fd = SSL_get_fd(ssl);
+    BIO *net = BIO_new(BIO_s_mem());
+    assert_non_null(net);
+    SSL_set0_wbio(ssl, net);
+    say(ssl, GET("/hello"));
+    int bytes = BIO_read(net, record, sizeof(record));
+    assert_in_range(bytes, 40, 255);
+    assert_int_equal(write(fd, record, 20), 20);
+    wait_until_busy(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    struct pollfd nothing = {.fd = fd, .events = POLLRDHUP};
+    assert_int_equal(poll(&nothing, 1, 60), 0); /* past the grace: it is not idle */
+    assert_int_equal(write(fd, record + 20, (size_t)bytes - 20), bytes - 20);
+    read_all(ssl, text, sizeof(text));
+    assert_non_null(strstr(text, "Hello World"));
+    hang_up(ssl);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void leave_and_come_back(bool with_a_farewell)
+{
+    struct process p;
+    char text[1024];
+
+    start(&p, WITH_TLS("--workers", "1", "--threads", "1"));
+    SSL *ssl = shake_hands(&p, HTTP1);
+    /* Reads the session tickets, too: with them unread, the close would be a reset. */
+    say(ssl, GET("/hello"));
+    read_answer(ssl, text, sizeof(text), "Hello World\n");
+    say(ssl, GET("/sleep?ms=60000"));
+    wait_until_busy(&p);
+    if (with_a_farewell)
+        (void)SSL_shutdown(ssl);
+    hang_up(ssl);
+    ssl = shake_hands(&p, HTTP1);
+    say(ssl, GET("/sleep?ms=0")); /* the only worker is free again, or this takes a minute */
+    read_answer(ssl, text, sizeof(text), "\r\n\r\n0\n");
+    hang_up(ssl);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_client_that_leaves_cancels_its_job(void **state)
+{
+    (void)state;
+    leave_and_come_back(true);
+    leave_and_come_back(false);
+}
+
+static void test_unread_request_at_the_deadline_is_on_record(void **state)
+{
+    struct process p;
+    char text[1024];
+    (void)state;
+    start(&p, WITH_TLS("--deadline", "0", "--threads", "1"));
+    SSL *ssl = shake_hands(&p, HTTP1);
+    say(ssl, GET("/hello"));
+    read_answer(ssl, text, sizeof(text), "Hello World\n");
+    process_signal(&p, SIGSTOP);
+    say(ssl, GET("/hello"));
+    process_signal(&p, SIGTERM);
+    process_signal(&p, SIGCONT);
+    /* Answered or on record, as its loop comes to it first or the coordinator does. */
+    int status = process_wait(&p, LIMIT_MS);
+    bool answered = SSL_read(ssl, text, sizeof(text)) > 0;
+    assert_int_equal(status, answered ? 0 : 3);
+    assert_true(answered || strstr(p.log, "unfinished: ? ?") != NULL);
+    hang_up(ssl);
+    process_release(&p);
+}
+
+static void refuse(const char *const *argv, int status, const char *line)
+{
+    struct process p;
+
+    process_spawn(&p, argv);
+    process_expect(&p, LIMIT_MS, status);
+    if (strstr(p.log, line) == NULL)
+        fail_msg("no `%s` in:\n%s", line, p.log);
+    assert_ptr_equal(strchr(p.log, '\n'), p.log + p.log_bytes - 1); /* one line */
+    process_release(&p);
+}
+
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define LISTEN "--listen", "tls:127.0.0.1:0"
+
+static void test_bad_certificates_and_keys_are_one_line(void **state)
+{
+    (void)state;
+    refuse(ARGS(LISTEN), 64, "cannot listen on tls:127.0.0.1:0: TLS wants --cert and --key");
+    refuse(ARGS("--cert", certificate, "--key", key), 64, "--cert and --key want each other and a");
+    refuse(ARGS(LISTEN, "--cert", certificate), 64, "TLS wants --cert and --key");
+    refuse(ARGS(LISTEN, "--cert", "/no/file", "--key", key), 78,
+           "cannot use the certificate in /no/file: No such file or directory");
+    refuse(ARGS(LISTEN, "--cert", key, "--key", key), 78, "cannot use the certificate in ");
+    refuse(ARGS(LISTEN, "--cert", certificate, "--key", certificate), 78, "cannot use the key in ");
+    refuse(ARGS(LISTEN, "--cert", certificate, "--key", other_key), 78,
+           "is not the one of the certificate in ");
+}
+
+static int set_up(void **state)
+{
+    char unused[64];
+
+    (void)state;
+    (void)snprintf(certificate, sizeof(certificate), "/tmp/lastcall-tls-%ld.cert", (long)getpid());
+    (void)snprintf(key, sizeof(key), "/tmp/lastcall-tls-%ld.key", (long)getpid());
+    (void)snprintf(other_key, sizeof(other_key), "/tmp/lastcall-tls-%ld.other", (long)getpid());
+    (void)snprintf(unused, sizeof(unused), "/tmp/lastcall-tls-%ld.unused", (long)getpid());
+    certificate_write(key, certificate);
+    certificate_write(other_key, unused);
+    client = SSL_CTX_new(TLS_client_method());
+    (void)signal(SIGPIPE, SIG_IGN); /* SSL_write() has no MSG_NOSIGNAL */
+    return unlink(unused) != 0 || client == NULL;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    SSL_CTX_free(client);
+    return unlink(certificate) | unlink(key) | unlink(other_key);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_request_in_flight_is_answered_and_ends_with_a_farewell),
+        TEST(test_who_says_nothing_does_not_hold_the_exit),
+        TEST(test_farewell_without_an_end_of_file_leaves_it_idle),
+        TEST(test_request_that_is_arriving_is_waited_for),
+        TEST(test_half_a_record_is_a_request_that_is_arriving),
+        TEST(test_client_that_leaves_cancels_its_job),
+        TEST(test_unread_request_at_the_deadline_is_on_record),
+        TEST(test_bad_certificates_and_keys_are_one_line),
+    };
+    (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
+    return cmocka_run_group_tests_name("tls", tests, set_up, tear_down);
+}
