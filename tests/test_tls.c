@@ -2,6 +2,7 @@
 
 #include "process.h"
 
+#include <errno.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -30,6 +31,22 @@ static void start(struct process *p, const char *const *argv)
     process_start(p, "tls:127.0.0.1:0", argv);
 }
 
+/* A stop of this process interrupts its system calls, see client_recv(). */
+static bool is_interrupted(SSL *ssl, int r)
+{
+    return r <= 0 && SSL_get_error(ssl, r) == SSL_ERROR_WANT_READ && errno == EINTR;
+}
+
+static int tls_read(SSL *ssl, char *bytes, size_t size)
+{
+    int n;
+
+    do
+        n = SSL_read(ssl, bytes, (int)size);
+    while (is_interrupted(ssl, n));
+    return n;
+}
+
 /* Owner: the caller, see hang_up(). */
 static SSL *shake_hands(const struct process *p, const char *alpn)
 {
@@ -39,7 +56,11 @@ static SSL *shake_hands(const struct process *p, const char *alpn)
     assert_int_equal(SSL_set_alpn_protos(ssl, (const unsigned char *)alpn, (unsigned)strlen(alpn)),
                      0);
     assert_int_equal(SSL_set_fd(ssl, client_connect(p)), 1);
-    assert_int_equal(SSL_connect(ssl), 1);
+    int r;
+    do
+        r = SSL_connect(ssl);
+    while (is_interrupted(ssl, r));
+    assert_int_equal(r, 1);
     return ssl;
 }
 
@@ -65,7 +86,7 @@ static void read_all(SSL *ssl, char *text, size_t size)
     size_t got = 0;
     int n;
 
-    while (got < size - 1 && (n = SSL_read(ssl, text + got, (int)(size - 1 - got))) > 0)
+    while (got < size - 1 && (n = tls_read(ssl, text + got, size - 1 - got)) > 0)
         got += (size_t)n;
     text[got] = '\0';
     assert_int_equal(SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN, SSL_RECEIVED_SHUTDOWN);
@@ -77,7 +98,7 @@ static void read_answer(SSL *ssl, char *text, size_t size, const char *end)
     size_t got = 0;
 
     for (text[0] = '\0'; strstr(text, end) == NULL; text[got] = '\0') {
-        int n = SSL_read(ssl, text + got, (int)(size - 1 - got));
+        int n = tls_read(ssl, text + got, size - 1 - got);
         assert_true(n > 0);
         got += (size_t)n;
     }
@@ -252,7 +273,7 @@ static void test_unread_request_at_the_deadline_is_on_record(void **state)
     process_signal(&p, SIGCONT);
     /* Answered or on record, as its loop comes to it first or the coordinator does. */
     int status = process_wait(&p, LIMIT_MS);
-    bool answered = SSL_read(ssl, text, sizeof(text)) > 0;
+    bool answered = tls_read(ssl, text, sizeof(text)) > 0;
     assert_int_equal(status, answered ? 0 : 3);
     assert_true(answered || strstr(p.log, "unfinished: ? ?") != NULL);
     hang_up(ssl);
