@@ -204,23 +204,12 @@ static void look(h2o_timeout_entry_t *entry)
 
 void letgo_look_soon(struct loop *loop)
 {
+    assert_owner(loop);
     if (loop->frozen || !(loop->draining || loop->released))
         return;
     loop->letgo_timer.cb = look;
     h2o_timeout_unlink(&loop->letgo_timer);
     h2o_timeout_link(loop->evloop, &loop->ctx.zero_timeout, &loop->letgo_timer);
-}
-
-void letgo_finish(struct loop *loop)
-{
-    assert_owner(loop);
-    letgo_look_soon(loop);
-}
-
-void letgo_release_idle(struct loop *loop)
-{
-    assert_owner(loop);
-    letgo_look_soon(loop);
 }
 
 void letgo_stop(struct loop *loop)

@@ -372,12 +372,12 @@ static void carry_out(struct loop *loop, unsigned orders)
         close_listeners(loop);
     if (orders & ORDER_FINISH) {
         loop->draining = true;
-        letgo_finish(loop);
+        letgo_look_soon(loop);
         loop_note_change(loop); /* what changed before was not poked for; see poke note, coord.c */
     }
     if (orders & ORDER_RELEASE_IDLE) {
         loop->released = true;
-        letgo_release_idle(loop);
+        letgo_look_soon(loop);
     }
     if ((orders & ORDER_RESUME_ACCEPT) && loop->accept_paused && !loop->frozen)
         resume_accepting(loop);

@@ -283,9 +283,7 @@ const char *job_state(const struct job *job);
 
 /* ---- letgo.c ---- Thread: owner loop only. */
 
-void letgo_finish(struct loop *loop);       /* ORDER_FINISH */
-void letgo_release_idle(struct loop *loop); /* ORDER_RELEASE_IDLE */
-/* Something on this loop ended or began while draining: look soon. */
+/* Something on this loop ended or began while draining, or the drain itself did: look soon. */
 void letgo_look_soon(struct loop *loop);
 void letgo_stop(struct loop *loop);
 /* An HTTP/1 connection on which no request has begun to arrive, as far as it was read. */
