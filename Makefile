@@ -6,7 +6,9 @@ ARGS ?=
 CLANG_FORMAT ?= clang-format
 SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] tests/*.[ch] bench/*.[ch])
 
-.PHONY: help run check check-loss asan tsan clang valgrind bench format format-check clean
+.PHONY: bench-run bench-long-run bench-speed-run
+.PHONY: help run check check-loss asan tsan clang valgrind bench bench-long bench-peers bench-speed \
+        format format-check clean
 
 help:
 	@echo "make run         build, and serve on $(LISTEN); Ctrl+C drains it (ARGS='--deadline 1s' ...)"
@@ -15,7 +17,10 @@ help:
 	@echo "make asan tsan   all tests under the sanitizers"
 	@echo "make valgrind    the process tests' server under memcheck"
 	@echo "make clang       build with clang and run the unit tests"
-	@echo "make bench       throughput beside h2o and nginx, exit lag"
+	@echo "make bench       stop lastcall and other servers under load, count what is lost (10 minutes)"
+	@echo "make bench-long  the same with 20 runs each, and a page with pictures in build/bench"
+	@echo "make bench-peers install the other servers (Debian packages; no service is started)"
+	@echo "make bench-speed throughput beside h2o and nginx, exit lag"
 	@echo "make format      clang-format over the sources"
 
 run: build/release/.configured
@@ -42,11 +47,25 @@ valgrind: build/debug/.configured
 	@cmake --build --preset debug -j $(JOBS) -- --quiet
 	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^process$$'
 
-bench: build/release/.configured
+bench bench-long bench-speed: build/release/.configured
 	@./scripts/setup.sh bench
 	@cmake --build --preset release -j $(JOBS) -- --quiet
+	@$(MAKE) --no-print-directory $@-run
+
+bench-run:
+	@mkdir -p build/bench
+	./bench/drain.py --short --json build/bench/drain.json --html build/bench/drain.html $(ARGS)
+
+bench-long-run:
+	@mkdir -p build/bench
+	./bench/drain.py --long --json build/bench/drain.json --html build/bench/drain.html $(ARGS)
+
+bench-speed-run:
 	./bench/exit_lag.py
 	./bench/throughput.py
+
+bench-peers:
+	./bench/peers.py --install
 
 build/%/.configured: CMakeLists.txt CMakePresets.json $(wildcard */CMakeLists.txt) scripts/setup.sh
 	@./scripts/setup.sh $(if $(filter clang,$*),ci,build)

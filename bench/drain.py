@@ -15,7 +15,7 @@ Exit after the last response is counted from the signal when nothing was answere
 Servers and how they are started: peers.py. Pictures and the HTML page: report.py, from the JSON file.
 
 Exit status: 0 lastcall lost nothing (or was not among the servers); 1 it did; 64 wrong usage;
-69 nothing could be run.
+69 nothing could be run, or not all that lastcall was asked for.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from typing import Any, Callable, Iterable, NoReturn
 import peers
 import report
 from drain_scenarios import EXIT_PATIENCE_S, KINDS, Figures, Scenario, first_core, scenario_table
-from drain_server import Broken, Server, http_get, listens_beyond_loopback
+from drain_server import Broken, Server, listens_beyond_loopback
 from peers import Launch, Missing, Site
 
 EXIT_LOST, EXIT_USAGE, EXIT_MISSING = 1, 64, 69
@@ -64,6 +64,7 @@ class Bench:
         self.capacity: dict[str, int] = {}
         self.programs: dict[str, str] = {}
         self.versions: dict[str, str] = {}
+        self.without_tls: dict[str, str] = {}  # and why
         self.backend: Server | None = None
         self.running: set[Server] = set()
         self.serial = 0
@@ -71,6 +72,7 @@ class Bench:
         # Others may build while we measure: take copies.
         self.lastcall = self.copy(options.lastcall)
         self.load = self.copy(options.load)
+        self.cert, self.key = temp / "tls.pem", temp / "tls.pem.key"  # the names haproxy looks for
         peers.make_root(temp / "root")
         (temp / "root").chmod(0o755)
 
@@ -88,23 +90,26 @@ class Bench:
             print(f"drain: {text}", file=sys.stderr, flush=True)
             self.problems.append(text)
 
-    def site(self, name: str) -> Site:
+    def site(self, name: str, tls: bool = False) -> Site:
         with self.lock:
             self.serial += 1
             serial = self.serial
         temp = self.temp / f"{name}-{serial}"
         temp.mkdir()
         temp.chmod(0o777)  # some servers switch to another user
-        port, h2_port = peers.free_ports(2)
+        port, h2_port, tls_port = peers.free_ports(3)
         return Site(temp, self.temp / "root", port, h2_port,
-                    self.backend.site.port if self.backend else 0, self.lastcall, BUILD / "peers")
+                    self.backend.site.port if self.backend else 0, self.lastcall, BUILD / "peers",
+                    tls_port if tls else 0, self.cert, self.key)
 
-    def start(self, name: str, prefix: Iterable[str] = ()) -> Server:
+    def start(self, name: str, prefix: Iterable[str] = (), tls: bool = False) -> Server:
         """Between finding a free port and listening on it another may take it: tried twice."""
         for attempt in (1, 2):
-            site = self.site(name)
-            launch = peers.PEERS[name].launch(self.programs[name], site)
-            server = Server(peers.PEERS[name], [*prefix, *launch.argv], launch, site)
+            site = self.site(name, tls)
+            launch = peers.ALL[name].launch(self.programs[name], site)
+            if tls and not launch.tls:
+                raise Missing("does not speak it")
+            server = Server(peers.ALL[name], [*prefix, *launch.argv], launch, site)
             self.running.add(server)
             try:
                 server.wait_until_up()
@@ -134,7 +139,10 @@ class Bench:
                         small="/hello")
         self.backend = Server(peers.PEERS["lastcall"], launch.argv, launch, site)
         self.running.add(self.backend)
-        self.backend.wait_until_up()
+        try:
+            self.backend.wait_until_up()
+        except Broken as broken:
+            raise Broken(f"{self.options.lastcall}, as the backend: {broken}") from None
 
     def instant(self, scenario: Scenario) -> int:
         with self.lock:
@@ -199,15 +207,16 @@ class Schedule:
         try:
             self.runs[name].append(self.measure(name, run, leave))
         except (Broken, Missing, OSError) as error:
-            self.failed.add(name)
-            self.bench.problem(f"{self.scenario.name}: {name}, run {run + 1}: {error}")
+            if name not in self.failed:  # told once; its other runs are left out, or fail alike
+                self.failed.add(name)
+                self.bench.problem(f"{self.scenario.name}: {name}, run {run + 1}: {error}")
         finally:
             leave()
             self.tails.release()
 
     def measure(self, name: str, run: int, leave: Callable[[], None]) -> Figures:
         prefix = ["taskset", "-c", first_core()] if self.scenario.starved else []
-        server = self.bench.start(name, prefix)
+        server = self.bench.start(name, prefix, self.scenario.tls)
         try:
             figures = KINDS[self.scenario.kind](self.bench, server, self.scenario, leave)
         finally:
@@ -238,8 +247,9 @@ def summarise(runs: list[Figures]) -> Figures:
         return [run[key] for run in runs if run.get(key) is not None]
 
     summary: Figures = {"runs": len(runs)}
-    for key in ("sent", "answered", "answered_503", "answered_other", "refused", "refused_streams", "unsent",
-                "lost", "lost_reset", "lost_eof", "lost_truncated", "lost_on_reused", "waiting"):
+    for key in ("sent", "answered", "answered_503", "answered_other", "refused", "refused_streams",
+                "failed_handshakes", "unsent", "lost", "lost_reset", "lost_eof", "lost_truncated",
+                "lost_on_reused", "waiting"):
         summary[key] = total(key)
     summary["lost_worst"] = max(run["lost"] for run in runs)
     summary["held"] = sum(bool(run["held"]) for run in runs)
@@ -249,6 +259,7 @@ def summarise(runs: list[Figures]) -> Figures:
         values = of(key) + capped * summary["killed"]
         summary[key] = median(values)
         summary[key.replace("_ms", "_max_ms")] = round(max(values), 3)
+    summary["closed_ms"] = median(of("closed_ms"))
     for when in ("before", "after"):
         for what in ("p50", "p99", "max"):
             summary[f"{when}_{what}_us"] = median(of(f"latency_{when}_signal_{what}_us"))
@@ -282,7 +293,7 @@ def preflight(bench: Bench, names: list[str]) -> tuple[list[str], dict[str, str]
     ready, skipped = [], {}
     for name in names:
         bench.progress.show(f"looking at {name}")
-        peer = peers.PEERS[name]
+        peer = peers.ALL[name]
         try:
             bench.programs[name] = peers.program_of(peer, bench.lastcall)
             bench.versions[name] = peers.version_of(peer, bench.programs[name])
@@ -292,13 +303,33 @@ def preflight(bench: Bench, names: list[str]) -> tuple[list[str], dict[str, str]
             finally:
                 bench.end(server)
             ready.append(name)
+            if any(scenario.tls for scenario in bench.options.scenarios):
+                check_tls(bench, name)
         except Missing as missing:
             skipped[name] = str(missing)
+            bench.progress.clear()
+            print(f"skipped: {name}: {missing}")
         except (Broken, OSError) as error:
             skipped[name] = str(error)
             bench.problem(f"{name} is left out: {error}")
     bench.progress.clear()
     return ready, skipped
+
+
+def check_tls(bench: Bench, name: str) -> None:
+    """Who does not answer over TLS still takes part in the other scenarios."""
+    try:
+        peers.make_certificate(bench.cert, bench.key)
+        server = bench.start(name, tls=True)
+        try:
+            check_answers(server)
+        finally:
+            bench.end(server)
+    except Missing as missing:
+        bench.without_tls[name] = str(missing)
+    except (Broken, OSError) as error:
+        bench.without_tls[name] = str(error)
+        bench.problem(f"{name} is left out of TLS: {error}")
 
 
 def check_answers(server: Server) -> None:
@@ -307,7 +338,7 @@ def check_answers(server: Server) -> None:
             (launch.slow.format(ms=1), "GET", b"", None), (launch.post, "POST", b"x" * 1000, None),
             (launch.upload, "POST", b"x" * 100000, None),
             (launch.large, "GET", b"", peers.LARGE_BYTES)):
-        status, got = http_get(server.site.port, path, method, body)
+        status, got = server.get(path, method, body)
         if status != 200 or want not in (None, len(got)):
             raise Broken(f"{method} {path} is answered with {status} and {len(got)} bytes")
     beyond = listens_beyond_loopback(server.pid)
@@ -357,6 +388,10 @@ def cell_lag(summary: Figures | None) -> str:
     return text + ("h" if summary["held"] * 2 > summary["runs"] else "")
 
 
+def cell_handshakes(summary: Figures | None) -> str:
+    return "-" if summary is None else str(summary["failed_handshakes"])
+
+
 def print_table(title: str, scenarios: list[Scenario], names: list[str],
                 results: dict[tuple[str, str], Figures], cell: Callable[[Figures | None], str]) -> None:
     rows = [[s.name] + [cell(results[s.name, n]["summary"] if (s.name, n) in results else None)
@@ -382,6 +417,10 @@ def print_verdict(scenarios: list[Scenario], names: list[str],
                 cell_lost)
     print_table("exit after the last response, median ms (h: only when the clients had left)",
                 scenarios, names, results, cell_lag)
+    over_tls = [s for s in scenarios if s.tls]
+    if over_tls:
+        print_table("TLS handshakes cut, on connections without a request: not lost", over_tls, names,
+                    results, cell_handshakes)
     mine = [results[key]["summary"] for key in results if key[1] == "lastcall"]
     if not mine:
         return 0
@@ -391,6 +430,15 @@ def print_verdict(scenarios: list[Scenario], names: list[str],
           f"{sum(s['runs'] for s in mine)} runs{'; exit status ' + ', '.join(odd) if odd else ''}: "
           f"{'NOT MET' if lost or odd else 'met'}")
     return EXIT_LOST if lost or odd else 0
+
+
+def cut_short(bench: Bench, results: dict[tuple[str, str], Figures]) -> list[str]:
+    """Scenarios of which nothing is known about lastcall, or less than was asked for."""
+    if "lastcall" not in bench.options.servers:
+        return []
+    return [s.name for s in bench.options.scenarios if usable(bench, s, ["lastcall"]) and (
+        (s.name, "lastcall") not in results
+        or results[s.name, "lastcall"]["summary"]["runs"] < bench.options.runs)]
 
 
 # ---- the command ----
@@ -435,7 +483,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for what, table in (("servers", peers.PEERS), ("scenarios", known)):
         names = getattr(options, what)
         chosen = names.split(",") if names else list(table)
-        unknown = [name for name in chosen if name not in table]
+        unknown = [name for name in chosen if name not in table and
+                   not (what == "servers" and name in peers.TEST_PEERS)]
         if unknown:
             parser.error(f"--{what}: there is no {unknown[0]}; there are {', '.join(table)}")
         setattr(options, what, chosen)
@@ -445,7 +494,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 def run_all(bench: Bench, scenarios: list[Scenario], names: list[str]) -> dict[tuple[str, str], Figures]:
     runs = bench.options.runs
-    guesses = [guess_s(s, len(usable(s, names)), runs) for s in scenarios]
+    guesses = [guess_s(s, len(usable(bench, s, names)), runs) for s in scenarios]
     tails = threading.Semaphore(TAILS_MOST)
     schedules: list[tuple[Scenario, Schedule]] = []
     printed = 0
@@ -476,7 +525,7 @@ def run_all(bench: Bench, scenarios: list[Scenario], names: list[str]) -> dict[t
             bench.progress.show(f"{i + 1}/{len(scenarios)} {scenario.name}: {name}, run {run + 1}/{runs}, "
                                 f"about {left / 60:.1f} min left")
 
-        here = usable(scenario, names)
+        here = usable(bench, scenario, names)
         if here:
             schedule.go(here, runs, tick)
         schedules.append((scenario, schedule))
@@ -488,8 +537,9 @@ def run_all(bench: Bench, scenarios: list[Scenario], names: list[str]) -> dict[t
             for scenario, schedule in schedules for name in names if schedule.runs.get(name)}
 
 
-def usable(scenario: Scenario, names: list[str]) -> list[str]:
-    return [name for name in names if peers.PEERS[name].h2 or not scenario.h2]
+def usable(bench: Bench, scenario: Scenario, names: list[str]) -> list[str]:
+    return [name for name in names if (peers.ALL[name].h2 or not scenario.h2)
+            and not (scenario.tls and name in bench.without_tls)]
 
 
 def write_results(options: argparse.Namespace, bench: Bench, begun: str, names: list[str],
@@ -498,9 +548,9 @@ def write_results(options: argparse.Namespace, bench: Bench, begun: str, names: 
         "format": 1, "command": shlex.join(["bench/drain.py", *sys.argv[1:]]), "date": begun,
         "seed": options.seed, "runs": options.runs, "machine": machine(),
         "idle_connections": options.idle, "capacity_per_s": bench.capacity,
-        "servers": {name: {"version": bench.versions[name], "signal": peers.PEERS[name].stop.name}
+        "servers": {name: {"version": bench.versions[name], "signal": peers.ALL[name].stop.name}
                     for name in names},
-        "skipped": skipped, "problems": bench.problems,
+        "skipped": skipped, "without_tls": bench.without_tls, "problems": bench.problems,
         "scenarios": [{"name": s.name, "title": s.title, "load": " ".join(s.load),
                        "after_ms": s.after_ms, "together": s.together} for s in options.scenarios],
         "results": list(results.values())}
@@ -523,27 +573,33 @@ def main() -> int:
         os.chmod(directory, 0o755)
         try:
             bench = Bench(options, Path(directory))
-            bench.start_backend()
-        except (Missing, Broken) as error:
+        except Missing as error:
             print(f"drain: {error}", file=sys.stderr)
             return EXIT_MISSING
         try:
+            bench.start_backend()
             # A proxy may need two descriptors a connection, also where none is proxied.
             options.idle = min(10000, max(100, (limit - 1500) // 2))
             if options.idle < 10000 and any(s.idle for s in options.scenarios):
                 bench.problem(f"idle-10k runs with {options.idle} connections: ulimit -n is {limit}")
             names, skipped = preflight(bench, options.servers)
-            for name, why in skipped.items():
-                print(f"skipped: {name}: {why}")
             if not names:
                 print("drain: no server is left to run", file=sys.stderr)
                 return EXIT_MISSING
             results = run_all(bench, options.scenarios, names)
             status = print_verdict(options.scenarios, names, results)
+            for name, why in bench.without_tls.items():
+                print(f"no TLS: {name}: {why}")
             write_results(options, bench, begun, names, skipped, results)
             for text in bench.problems:
                 print(f"note: {text}")
-            return status
+            short = cut_short(bench, results)
+            if short:
+                print(f"lastcall did not have all its runs in: {', '.join(short)}")
+            return status or (EXIT_MISSING if short else 0)
+        except Broken as broken:
+            print(f"drain: {broken}", file=sys.stderr)
+            return EXIT_MISSING
         finally:
             bench.end_all()
 

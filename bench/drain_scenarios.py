@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import peers
 from drain_server import Broken, Server, group_pids
+from listener_watch import ListenerWatch
 
 if TYPE_CHECKING:
     from drain import Bench
@@ -53,6 +54,7 @@ class Scenario:
     idle: bool = False  # 10,000 connections besides that have had one answer, and stay
     storm: float = 0.0  # open loop, at so many times the capacity
     h2: bool = False
+    tls: bool = False
     starved: bool = False
     kind: str = "load"
 
@@ -87,6 +89,10 @@ def scenario_table() -> tuple[Scenario, ...]:
                  load=load("--connections 32 --method POST --body 4194304 --send-rate 5000000")),
         Scenario("http2", "HTTP/2, 8 streams a connection", h2=True,
                  load=load("--protocol h2 --connections 16 --streams 8")),
+        Scenario("tls", "TLS, keep-alive, 5 ms between requests", tls=True, warm_ms=(500, 800),
+                 load=load("--tls --connections 64 --pause 5ms")),
+        Scenario("tls-new", "a new TLS connection for every request", tls=True, warm_ms=(500, 800),
+                 load=load("--tls --protocol close --connections 16")),
         Scenario("idle-10k", "10,000 idle connections beside a busy keep-alive load", idle=True,
                  load=load("--connections 32")),
         Scenario("storm", "new connections, arriving at twice the capacity", storm=2.0,
@@ -108,13 +114,18 @@ def path_of(server: Server, scenario: Scenario) -> str:
     return getattr(server.launch, scenario.ask).format(ms=scenario.slow_ms)
 
 
+def port_of(server: Server, scenario: Scenario) -> int:
+    if scenario.tls:
+        return server.site.tls_port
+    return server.site.h2_port if scenario.h2 and server.launch.h2_on_own_port else server.site.port
+
+
 def call_load(bench: Bench, server: Server, scenario: Scenario, extra: list[str], leave: Callable[[], None],
               leave_s: float) -> Figures:
     """Run the load client; `leave` is called when its clients are through with the server."""
-    port = server.site.h2_port if scenario.h2 and server.launch.h2_on_own_port else server.site.port
     client = subprocess.Popen(
         [str(bench.load), "--json", "--path", path_of(server, scenario), *scenario.load, *extra,
-         f"127.0.0.1:{port}"],
+         f"127.0.0.1:{port_of(server, scenario)}"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         timer = threading.Timer(leave_s, leave)
@@ -158,19 +169,37 @@ def run_load(bench: Bench, server: Server, scenario: Scenario, leave: Callable[[
                 stack.close()
                 leave()
 
-        got = call_load(bench, server, scenario, extra, part,
-                        duration_ms / 1000 + (GATHER_S if scenario.idle else 0.05))
+        with ListenerWatch(server, port_of(server, scenario), signal_ms / 1000 - 0.05) as watch:
+            got = call_load(bench, server, scenario, extra, part,
+                            duration_ms / 1000 + (GATHER_S if scenario.idle else 0.05))
     if got["idle_failed"]:
         bench.problem(f"{scenario.name}: {server.peer.name} took only {got['idle_opened']} of "
                       f"{bench.options.idle} idle connections")
-    figures = {key: got[key] for key in got if key not in ("wall_ms", "answered_per_s")}
+    figures = {key: got[key] for key in got
+               if key not in ("wall_ms", "answered_per_s", "signal_monotonic_us")}
     figures["signal_at_ms"] = signal_ms
     gone = got["signal_to_gone_ms"]
     figures["exit_ms"] = gone
     figures["held"] = gone is None or gone > scenario.after_ms
     figures["lag_ms"] = exit_lag_ms(gone, got["last_answer_after_signal_us"] / 1000)
+    figures["closed_ms"] = closed_ms(got, watch)
     figures["timeline"] = read_timeline(timeline)
+    if figures["closed_ms"] is not None:
+        marks = figures["timeline"]["marks"]
+        marks["listener_closed"] = round(marks["signal"] + figures["closed_ms"], 3)
     return figures
+
+
+def closed_ms(got: Figures, watch: ListenerWatch) -> float | None:
+    """When the listener closed, since the signal. A load client that does not tell the time of the signal
+    has seen the exit, as we have; but a busy one sees that late."""
+    if watch.closed_at is None:
+        return None
+    if "signal_monotonic_us" in got:
+        return max(0.0, watch.closed_at * 1000 - got["signal_monotonic_us"] / 1000)
+    if watch.gone_at is None or got["signal_to_gone_ms"] is None:
+        return None
+    return max(0.0, got["signal_to_gone_ms"] - (watch.gone_at - watch.closed_at) * 1000)
 
 
 def exit_lag_ms(gone: float | None, last_answer: float) -> float | None:

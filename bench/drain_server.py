@@ -7,8 +7,10 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import peers
@@ -62,13 +64,27 @@ class Server:
             if self.is_gone(0):
                 raise Broken(f"exited while it started: {self.said()}")
             try:
-                status, body = http_get(self.site.port, self.launch.small)
+                status, body = self.get(self.launch.small)
+                if not self.has_port():  # then it will fail over that, and say so
+                    raise OSError
                 if (status, body) != (200, peers.HELLO):
                     raise Broken(f"answers {self.launch.small} with {status}, {body[:40]!r}")
                 return
             except OSError:
                 time.sleep(0.01)
         raise Broken(f"does not answer {START_PATIENCE_S:.0f} s after its start: {self.said()}")
+
+    def get(self, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+        """Over TLS, if it was started for that."""
+        tls_port = self.site.tls_port
+        return http_get(tls_port or self.site.port, path, method, body, self.site.cert if tls_port else None)
+
+    def has_port(self) -> bool:
+        """Is it this one that answers? Another may have taken the port before it did."""
+        try:
+            return (self.site.tls_port or self.site.port) in {port for _, _, port in listeners(self.pid)}
+        except PermissionError:
+            return True  # its files can not be seen
 
     def end(self) -> int | None:
         """Whatever is left of it goes now. Returns the exit status, None if it had to be killed."""
@@ -80,9 +96,21 @@ class Server:
         return self.process.returncode if went else None
 
 
-def http_get(port: int, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+def connect(port: int, trust: Path | None) -> socket.socket:
+    """With a certificate to trust: over TLS, and nothing but that certificate will do."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+    if trust is None:
+        return sock
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(trust)
+    with sock:  # what wraps it takes its descriptor away
+        return context.wrap_socket(sock, server_hostname="localhost")
+
+
+def http_get(port: int, path: str, method: str = "GET", body: bytes = b"",
+             trust: Path | None = None) -> tuple[int, bytes]:
     """One request on a connection of its own. http.client would do, but hides half an answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+    with connect(port, trust) as sock:
         sock.sendall(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
                      f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
         pieces = []
@@ -121,24 +149,44 @@ def group_pids(group: int) -> list[int]:
     return pids
 
 
-def listens_beyond_loopback(group: int) -> str | None:
-    """An address of this process group's listeners that others could reach."""
+def socket_inodes(group: int) -> set[str]:
     inodes = set()
     for pid in group_pids(group):
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-        except OSError:
-            continue
-        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has gone
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(FileNotFoundError):  # it was closed since
+                    link = os.readlink(f"/proc/{pid}/fd/{fd}")
+                    if link.startswith("socket:["):
+                        inodes.add(link[8:-1])
+    return inodes
+
+
+def listeners(group: int) -> list[tuple[str, str, int]]:
+    """Table, address and port of all listeners of a process group."""
+    inodes, found = socket_inodes(group), []
     for table in ("tcp", "tcp6"):
-        try:
-            rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-        except OSError:
+        if not os.path.exists(f"/proc/net/{table}"):
             continue
-        for fields in map(str.split, rows):
-            address, port = fields[1].split(":")
-            loopback = address.endswith("7F") if table == "tcp" else address in (
-                "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
-            if fields[3] == "0A" and fields[9] in inodes and not loopback:
-                return f"{address}:{int(port, 16)}"
+        with open(f"/proc/net/{table}") as file:
+            next(file)
+            for fields in map(str.split, file):
+                if fields[3] != "0A":  # the kernel lists listeners first, and there may be very many others
+                    break
+                address, port = fields[1].split(":")
+                if fields[9] in inodes:
+                    found.append((table, address, int(port, 16)))
+    return found
+
+
+def listens_beyond_loopback(group: int) -> str | None:
+    """An address of this process group's listeners that others could reach."""
+    try:
+        found = listeners(group)
+    except PermissionError:
+        return None  # its files can not be seen
+    for table, address, port in found:
+        loopback = address.endswith("7F") if table == "tcp" else address in (
+            "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+        if not loopback:
+            return f"{address}:{port}"
     return None

@@ -21,14 +21,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "peers"
-POLICY = Path("/usr/sbin/policy-rc.d")
+SETUP = HERE.parent / "scripts" / "setup.sh"
 SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+LIGHTTPD_OPENSSL = Path("/usr/lib/lighttpd/mod_openssl.so")
+MODULES = {LIGHTTPD_OPENSSL: "lighttpd-mod-openssl"}  # in packages of their own
 HELLO = b"Hello World\n"
 LARGE_BYTES = 8 << 20
 OPEN_FILES_MOST = 65536
@@ -49,6 +52,9 @@ class Site:
     backend: int  # port of the backend; 0 while there is none
     lastcall: Path
     build: Path  # where compiled peers are kept
+    tls_port: int = 0  # 0: no TLS is wanted, and the server starts without
+    cert: Path = Path()  # for localhost; the key is in `key`
+    key: Path = Path()
 
 
 @dataclass
@@ -62,6 +68,7 @@ class Launch:
     post: str = "/back/hello"
     upload: str = "/back/sleep?ms=0"
     h2_on_own_port: bool = False
+    tls: bool = False  # it listens for TLS where the site has a port for that
     env: dict[str, str] = field(default_factory=dict)
 
 
@@ -117,15 +124,41 @@ def make_root(root: Path) -> None:
     (root / "large.bin").write_bytes(line * (LARGE_BYTES // len(line)))
 
 
+def make_certificate(cert: Path, key: Path) -> None:
+    """Self-signed, for this run; readable for the users that some servers switch to."""
+    if cert.exists():
+        return
+    done = subprocess.run(
+        [find_program("openssl", "openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
+         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        cert.unlink(missing_ok=True)
+        said = done.stderr.strip().splitlines() or ["no word"]
+        raise Missing(f"openssl makes no certificate: {said[-1]}")
+    cert.chmod(0o644)
+    key.chmod(0o644)
+
+
+def if_tls(site: Site, text: str) -> str:
+    """Lines of a configuration that only the TLS scenarios need: the others start without them."""
+    return text.format(s=site) if site.tls_port else ""
+
+
 # ---- the adapters ----
 
 
 def launch_lastcall(binary: str, site: Site) -> Launch:
+    tls = site.tls_port != 0 and "--cert" in subprocess.run(
+        [binary, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    more = ["--listen", f"tls:127.0.0.1:{site.tls_port}", "--cert", str(site.cert),
+            "--key", str(site.key)] if tls else []
     return Launch(
         [binary, "--quiet", "--listen", f"127.0.0.1:{site.port}", "--threads", "2",
-         "--workers", "64", "--deadline", "14s", "--root", str(site.root)],
+         "--workers", "64", "--deadline", "14s", "--root", str(site.root), *more],
         small="/hello", slow="/sleep?ms={ms}", large="/files/large.bin", post="/sleep?ms=0",
-        upload="/sleep?ms=0")
+        upload="/sleep?ms=0", tls=tls)
 
 
 H2O = """\
@@ -135,6 +168,7 @@ listen: {{ host: 127.0.0.1, port: {s.port} }}
 error-log: {s.temp}/error.log
 hosts:
   default:
+{tls}
     paths:
       /back:
         proxy.reverse.url: "http://127.0.0.1:{s.backend}"
@@ -143,8 +177,17 @@ hosts:
 """
 
 
+H2O_TLS = """\
+    listen:
+      host: 127.0.0.1
+      port: {s.tls_port}
+      ssl: {{ certificate-file: {s.cert}, key-file: {s.key}, ocsp-update-interval: 0 }}
+"""
+
+
 def launch_h2o(binary: str, site: Site) -> Launch:
-    return Launch([binary, "-c", write(site, "h2o.conf", H2O.format(s=site))])
+    conf = write(site, "h2o.conf", H2O.format(s=site, tls=if_tls(site, H2O_TLS)))
+    return Launch([binary, "-c", conf], tls=True)
 
 
 NGINX = """\
@@ -167,6 +210,7 @@ http {{
     server {{
         listen 127.0.0.1:{s.port};
         listen 127.0.0.1:{s.h2_port} http2;
+        {tls}
         root {s.root};
         location /back/ {{ proxy_pass http://127.0.0.1:{s.backend}/; }}
     }}
@@ -174,11 +218,14 @@ http {{
 """
 
 
+NGINX_TLS = "listen 127.0.0.1:{s.tls_port} ssl; ssl_certificate {s.cert}; ssl_certificate_key {s.key};"
+
+
 def launch_nginx(binary: str, site: Site) -> Launch:
     user = "user root;" if os.geteuid() == 0 else ""
-    conf = write(site, "nginx.conf", NGINX.format(s=site, user=user))
+    conf = write(site, "nginx.conf", NGINX.format(s=site, user=user, tls=if_tls(site, NGINX_TLS)))
     return Launch([binary, "-p", str(site.temp), "-c", conf, "-e", str(site.temp / "error.log")],
-                  h2_on_own_port=True)
+                  h2_on_own_port=True, tls=True)
 
 
 HAPROXY = """\
@@ -192,6 +239,7 @@ defaults
 frontend front
     bind 127.0.0.1:{s.port}
     bind 127.0.0.1:{s.h2_port} proto h2
+    {tls}
     http-request return status 200 content-type text/plain file {s.root}/small if {{ path /small }}
     http-request set-path %[path,regsub(^/back/,/)]
     default_backend back
@@ -201,8 +249,10 @@ backend back
 
 
 def launch_haproxy(binary: str, site: Site) -> Launch:
-    return Launch([binary, "-db", "-f", write(site, "haproxy.cfg", HAPROXY.format(s=site))],
-                  large="/back/files/large.bin", h2_on_own_port=True)
+    tls = if_tls(site, "bind 127.0.0.1:{s.tls_port} ssl crt {s.cert}")  # the key is in FILE.key
+    conf = write(site, "haproxy.cfg", HAPROXY.format(s=site, tls=tls))
+    return Launch([binary, "-db", "-f", conf], large="/back/files/large.bin", h2_on_own_port=True,
+                  tls=True)
 
 
 CADDY = """\
@@ -216,7 +266,7 @@ CADDY = """\
         level WARN
     }}
 }}
-http://:{s.port} {{
+(site) {{
     bind 127.0.0.1
     handle_path /back/* {{
         reverse_proxy 127.0.0.1:{s.backend}
@@ -226,13 +276,24 @@ http://:{s.port} {{
         file_server
     }}
 }}
+http://:{s.port} {{
+    import site
+}}
+{tls}
+"""
+
+CADDY_TLS = """\
+https://:{s.tls_port} {{
+    tls {s.cert} {s.key}
+    import site
+}}
 """
 
 
 def launch_caddy(binary: str, site: Site) -> Launch:
     home = str(site.temp)
-    return Launch([binary, "run", "--adapter", "caddyfile", "--config",
-                   write(site, "Caddyfile", CADDY.format(s=site))],
+    conf = write(site, "Caddyfile", CADDY.format(s=site, tls=if_tls(site, CADDY_TLS)))
+    return Launch([binary, "run", "--adapter", "caddyfile", "--config", conf], tls=True,
                   env={"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home, "GOMAXPROCS": "2"})
 
 
@@ -265,6 +326,18 @@ DocumentRoot {s.root}
     Require all granted
 </Directory>
 ProxyPass /back/ http://127.0.0.1:{s.backend}/
+{tls}
+"""
+
+APACHE_TLS = """\
+LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
+Listen 127.0.0.1:{s.tls_port}
+<VirtualHost 127.0.0.1:{s.tls_port}>
+    Protocols http/1.1
+    SSLEngine on
+    SSLCertificateFile {s.cert}
+    SSLCertificateKeyFile {s.key}
+</VirtualHost>
 """
 
 
@@ -274,8 +347,9 @@ def launch_apache(binary: str, site: Site) -> Launch:
         raise Missing(f"apache2: no modules in {modules}")
     group = "nogroup" if any(g.gr_name == "nogroup" for g in grp.getgrall()) else "nobody"
     user = f"User nobody\nGroup {group}" if os.geteuid() == 0 else ""
-    conf = write(site, "httpd.conf", APACHE.format(s=site, modules=modules, user=user))
-    return Launch([binary, "-f", conf, "-DFOREGROUND"])
+    tls = if_tls(site, APACHE_TLS)
+    conf = write(site, "httpd.conf", APACHE.format(s=site, modules=modules, user=user, tls=tls))
+    return Launch([binary, "-f", conf, "-DFOREGROUND"], tls=True)
 
 
 LIGHTTPD = """\
@@ -292,12 +366,25 @@ $HTTP["url"] =^ "/back/" {{
     proxy.header = ( "map-urlpath" => ( "/back/" => "/" ) )
     proxy.server = ( "" => ( ( "host" => "127.0.0.1", "port" => {s.backend} ) ) )
 }}
+{tls}
+"""
+
+LIGHTTPD_TLS = """\
+server.modules += ( "mod_openssl" )
+$SERVER["socket"] == "127.0.0.1:{s.tls_port}" {{
+    ssl.engine = "enable"
+    ssl.pemfile = "{s.cert}"
+    ssl.privkey = "{s.key}"
+}}
 """
 
 
 def launch_lighttpd(binary: str, site: Site) -> Launch:
     """One process: with server.max-worker the parent exits at the signal, and leaves its workers behind."""
-    return Launch([binary, "-D", "-f", write(site, "lighttpd.conf", LIGHTTPD.format(s=site))])
+    if site.tls_port and not LIGHTTPD_OPENSSL.exists():
+        raise Missing(f"its TLS is not installed (Debian: {MODULES[LIGHTTPD_OPENSSL]})")
+    conf = write(site, "lighttpd.conf", LIGHTTPD.format(s=site, tls=if_tls(site, LIGHTTPD_TLS)))
+    return Launch([binary, "-D", "-f", conf], tls=True)
 
 
 def launch_go(compiler: str, site: Site) -> Launch:
@@ -310,22 +397,46 @@ def launch_go(compiler: str, site: Site) -> Launch:
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0:
             raise Missing(f"go: the server does not build: {done.stderr.strip().splitlines()[-1]}")
-    return Launch([str(binary), f"127.0.0.1:{site.port}", str(site.root)], slow="/slow?ms={ms}",
-                  post="/upload", upload="/upload", env={"GOMAXPROCS": "2"})
+    tls = [f"127.0.0.1:{site.tls_port}", str(site.cert), str(site.key)] if site.tls_port else []
+    return Launch([str(binary), f"127.0.0.1:{site.port}", str(site.root), *tls], slow="/slow?ms={ms}",
+                  post="/upload", upload="/upload", env={"GOMAXPROCS": "2"}, tls=True)
 
 
 def launch_node(binary: str, site: Site) -> Launch:
-    return Launch([binary, str(SOURCES / "server.js"), str(site.port), str(site.root)],
-                  slow="/slow?ms={ms}", post="/upload", upload="/upload")
+    tls = [str(site.tls_port), str(site.cert), str(site.key)] if site.tls_port else []
+    return Launch([binary, str(SOURCES / "server.js"), str(site.port), str(site.root), *tls],
+                  slow="/slow?ms={ms}", post="/upload", upload="/upload", tls=True)
 
 
 def launch_gunicorn(binary: str, site: Site) -> Launch:
-    return Launch([binary, "--bind", f"127.0.0.1:{site.port}", "--workers", "2",
+    """With a certificate all its listeners speak TLS: then it has only that one."""
+    tls = ["--certfile", str(site.cert), "--keyfile", str(site.key)] if site.tls_port else []
+    return Launch([binary, "--bind", f"127.0.0.1:{site.tls_port or site.port}", *tls, "--workers", "2",
                    "--worker-class", "gthread", "--threads", "32", "--worker-connections", "16384",
                    "--log-level", "warning", "--worker-tmp-dir", str(site.temp),
                    "--chdir", str(SOURCES), "server:application"],
-                  slow="/slow?ms={ms}", post="/upload", upload="/upload",
+                  slow="/slow?ms={ms}", post="/upload", upload="/upload", tls=True,
                   env={"DRAIN_ROOT": str(site.root), "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def launch_bad(mode: str) -> Callable[[str, Site], Launch]:
+    return lambda python, site: Launch(
+        [python, str(SOURCES / "bad.py"), str(site.port), str(site.root), mode], slow="/slow?ms={ms}",
+        post="/upload", upload="/upload", env={"PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def launch_on_taken_port(python: str, site: Site) -> Launch:
+    """Another server has the port, and answers. It leaves with this process."""
+    listener = socket.create_server(("127.0.0.1", site.port))
+
+    def serve() -> None:
+        while True:
+            with listener.accept()[0] as sock:
+                sock.recv(65536)
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(HELLO), HELLO))
+
+    threading.Thread(target=serve, daemon=True).start()
+    return launch_bad("good")(python, site)
 
 
 TERM, QUIT, INT = signal.SIGTERM, signal.SIGQUIT, signal.SIGINT
@@ -342,6 +453,16 @@ PEERS: dict[str, Peer] = {peer.name: peer for peer in (
     Peer("node", TERM, "node", "nodejs", ("--version",), launch_node),
     Peer("gunicorn", TERM, "gunicorn", "gunicorn", ("--version",), launch_gunicorn),
 )}
+
+# For the test of drain.py itself (drain_selftest.py): they run only where they are asked for by name.
+TEST_PEERS: dict[str, Peer] = {name: Peer(name, TERM, "python3", "python3", ("--version",), launch)
+                               for name, launch in (
+    ("bad-good", launch_bad("good")), ("bad-cut", launch_bad("cut")),
+    ("bad-hang-up", launch_bad("hang-up")), ("bad-drop-queue", launch_bad("drop-queue")),
+    ("bad-mute", launch_bad("mute")), ("bad-start", launch_bad("no-start")),
+    ("bad-port", launch_on_taken_port),
+)}
+ALL = {**PEERS, **TEST_PEERS}
 
 
 def program_of(peer: Peer, lastcall: Path) -> str:
@@ -363,27 +484,30 @@ def version_of(peer: Peer, program: str) -> str:
 # ---- installing ----
 
 
+def missing_packages() -> list[str]:
+    needed = {peer.program: peer.package for peer in PEERS.values() if peer.package}
+    needed["openssl"] = "openssl"  # for the certificate
+    return [package for program, package in needed.items() if shutil.which(program, path=SEARCH) is None] + [
+        package for module, package in MODULES.items() if not module.exists()]
+
+
 def install() -> int:
-    """apt-get what is missing. The policy file keeps packages from starting their services."""
-    packages = [peer.package for peer in PEERS.values()
-                if peer.package and shutil.which(peer.program, path=SEARCH) is None]
-    if not packages:
-        print("peers: all servers are installed")
-        return 0
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print(f"peers: as root, type: {' '.join(command)}")
-        return 69
-    made_policy = not POLICY.exists()
-    if made_policy:
-        POLICY.write_text("#!/bin/sh\nexit 101\n")
-        POLICY.chmod(0o755)
-    try:
-        return subprocess.run(command, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                              stdin=subprocess.DEVNULL).returncode
-    finally:
-        if made_policy:
-            POLICY.unlink()
+    """setup.sh knows how: as root, through sudo, or by hand, and without starting a service."""
+    packages = missing_packages()
+    if packages:
+        setup = subprocess.Popen([SETUP, "packages", *packages], stdin=subprocess.DEVNULL)
+        while setup.returncode is None:
+            try:
+                setup.wait()
+            except KeyboardInterrupt:  # it got that too, and puts things back
+                pass
+        if setup.returncode != 0:
+            return setup.returncode
+        if missing := missing_packages():
+            print(f"peers: still missing after the installation: {' '.join(missing)}", file=sys.stderr)
+            return 69
+    print("peers: all servers are installed")
+    return 0
 
 
 def main() -> int:

@@ -23,7 +23,7 @@ Document = dict[str, Any]
 Summary = dict[str, Any]
 
 INK, FAINT, GRID = "#24292f", "#6e7781", "#d8dee4"
-ANSWERED, LOST, REFUSED, EXIT = "#4c86c6", "#c8102e", "#e08a00", "#1a7f37"
+ANSWERED, LOST, REFUSED, CLOSED, EXIT = "#4c86c6", "#c8102e", "#e08a00", "#8250df", "#1a7f37"
 CAP_MS = 15000
 
 
@@ -209,7 +209,7 @@ def timeline_row(svg: Svg, result: dict[str, Any], y: float, x_of: Callable[[flo
     svg.text(12, base, f"lost {run['lost']}, refused {run['refused']}", fill=FAINT, size=10)
     svg.text(LEFT + PLOT_W + 20, base - UP + 8, f"{most_up} answered", fill=ANSWERED, size=10)
     svg.text(LEFT + PLOT_W + 20, base + DOWN, f"{most_down} lost or refused", fill=FAINT, size=10)
-    for name, color, dash in (("first_refused", REFUSED, "2 3"), ("gone", EXIT, "")):
+    for name, color, dash in (("listener_closed", CLOSED, "2 3"), ("gone", EXIT, "")):
         at = marks.get(name)
         if at is not None and at - signal < window[1]:
             svg.line(x_of(at - signal), base - UP - 3, x_of(at - signal), base + DOWN, color, 1.5, dash)
@@ -235,8 +235,8 @@ def timeline_chart(document: Document, name: str) -> str | None:
     svg.text(12, 20, f"{name}: {title}", size=14, weight="600")
     x = 12.0
     for label, color in (("answered", ANSWERED), ("lost", LOST), ("refused", REFUSED),
-                         ("signal", INK), ("first refused connect", REFUSED), ("exit", EXIT)):
-        is_mark = label in ("signal", "first refused connect", "exit")
+                         ("signal", INK), ("listener closed", CLOSED), ("exit", EXIT)):
+        is_mark = label in ("signal", "listener closed", "exit")
         svg.rect(x, 31, 2 if is_mark else 9, 9, color)
         svg.text(x + 13, 40, label, size=11, fill=FAINT)
         x += 28 + 6.2 * len(label)
@@ -264,7 +264,9 @@ COLUMNS: tuple[tuple[str, Callable[[Summary], str]], ...] = (
     ("on a reused connection", lambda s: f"{s['lost_on_reused']:,}"),
     ("never answered", lambda s: f"{s['waiting']:,}"),
     ("refused", lambda s: f"{s['refused'] + s['refused_streams']:,}"),
+    ("handshakes cut", lambda s: f"{s.get('failed_handshakes', 0):,}"),
     ("not wholly sent", lambda s: f"{s['unsent']:,}"),
+    ("listener closed after signal, ms: median", lambda s: ms_text(s.get("closed_ms"))),
     ("exit after signal, ms: median, max", lambda s: f"{ms_text(s['exit_ms'])}, {ms_text(s['exit_max_ms'])}"),
     ("after last response, ms: median, max", lambda s: f"{lag_text(s)}, {ms_text(s['lag_max_ms'])}"),
     ("latency before, µs: p50, p99, max", lambda s: latency_text(s, "before")),
@@ -305,7 +307,10 @@ DEFINITIONS = (
              "file or a cut response"),
     ("refused", "connect() failed, or the HTTP/2 stream was above GOAWAY's last id: not a loss, any client "
                 "may try elsewhere"),
+    ("handshakes cut", "the connection was established, and ended within the TLS handshake: no request had "
+                       "been sent on it, so it is not counted as lost"),
     ("not wholly sent", "the connection ended before the whole request was written: not counted as lost"),
+    ("listener closed", "seen from outside, by asking the kernel every millisecond: late by that and a little"),
     ("exit after the last response", "from the last byte of the last answer at a client (or from the signal, "
                                      "if nothing was answered after it) to the end of the main process"),
     ("held", "the clients leave some time after the signal (1.4 s in most scenarios), and only then did the "
@@ -341,6 +346,7 @@ def about(document: Document) -> list[tuple[str, str]]:
             ("machine", ", ".join(f"{k}: {v}" for k, v in document["machine"].items())),
             ("servers, and the signal that stops them", versions)]
     rows += [("skipped", f"{name}: {why}") for name, why in document["skipped"].items()]
+    rows += [("no TLS", f"{name}: {why}") for name, why in document.get("without_tls", {}).items()]
     rows += [("note", text) for text in document["problems"]]
     return rows
 

@@ -4,18 +4,23 @@
 #   setup.sh build    compiler, libraries, test framework
 #   setup.sh bench    and the load tools and servers that bench/ measures against
 #   setup.sh ci       and the second compiler, the formatter and valgrind
+#   setup.sh packages NAME...    these alone
 set -eu
 
-build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev"
-bench="wrk h2o nginx-light python3"
+build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
+bench="wrk h2o nginx-light openssl"
 ci="clang libclang-rt-14-dev clang-format valgrind"
 
 case "${1:-build}" in
 build) packages="$build" ;;
 bench) packages="$build $bench" ;;
 ci) packages="$build $ci" ;;
+packages)
+    shift
+    packages="$*"
+    ;;
 *)
-    echo "setup.sh: ${1}: want build, bench or ci" >&2
+    echo "setup.sh: ${1}: want build, bench, ci or packages" >&2
     exit 64
     ;;
 esac
@@ -36,7 +41,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
 elif [ "$(id -u)" = 0 ]; then
     as_root=""
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
-    as_root="sudo"
+    as_root="sudo env DEBIAN_FRONTEND=noninteractive" # sudo hands no variables on
 else
     echo "setup.sh: some packages are missing. Type, as root:" >&2
     echo "    $command" >&2
@@ -46,12 +51,17 @@ fi
 # The servers that are measured must not start as services: nothing here listens beyond loopback.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
+    trap '$as_root rm -f "$policy"' EXIT
+    trap 'exit 130' INT # without these two dash ends, and leaves the file
+    trap 'exit 143' TERM
     printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
     $as_root chmod 755 "$policy"
-    trap '$as_root rm -f "$policy"' EXIT
 fi
 echo "Installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
-$as_root apt-get update -qq
+$as_root apt-get update -qq >/dev/null 2>&1 || true # what that means, the next one says
 # shellcheck disable=SC2086 # a list of names
-$as_root apt-get install -y -qq --no-install-recommends $missing >/dev/null
+if ! said=$($as_root apt-get install -y -qq --no-install-recommends $missing 2>&1); then
+    echo "setup.sh: apt-get failed: $(printf '%s\n' "$said" | grep '^E:' | head -n 1)" >&2
+    exit 69
+fi

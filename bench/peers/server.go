@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -15,7 +16,7 @@ import (
 )
 
 func main() {
-	address, root := os.Args[1], os.Args[2]
+	address, root := os.Args[1], os.Args[2] // then: TLS address, certificate, key
 	mux := http.NewServeMux()
 	mux.HandleFunc("/small", func(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "Hello World\n")
@@ -39,6 +40,17 @@ func main() {
 			log.Fatal(err)
 		}
 	}()
+	if len(os.Args) > 3 {
+		listener, err := net.Listen("tcp", os.Args[3])
+		if err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			if err := server.ServeTLS(listener, os.Args[4], os.Args[5]); err != http.ErrServerClosed {
+				log.Fatal(err)
+			}
+		}()
+	}
 	<-ctx.Done()
 	if err := server.Shutdown(context.Background()); err != nil {
 		log.Fatal(err)

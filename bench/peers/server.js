@@ -2,11 +2,12 @@
 'use strict';
 const fs = require('fs');
 const http = require('http');
+const https = require('https');
 const path = require('path');
 
-const [port, root] = process.argv.slice(2);
+const [port, root, tlsPort, cert, key] = process.argv.slice(2);
 
-const server = http.createServer((request, response) => {
+function answer(request, response) {
   const url = new URL(request.url, 'http://localhost');
   if (url.pathname === '/small') {
     response.setHeader('Content-Length', 12);
@@ -25,7 +26,14 @@ const server = http.createServer((request, response) => {
     response.statusCode = 404;
     response.end();
   }
-});
+}
 
-process.on('SIGTERM', () => server.close());
-server.listen(Number(port), '127.0.0.1');
+function serve(server, onPort) {
+  process.on('SIGTERM', () => server.close());
+  server.listen(Number(onPort), '127.0.0.1');
+}
+
+serve(http.createServer(answer), port);
+if (tlsPort) {
+  serve(https.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key) }, answer), tlsPort);
+}
