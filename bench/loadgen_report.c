@@ -78,6 +78,7 @@ static size_t fill_times(const struct load_result *r, uint64_t wall_ns, struct r
                            : 0;
     size_t n = 0;
 
+    rows[n++] = count_row("signal_monotonic_us", r->signal_ns / 1000); /* for other clocks */
     rows[n++] = count_row("last_answer_after_signal_us", tail_us);
     rows[n++] = span_row("signal_to_first_refused_ms", r->signal_ns, r->first_refused_ns);
     rows[n++] = span_row("signal_to_gone_ms", r->signal_ns, r->gone_ns);
