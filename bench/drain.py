@@ -557,17 +557,16 @@ def write_results(options: argparse.Namespace, bench: Bench, begun: str, names: 
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(document, separators=(",", ":")) + "\n")
-    if options.html:
-        options.html.parent.mkdir(parents=True, exist_ok=True)
-        options.html.write_text(report.page(document))
-    if options.svg:
-        options.svg.parent.mkdir(parents=True, exist_ok=True)
-        options.svg.write_text(report.summary_chart(document))
+    report.write(options.html, report.page(document) if options.html else "")
+    report.write(options.svg, report.summary_chart(document) if options.svg else "")
 
 
 def main() -> int:
     options = parse(sys.argv[1:])
     begun = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    lacking = report.no_pictures()
+    if lacking and (options.html or options.svg):  # told before the long wait
+        print(lacking, flush=True)
     limit = raise_open_files(peers.OPEN_FILES_MOST)
     with tempfile.TemporaryDirectory(prefix="lastcall-drain-") as directory:
         os.chmod(directory, 0o755)

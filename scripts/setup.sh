@@ -8,7 +8,7 @@
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
-bench="wrk h2o nginx-light openssl"
+bench="wrk h2o nginx-light openssl gnuplot-nox"
 ci="clang libclang-rt-14-dev clang-format valgrind"
 
 case "${1:-build}" in
