@@ -46,7 +46,7 @@ clang: build/clang/.configured
 
 valgrind: build/debug/.configured
 	@cmake --build --preset debug -j $(JOBS) -- --quiet
-	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^process$$'
+	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^(process|tls)$$'
 
 bench bench-long bench-speed: build/release/.configured
 	@./scripts/setup.sh bench
