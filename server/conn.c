@@ -87,9 +87,12 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     h2o_accept(&from->accept_ctx, sock);
 }
 
-void conn_handshake_done(struct conn *conn, SSL *ssl)
+void conn_shakes_hands(struct conn *conn, SSL *ssl)
 {
     assert_owner(conn->loop);
+    conn->handshake_begun = true;
+    if (ssl == NULL)
+        return;
     conn->ssl = ssl;
     conn->idle_since_ns = loop_now_ns(conn->loop);
 }

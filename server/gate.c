@@ -232,6 +232,10 @@ static int list_receiving(h2o_req_t *req, void *data)
     if (begun.tv_sec == 0 || req->processed_at.at.tv_sec != 0 ||
         (req->version < 0x200 && letgo_is_idle(req)))
         return 0;
+    /* Not a byte in clear: list_unread_conn() has it. */
+    if (req->version < 0x200 && req->input.method.len == 0 &&
+        req->conn->callbacks->get_socket(req->conn)->input->size == 0)
+        return 0;
     (void)gettimeofday(&now, NULL); /* the library's stamps are wall-clock */
     int64_t age_us = (now.tv_sec - begun.tv_sec) * 1000000L + (now.tv_usec - begun.tv_usec);
     list_request(data, req, "receiving", age_us > 0 ? (uint64_t)age_us * NS_PER_US : 0);
@@ -272,7 +276,8 @@ static void list_unread_conn(struct coord_requests *list, const struct conn *con
 
     if (!conn->is_tls)
         list_unread_fd(list, fd);
-    else if (tls_has_unread_request(fd, conn->ssl != NULL))
+    else if ((conn->ssl != NULL && tls_is_mid_record(conn->ssl)) ||
+             tls_has_unread_request(fd, conn->ssl != NULL))
         list_unread(list, "?", "?");
 }
 
@@ -282,7 +287,7 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
 
     for (h2o_linklist_t *node = h2s->next; node != h2s; node = node->next) {
         h2o_http2_conn_t *h2 = container_of(node, h2o_http2_conn_t, _conns);
-        if (h2->sock != NULL)
+        if (h2->sock != NULL && letgo_h2_has_begun(h2))
             ((struct conn *)h2->sock->on_close.data)->is_h2 = true;
     }
     for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {

@@ -1,5 +1,6 @@
 #include "server_p.h"
 
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
@@ -12,8 +13,8 @@
  * keep-alive before the drain began), because the client may be sending this instant; then
  * shutdown(SHUT_RD), and the library reads what has arrived, or the end of file, and closes by
  * itself. A connection with bytes unread is not idle. A connection that sent part of a request is
- * waited for. Over TLS the library notes a part of a record as the beginning of a request, too; one
- * whose handshake has not begun is idle, and one in the middle of it is given the library's time.
+ * waited for. Over TLS a part of a record is a part of a request; who has not begun the handshake
+ * is idle, and who is in the middle of it is given the library's time.
  *
  * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round
  * trip after it was written, all streams that were opened before it was read are here. Then GOAWAY
@@ -43,25 +44,36 @@ bool letgo_is_idle(h2o_req_t *req)
 
     if (req->processed_at.at.tv_sec != 0)
         return false;
-    if (sock->input->size == 0)
-        return req->timestamps.request_begin_at.tv_sec == 0 ||
-               has_said_goodbye(sock->on_close.data);
+    if (sock->input->size == 0) {
+        const struct conn *conn = sock->on_close.data;
+        if (conn->ssl == NULL)
+            return req->timestamps.request_begin_at.tv_sec == 0;
+        /* Over TLS the stamp also comes with records that carry nothing, and does not with a part
+         * of one that came behind the handshake or the last request. */
+        return has_said_goodbye(conn) ||
+               (req->input.method.len == 0 && !tls_is_mid_record(conn->ssl));
+    }
     for (size_t i = 0; i < sock->input->size; i++)
         if (sock->input->bytes[i] != '\r' && sock->input->bytes[i] != '\n')
             return false;
     return true;
 }
 
-static void release(struct conn *conn)
+static bool is_grace_over(const struct conn *conn)
 {
-    int fd = h2o_socket_get_fd(conn->sock), unread = 0;
+    int unread = 0;
 
     if (conn->idle_released ||
         loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->config.idle_grace_ns)
-        return; /* the slow look comes by again */
-    if (ioctl(fd, FIONREAD, &unread) == 0 && unread > 0)
-        return; /* it is read in this loop's next turn */
-    conn->idle_released = shutdown(fd, SHUT_RD) == 0;
+        return false; /* the slow look comes by again */
+    /* What is unread is read in this loop's next turn. */
+    return ioctl(h2o_socket_get_fd(conn->sock), FIONREAD, &unread) != 0 || unread == 0;
+}
+
+static void release(struct conn *conn)
+{
+    if (is_grace_over(conn))
+        conn->idle_released = shutdown(h2o_socket_get_fd(conn->sock), SHUT_RD) == 0;
 }
 
 static int release_if_idle(h2o_req_t *req, void *data)
@@ -79,8 +91,7 @@ static void release_silent_tls(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
         struct conn *conn = container_of(node, struct conn, link);
-        if (conn->sock != NULL && conn->is_tls && conn->ssl == NULL &&
-            !listener_peer_has_sent(h2o_socket_get_fd(conn->sock)))
+        if (conn->sock != NULL && conn->is_tls && conn->ssl == NULL && !conn->handshake_begun)
             release(conn);
     }
 }
@@ -120,6 +131,26 @@ static void say_last(h2o_http2_conn_t *h2, struct conn *conn, int error)
     conn->h2_stage = H2_STAGE_LAST;
 }
 
+bool letgo_h2_has_begun(const h2o_http2_conn_t *h2)
+{
+    return h2->sock->bytes_written != 0 || h2->_write.buf->size != 0 ||
+           h2->_write.buf_in_flight != NULL;
+}
+
+/* Chosen by ALPN, and silent since. SETTINGS has to be our first frame, and need not wait for the
+ * client's preface (RFC 9113 section 3.4); GOAWAY then says that nothing was taken. An end of file
+ * alone would leave a request that is on its way in doubt. */
+static void refuse_before_preface(h2o_http2_conn_t *h2, struct conn *conn)
+{
+    static const char settings[9] = {0, 0, 0, 4, 0, 0, 0, 0, 0}; /* an empty one */
+    h2o_iovec_t room = h2o_buffer_reserve(&h2->_write.buf, sizeof(settings));
+
+    memcpy(room.base, settings, sizeof(settings));
+    h2->_write.buf->size += sizeof(settings);
+    conn->idle_released = true;
+    say_last(h2, conn, 0);
+}
+
 static uint64_t round_trip_ns(const h2o_http2_conn_t *h2, const struct conn *conn)
 {
     uint64_t two_ns = conn->is_tcp ? 2 * listener_peer_rtt_ns(h2o_socket_get_fd(h2->sock)) : 0;
@@ -136,16 +167,13 @@ static bool advance(h2o_http2_conn_t *h2, uint64_t now_ns)
     conn->h2_receiving = false; /* marked anew at each look */
     if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
         return false;
-    /* Chosen by ALPN, but the client's preface is not here: nothing may come before our answer to
-     * it. */
-    if (conn->ssl != NULL && h2->sock->bytes_written == 0 && h2->_write.buf->size == 0 &&
-        h2->_write.buf_in_flight == NULL) {
-        if (conn->loop->released && !SSL_has_pending(conn->ssl))
-            release(conn);
+    if (conn->ssl != NULL && tls_is_mid_record(conn->ssl))
+        return false;
+    if (!letgo_h2_has_begun(h2)) {
+        if (conn->loop->released && is_grace_over(conn))
+            refuse_before_preface(h2, conn);
         return false;
     }
-    if (conn->ssl != NULL && SSL_has_pending(conn->ssl)) /* a part of a record */
-        return false;
     if (h2->sock->input->size != 0) /* half a frame, or half a preface */
         return false;
     if (conn->h2_stage == H2_STAGE_OPEN)

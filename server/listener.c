@@ -349,14 +349,3 @@ uint64_t listener_peer_min_rtt_ns(int fd)
         return 0;
     return (uint64_t)info.tcpi_min_rtt * NS_PER_US;
 }
-
-bool listener_peer_has_sent(int fd)
-{
-    struct tcp_info info;
-    socklen_t length = sizeof(info);
-
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0 ||
-        length < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
-        return true;
-    return info.tcpi_bytes_received != 0;
-}

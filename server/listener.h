@@ -64,10 +64,6 @@ void listener_list_release(struct listener_list *list);
  */
 uint64_t listener_peer_rtt_ns(int fd);
 
-/* Has a byte ever come on this connection? Yes where the kernel does not tell (Unix domain).
- * Thread: any. */
-bool listener_peer_has_sent(int fd);
-
 /* The shortest round-trip time seen on a connection in nanoseconds; 0 where there is none.
  * Thread: any. */
 uint64_t listener_peer_min_rtt_ns(int fd);

@@ -203,6 +203,7 @@ struct conn {
     h2o_socket_t *sock; /* NULL once it is closed */
     bool is_tcp;
     bool is_tls;
+    bool handshake_begun;
     SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
     bool asked_to_close;    /* the client did, not we */
@@ -233,7 +234,8 @@ struct conn {
 
 /* All of these: Thread: owner loop only. */
 void conn_open(struct loop_listener *from, h2o_socket_t *sock);
-void conn_handshake_done(struct conn *conn, SSL *ssl);
+/* A TLS handshake has begun (NULL) or is done. */
+void conn_shakes_hands(struct conn *conn, SSL *ssl);
 struct conn *conn_of(h2o_req_t *req);
 /* The response that starts now is the last one: keep the descriptor for linger.c. */
 void conn_will_close(struct conn *conn);
@@ -288,6 +290,8 @@ void letgo_look_soon(struct loop *loop);
 void letgo_stop(struct loop *loop);
 /* An HTTP/1 connection on which no request has begun to arrive, as far as it was read. */
 bool letgo_is_idle(h2o_req_t *req);
+/* The client's preface has come: we have answered it. */
+bool letgo_h2_has_begun(const h2o_http2_conn_t *h2);
 /* A peer that only resets streams is told to calm down (CVE-2023-44487). */
 void letgo_calm(h2o_req_t *req);
 

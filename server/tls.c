@@ -11,20 +11,21 @@
 #define RECORD_HEAD 5
 #define PEEKED 16384
 
-enum { RECORD_ALERT = 21, RECORD_DATA = 23 };
+enum { RECORD_ALERT = 21, RECORD_HANDSHAKE = 22, RECORD_DATA = 23 };
 
 /* In TLS 1.3 an alert looks like data of this length: two bytes, their type, and the tag. */
 #define RECORD_ALERT_BYTES 19
 
-/* A handshake is over: from here on its connection is a client that may send a request. The library
- * keeps its socket in the BIO, and the socket leads to our connection. */
+/* A handshake begins, with the first bytes, or is over, and its client may send a request. The
+ * library keeps its socket in the BIO, and the socket leads to our connection. */
 static void on_info(const SSL *ssl, int where, int ret)
 {
     (void)ret;
-    if ((where & SSL_CB_HANDSHAKE_DONE) == 0)
+    if ((where & (SSL_CB_HANDSHAKE_START | SSL_CB_HANDSHAKE_DONE)) == 0)
         return;
     h2o_socket_t *sock = BIO_get_data(SSL_get_rbio(ssl));
-    conn_handshake_done(sock->on_close.data, (SSL *)(uintptr_t)ssl);
+    bool done = (where & SSL_CB_HANDSHAKE_DONE) != 0;
+    conn_shakes_hands(sock->on_close.data, done ? (SSL *)(uintptr_t)ssl : NULL);
 }
 
 /* No terminal to ask, and nobody there at three in the morning. */
@@ -87,16 +88,25 @@ bool tls_has_unread_request(int fd, bool done)
 {
     unsigned char bytes[PEEKED];
     ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
-    /* TLS 1.3: the first encrypted record of the client ends the handshake. */
+    /* TLS 1.3: the first encrypted record of the client ends the handshake. In TLS 1.2 a record of
+     * the handshake does, where tickets let the client be the last to speak. */
     unsigned wanted = done ? 1 : 2, seen = 0;
 
     for (ssize_t at = 0; n - at >= RECORD_HEAD;) {
         ssize_t length = bytes[at + 3] << 8 | bytes[at + 4];
+        if (bytes[at] == RECORD_HANDSHAKE)
+            wanted = 1;
         if (bytes[at] == RECORD_DATA && length != RECORD_ALERT_BYTES)
             seen++;
         at += RECORD_HEAD + length;
     }
     return seen >= wanted;
+}
+
+bool tls_is_mid_record(const SSL *ssl)
+{
+    /* Its head alone is not pending, but the state then is "read body". */
+    return SSL_has_pending(ssl) || strcmp(SSL_rstate_string(ssl), "RB") == 0;
 }
 
 bool tls_peer_is_leaving(int fd)

@@ -287,6 +287,8 @@ static void test_unread_request_is_told_from_handshake_and_farewell(void **state
     assert_unread("22:512 ", false, false);          /* a ClientHello */
     assert_unread("20:1 23:53 ", false, false);      /* the end of a handshake */
     assert_unread("20:1 23:53 23:90 ", false, true); /* and a request with it */
+    assert_unread("20:1 22:40 23:90 ", false, true); /* the same in TLS 1.2, with a ticket */
+    assert_unread("20:1 22:40 ", false, false);
 }
 
 static void test_peer_that_says_farewell_is_leaving(void **state)
