@@ -20,10 +20,11 @@ SSL_CTX *tls_create(const char *cert, const char *key, char *error, size_t error
  * Thread: any.     Blocks: never. */
 bool tls_has_unread_request(int fd, bool done);
 
-/* Has the library read the beginning of a record, and not its end? */
+/* Has the library read the beginning of a record, and not its end?     Thread: the SSL's loop. */
 bool tls_is_mid_record(const SSL *ssl);
 
-/* Has the peer announced that it will send no more? Its alert may be unread in the kernel. */
+/* Has the peer announced that it will send no more? Its alert may be unread in the kernel.
+ * Thread: any.     Blocks: never. */
 bool tls_peer_is_leaving(int fd);
 
 #endif
