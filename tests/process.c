@@ -74,10 +74,14 @@ bool process_runs_under_valgrind(void)
     return getenv("LASTCALL_VALGRIND") != NULL;
 }
 
+/* What valgrind says goes where the tests' own words go: in the server's log it would wait for a
+ * reader, and hold the process, where a test leaves that log unread. */
+#define VALGRIND_FD 199 /* far from those that the test has */
+
 /* The command that comes before the arguments of a test. */
 static size_t begin_command(const char **args)
 {
-    static char suppressions[512];
+    static char suppressions[512], log[32];
     size_t n = 0;
 
     if (process_runs_under_valgrind()) {
@@ -89,6 +93,8 @@ static size_t begin_command(const char **args)
         args[n++] = "--errors-for-leak-kinds=definite";
         args[n++] = "--show-leak-kinds=definite";
         args[n++] = "--error-exitcode=99";
+        (void)snprintf(log, sizeof(log), "--log-fd=%d", VALGRIND_FD);
+        args[n++] = log;
         args[n++] = suppressions;
     }
     args[n++] = binary();
@@ -112,6 +118,8 @@ void process_spawn(struct process *process, const char *const *argv)
     process->pid = fork();
     assert_true(process->pid >= 0);
     if (process->pid == 0) {
+        if (process_runs_under_valgrind())
+            (void)dup2(STDERR_FILENO, VALGRIND_FD);
         (void)dup2(out[1], STDERR_FILENO);
         /* No test's end, however early, leaves a server behind. */
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -162,16 +170,9 @@ void process_wait_log(struct process *process, const char *text)
     }
 }
 
-void process_start(struct process *process, const char *listen, const char *const *argv)
+void process_start_configured(struct process *process, const char *const *argv)
 {
-    const char *args[ARGS_MAX] = {"--listen", listen != NULL ? listen : "127.0.0.1:0"};
-    size_t n = 2;
-
-    for (; argv != NULL && *argv != NULL; argv++) {
-        assert_true(n < ARGS_MAX - 1);
-        args[n++] = *argv;
-    }
-    process_spawn(process, args);
+    process_spawn(process, argv);
     process_wait_log(process, "listening on ");
     const char *at = strstr(process->log, "listening on ") + strlen("listening on ");
     size_t length = strcspn(at, "\n");
@@ -181,6 +182,18 @@ void process_start(struct process *process, const char *listen, const char *cons
     const char *colon = strrchr(process->address, ':');
     if (strncmp(process->address, "unix:", 5) != 0 && colon != NULL)
         process->port = (uint16_t)strtoul(colon + 1, NULL, 10);
+}
+
+void process_start(struct process *process, const char *listen, const char *const *argv)
+{
+    const char *args[ARGS_MAX] = {"--listen", listen != NULL ? listen : "127.0.0.1:0"};
+    size_t n = 2;
+
+    for (; argv != NULL && *argv != NULL; argv++) {
+        assert_true(n < ARGS_MAX - 1);
+        args[n++] = *argv;
+    }
+    process_start_configured(process, args);
 }
 
 void process_signal(struct process *process, int signo)

@@ -35,6 +35,9 @@ bool process_runs_under_valgrind(void);
  * free port of 127.0.0.1. Waits until it listens; fails the test if it does not. */
 void process_start(struct process *process, const char *listen, const char *const *argv);
 
+/* The same for a process whose `argv` names a configuration that listens. */
+void process_start_configured(struct process *process, const char *const *argv);
+
 /* The same, but do not wait for anything, and add no --listen. */
 void process_spawn(struct process *process, const char *const *argv);
 
