@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "notify.h"
 #include "report.h"
 
 /* Poke note. A loop or a worker changes a count and then pokes; the coordinator looks at the counts
@@ -37,6 +38,8 @@ struct coord {
     int spare_fd; /* kept for the report: it must be written also when descriptors have run out */
     uint64_t next_progress_ns;
     uint64_t next_status_ns;
+    uint64_t next_notify_ns;
+    uint64_t answered_when_notified;
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t wake;    /* the coordinator's sleep */
@@ -218,6 +221,7 @@ static void enter_running(struct coord *coord)
     coord->began = false;
     unlock(coord);
     log_line(LOG_LEVEL_INFO, "undrained", NULL, "drain called off: ready again");
+    notify_send("READY=1\nSTATUS=serving");
 }
 
 static void enter_lame_duck(struct coord *coord)
@@ -231,6 +235,8 @@ static void enter_lame_duck(struct coord *coord)
         json_pack("{s:I}", "for_ms", (json_int_t)(coord->config.drain.lame_duck_ns / NS_PER_MS)),
         "lame duck for %s: not ready, still accepting, the drain can be called off",
         clock_format_duration(coord->config.drain.lame_duck_ns, text));
+    /* Not STOPPING: a manager takes that for final, and this is not yet. */
+    notify_send("STATUS=lame duck for %s: still accepting, the drain can be called off", text);
 }
 
 static void enter_closing(struct coord *coord)
@@ -242,6 +248,8 @@ static void enter_closing(struct coord *coord)
         (void)pool_watch_idle(coord->pool, true);
     coord->config.ops->lame_duck(coord->config.server, true);
     coord->config.ops->close_listeners(coord->config.server);
+    notify_send("STOPPING=1\nSTATUS=closing the listeners");
+    coord->answered_when_notified = coord->census.answered;
 }
 
 static void enter_draining(struct coord *coord)
@@ -277,6 +285,8 @@ static int exit_status(const struct coord *coord)
     if (coord->drain.cause == DRAIN_CAUSE_DEADLINE &&
         report->unfinished.count + report->unfinished.left_out > 0)
         return COORD_EXIT_DEADLINE;
+    if (report->end.given_up > 0) /* each of them was logged */
+        return COORD_EXIT_DEADLINE;
     return COORD_EXIT_CLEAN;
 }
 
@@ -292,6 +302,7 @@ static void enter_done(struct coord *coord)
     unlock(coord);
 
     log_status("%s", "");
+    notify_send("STATUS=drained, exit status %d", report.status);
     report_log_end(&report, &drain);
     if (coord->config.report_path == NULL)
         return;
@@ -350,11 +361,36 @@ static void show_progress(struct coord *coord, uint64_t now_ns)
     }
 }
 
+#define NOTIFY_EVERY_NS (1 * NS_PER_S)
+#define NOTIFY_EXTENDS_US 5000000 /* it must hear from us again in that time */
+
+/* More time is asked for only while requests really finish: a drain that is stuck should meet the
+ * manager's limit as well as its own. */
+static void tell_manager(struct coord *coord, uint64_t now_ns)
+{
+    char left[CLOCK_TEXT_SIZE], extend[64] = "";
+    uint64_t end_ns = coord->drain.deadline_at_ns;
+
+    if (coord->drain.phase != PHASE_DRAINING || now_ns < coord->next_notify_ns || !notify_wanted())
+        return;
+    coord->next_notify_ns = now_ns + NOTIFY_EVERY_NS;
+    if (coord->census.answered > coord->answered_when_notified)
+        (void)snprintf(extend, sizeof(extend), "\nEXTEND_TIMEOUT_USEC=%d", NOTIFY_EXTENDS_US);
+    coord->answered_when_notified = coord->census.answered;
+    notify_send("STATUS=draining: %llu requests in flight on %llu connections, %s left%s",
+                (unsigned long long)coord->census.active,
+                (unsigned long long)coord->census.connections,
+                clock_format_duration(end_ns > now_ns ? end_ns - now_ns : 0, left), extend);
+}
+
 static uint64_t next_look_ns(const struct coord *coord)
 {
     uint64_t next_ns = drain_next_look_ns(&coord->drain);
     uint64_t show_ns = log_has_status_line() ? coord->next_status_ns : coord->next_progress_ns;
 
+    if (coord->drain.phase == PHASE_DRAINING && coord->next_notify_ns != 0 &&
+        coord->next_notify_ns < next_ns)
+        next_ns = coord->next_notify_ns;
     if (coord->drain.phase == PHASE_RUNNING || show_ns == 0)
         return next_ns;
     return show_ns < next_ns ? show_ns : next_ns;
@@ -408,6 +444,7 @@ int coord_run(struct coord *coord)
             continue; /* the new phase may be over already */
         }
         show_progress(coord, now_ns);
+        tell_manager(coord, now_ns);
         sleep_until_poked(coord);
     }
 }

@@ -42,6 +42,7 @@ struct coord_census {
     uint64_t answered;      /* requests ended since the start, aborted ones left out */
     uint64_t accepted;      /* connections since the start */
     uint64_t idle_released; /* connections that the drain let go while they idled */
+    uint64_t given_up;      /* requests that a limit of the server's own cut in the drain */
 };
 
 /* One request that is being waited for, or could not be finished. */

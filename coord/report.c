@@ -52,18 +52,20 @@ static const char *plural(uint64_t n)
 void report_log_begin(const struct report *report, const struct drain_config *config)
 {
     const struct report_trigger *trigger = &report->triggers[0];
+    const char *comes = strncmp(trigger->name, "SIG", 3) == 0 ? " received" : ":";
     char text[CLOCK_TEXT_SIZE];
 
-    log_line(
-        LOG_LEVEL_INFO, "drain-begun",
-        json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name), "detail",
-                  log_json_text(trigger->detail), "in_flight", (json_int_t)report->begin.active,
-                  "connections", (json_int_t)report->begin.connections, "deadline_ms",
-                  (json_int_t)(config->deadline_ns / NS_PER_MS)),
-        "%s received%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
-        trigger->name, trigger->detail[0] != '\0' ? " " : "", trigger->detail,
-        (ull)report->begin.active, plural(report->begin.active), (ull)report->begin.connections,
-        plural(report->begin.connections), clock_format_duration(config->deadline_ns, text));
+    log_line(LOG_LEVEL_INFO, "drain-begun",
+             json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name),
+                       "detail", log_json_text(trigger->detail), "in_flight",
+                       (json_int_t)report->begin.active, "connections",
+                       (json_int_t)report->begin.connections, "deadline_ms",
+                       (json_int_t)(config->deadline_ns / NS_PER_MS)),
+             "%s%s%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
+             trigger->name, trigger->detail[0] != '\0' || comes[0] == ' ' ? comes : "",
+             trigger->detail[0] != '\0' ? " " : "", trigger->detail, (ull)report->begin.active,
+             plural(report->begin.active), (ull)report->begin.connections,
+             plural(report->begin.connections), clock_format_duration(config->deadline_ns, text));
 }
 
 static uint64_t left_ns(const struct drain *drain, uint64_t now_ns)
@@ -152,6 +154,15 @@ void report_log_end(const struct report *report, const struct drain *drain)
     char text[CLOCK_TEXT_SIZE];
     uint64_t answered = report->end.answered - report->begin.answered;
 
+    if (drain->cause == DRAIN_CAUSE_QUIET && report->end.given_up > 0) {
+        log_line(LOG_LEVEL_WARN, "drained-short",
+                 json_pack("{s:I, s:I}", "unfinished", (json_int_t)report->end.given_up, "answered",
+                           (json_int_t)answered),
+                 "drained in %s: %llu answered, %llu unfinished",
+                 clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
+                 (ull)report->end.given_up);
+        return;
+    }
     if (drain->cause != DRAIN_CAUSE_QUIET && report->status != COORD_EXIT_CLEAN) {
         log_cut_short(report, drain);
         return;
@@ -221,14 +232,14 @@ static json_t *unfinished_json(const struct coord_requests *unfinished)
 static json_t *counts_json(const struct report *report)
 {
     const struct coord_census *begin = &report->begin, *end = &report->end;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin",
-                     (json_int_t)begin->active, "connections_at_begin",
-                     (json_int_t)begin->connections, "accepted_during",
-                     (json_int_t)(end->accepted - begin->accepted), "answered_during",
-                     (json_int_t)(end->answered - begin->answered), "idle_released",
-                     (json_int_t)end->idle_released, "unfinished",
-                     (json_int_t)(report->unfinished.count + report->unfinished.left_out),
-                     "jobs_at_end", (json_int_t)report->pool_active_at_end);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin", (json_int_t)begin->active,
+        "connections_at_begin", (json_int_t)begin->connections, "accepted_during",
+        (json_int_t)(end->accepted - begin->accepted), "answered_during",
+        (json_int_t)(end->answered - begin->answered), "idle_released",
+        (json_int_t)end->idle_released, "unfinished",
+        (json_int_t)(report->unfinished.count + report->unfinished.left_out + report->end.given_up),
+        "jobs_at_end", (json_int_t)report->pool_active_at_end);
 }
 
 int report_write(const struct report *report, const struct drain *drain, const char *path)

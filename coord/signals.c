@@ -41,6 +41,13 @@ static bool asks_for_drain(int signo)
     return false;
 }
 
+static void (*reopen_logs)(void); /* immutable after signals_start */
+
+void signals_on_reopen(void (*reopen)(void))
+{
+    reopen_logs = reopen;
+}
+
 static void *signal_thread(void *arg)
 {
     struct signals *signals = arg;
@@ -59,6 +66,10 @@ static void *signal_thread(void *arg)
         if (signo == SIGNAL_STOP && (info.si_code == SI_USER || info.si_code == SI_TKILL) &&
             info.si_pid == getpid())
             return NULL;
+        if (signo == SIGUSR1 && reopen_logs != NULL) {
+            reopen_logs();
+            continue;
+        }
         if (!asks_for_drain(signo)) {
             const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */
             log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
@@ -81,6 +92,25 @@ int signals_block(void)
         return -errno;
     fill_set(&set);
     return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+/* Between fork(2) and execve(2). */
+static void in_child(void)
+{
+    struct sigaction usual;
+    sigset_t set;
+
+    memset(&usual, 0, sizeof(usual));
+    usual.sa_handler = SIG_DFL;
+    (void)sigaction(SIGPIPE, &usual, NULL);
+    fill_set(&set);
+    (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+    (void)setpgid(0, 0);
+}
+
+int signals_spare_children(void)
+{
+    return -pthread_atfork(NULL, NULL, in_child);
 }
 
 int signals_start(struct coord *coord, struct signals **ret_signals)

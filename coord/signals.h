@@ -13,6 +13,16 @@ struct signals;
  * Thread: main only, before any other thread starts.     Errors: 0; a negative errno. */
 int signals_block(void);
 
+/* Processes that are started with fork(2), such as an application or a command that takes the log,
+ * get signals as if signals_block() had not been, or nobody could end them; and a process group of
+ * their own, since a Ctrl+C at the terminal is for us: they are needed until the drain is over.
+ * Thread: main only, once.     Errors: 0; a negative errno. */
+int signals_spare_children(void);
+
+/* What SIGUSR1 asks for; it is called on the signal thread. NULL, as before the first call:
+ * nothing. Thread: main only, before signals_start(). */
+void signals_on_reopen(void (*reopen)(void));
+
 /* Start the thread. Signals that came since signals_block() are pending and are taken now.
  * SIGINT, SIGTERM and SIGQUIT ask for the drain; the second of them forces; at the third this
  * thread leaves by _exit(2) with COORD_EXIT_FORCED. Owner:  the caller; ends with signals_stop().

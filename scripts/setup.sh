@@ -3,13 +3,13 @@
 #
 #   setup.sh build    compiler, libraries, test framework
 #   setup.sh bench    and the load tools and servers that bench/ measures against
-#   setup.sh ci       and the second compiler, the formatter and valgrind
+#   setup.sh ci       and the second compiler, the formatter, valgrind, and what tests compare with or hand on to
 #   setup.sh packages NAME...    these alone
 set -eu
 
-build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
+build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libsystemd-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind"
+ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl"
 
 case "${1:-build}" in
 build) packages="$build" ;;

@@ -714,7 +714,7 @@ static void test_drain_requested_twice_is_one_drain(void **state)
     assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
     assert_calls("lame-duck close finish");
     assert_logged("drain-begun", 1);
-    assert_message_has("drain-begun", "file received first: draining, 1 request in flight");
+    assert_message_has("drain-begun", "file: first: draining, 1 request in flight");
 }
 
 static void play_requests_in_every_call(struct fake *f, enum call call, enum coord_phase phase)
@@ -1807,7 +1807,7 @@ static void test_a_request_taken_back_before_the_look_is_forgotten(void **state)
     assert_true(coord_undrain(coord));
     coord_request_drain(coord, "api", "meant");
     assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
-    assert_message_has("drain-begun", "api received meant");
+    assert_message_has("drain-begun", "api: meant");
 }
 
 static void play_request_while_undraining(struct fake *f, enum call call, enum coord_phase phase)
