@@ -48,7 +48,7 @@ void conn_unadmit(struct loop *loop)
     atomic_fetch_sub(&server->open_connections, 1);
     if (atomic_load(&server->some_loop_paused) && below_limit(server)) { /* see limit note */
         atomic_store(&server->some_loop_paused, false);
-        for (unsigned i = 0; i < server->config.loops; i++)
+        for (unsigned i = 0; i < server->options->threads; i++)
             loop_order(&server->loops[i], ORDER_RESUME_ACCEPT);
     }
 }
@@ -76,7 +76,8 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     conn->loop = loop;
     conn->sock = sock;
     conn->is_tcp = from->listener->family != AF_UNIX;
-    conn->is_tls = from->listener->is_tls;
+    conn->is_tls = from->listener->tls != NULL;
+    conn->expects_proxy_line = from->listener->expects_proxy_line;
     conn->linger_fd = -1;
     conn->idle_since_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->conns, &conn->link);

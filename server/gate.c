@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "job.h"
+#include "log.h"
 
 /* The gate is the first handler of every path: a request passes it when its header and body are
  * whole, and from then on it is active. It must cost next to nothing, since every request pays:
@@ -80,7 +81,7 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     if (inflight == NULL)
         return;
     struct loop *loop = inflight->loop;
-    bool answered = !loop->frozen && is_answered(req);
+    bool answered = !loop->frozen && !inflight->conn->given_up && is_answered(req);
 
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
@@ -108,8 +109,10 @@ static void see_to_last_line(struct loop *loop, h2o_req_t *req)
         return;
     if (loop->say_close)
         req->http1_is_persistent = 0;
+    if (req->http1_is_persistent)
+        return;
     struct conn *conn = conn_of(req);
-    if (!req->http1_is_persistent && conn != NULL) {
+    if (conn != NULL) {
         conn->asked_to_close =
             !loop->say_close && (req->version < 0x101 ||
                                  h2o_find_header(&req->headers, H2O_TOKEN_CONNECTION, -1) != -1);
@@ -134,6 +137,11 @@ void gate_register(h2o_pathconf_t *path)
 {
     h2o_handler_t *handler = h2o_create_handler(path, sizeof(*handler));
     handler->on_req = on_request;
+    gate_register_inner(path);
+}
+
+void gate_register_inner(h2o_pathconf_t *path)
+{
     h2o_logger_t *logger = h2o_create_logger(path, sizeof(*logger));
     logger->log_access = on_end;
 }
@@ -154,6 +162,27 @@ void inflight_mark_resets(struct loop *loop)
         if (req->version < 0x101 && req->res.content_length == SIZE_MAX &&
             req->timestamps.response_start_at.tv_sec != 0)
             inflight->conn->reset_when_cut = true;
+    }
+}
+
+void inflight_give_up(struct conn *conn, const char *limit)
+{
+    struct loop *loop = conn->loop;
+
+    if (conn->given_up)
+        return;
+    conn->given_up = true;
+    for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
+        const struct inflight *inflight = container_of(node, struct inflight, link);
+        const h2o_req_t *req = inflight->req;
+        if (inflight->conn != conn)
+            continue;
+        count_add(&loop->counts.given_up, 1);
+        log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: %.*s %.*s, cut by %s",
+                 (int)(req->input.method.len < 32 ? req->input.method.len : 32),
+                 req->input.method.base,
+                 (int)(req->input.path.len < TEXT_LONGEST ? req->input.path.len : TEXT_LONGEST),
+                 req->input.path.base, limit);
     }
 }
 
@@ -304,7 +333,8 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
             continue;
         int listener = h2o_socket_get_fd(loop->listeners[i].sock);
         while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-            if (!loop->listeners[i].listener->is_tls) /* else it had no keys yet to send one with */
+            if (loop->listeners[i].listener->tls ==
+                NULL) /* else it had no keys yet to send one with */
                 list_unread_fd(list, fd);
             (void)close(fd);
         }

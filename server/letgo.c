@@ -64,7 +64,7 @@ static bool is_grace_over(const struct conn *conn)
     int unread = 0;
 
     if (conn->idle_released ||
-        loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->config.idle_grace_ns)
+        loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->options->idle_grace_ns)
         return false; /* the slow look comes by again */
     /* What is unread is read in this loop's next turn. */
     return ioctl(h2o_socket_get_fd(conn->sock), FIONREAD, &unread) != 0 || unread == 0;
@@ -86,12 +86,16 @@ static int release_if_idle(h2o_req_t *req, void *data)
     return 0;
 }
 
-/* Nobody but us knows of them before their handshake is over. */
-static void release_silent_tls(struct loop *loop)
+/* Nobody but us knows of them before their handshake, or their PROXY line, is over. */
+static void release_silent(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
         struct conn *conn = container_of(node, struct conn, link);
-        if (conn->sock != NULL && conn->is_tls && conn->ssl == NULL && !conn->handshake_begun)
+        if (conn->sock == NULL)
+            continue;
+        if ((conn->is_tls && conn->ssl == NULL && !conn->handshake_begun) ||
+            (conn->expects_proxy_line && conn->sock->bytes_read == 0 &&
+             conn->sock->input->size == 0))
             release(conn);
     }
 }
@@ -151,6 +155,13 @@ static void refuse_before_preface(h2o_http2_conn_t *h2, struct conn *conn)
     say_last(h2, conn, 0);
 }
 
+/* The file may limit the patience with HTTP/2 further than the deadline does. */
+static bool is_out_of_patience(const struct loop *loop, uint64_t now_ns)
+{
+    uint64_t limit_ms = loop->server->globalconf.http2.graceful_shutdown_timeout;
+    return limit_ms != 0 && now_ns - loop->draining_since_ns >= limit_ms * NS_PER_MS;
+}
+
 static uint64_t round_trip_ns(const h2o_http2_conn_t *h2, const struct conn *conn)
 {
     uint64_t two_ns = conn->is_tcp ? 2 * listener_peer_rtt_ns(h2o_socket_get_fd(h2->sock)) : 0;
@@ -165,6 +176,11 @@ static bool advance(h2o_http2_conn_t *h2, uint64_t now_ns)
     struct conn *conn = h2->sock->on_close.data;
     bool receiving = conn->h2_receiving || h2->_headers_unparsed != NULL;
     conn->h2_receiving = false; /* marked anew at each look */
+    if (is_out_of_patience(conn->loop, now_ns)) {
+        inflight_give_up(conn, "http2-graceful-shutdown-timeout");
+        conn_cut(conn);
+        return false;
+    }
     if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
         return false;
     if (conn->ssl != NULL && tls_is_mid_record(conn->ssl))
@@ -220,8 +236,7 @@ static void look(h2o_timeout_entry_t *entry)
     if (loop->released) {
         (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
                                                                     NULL);
-        if (loop->server->tls != NULL)
-            release_silent_tls(loop);
+        release_silent(loop);
     }
     bool soon = loop->draining && advance_all(loop, clock_now_ns());
     /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a

@@ -133,7 +133,7 @@ static void look(struct conn *conn)
         conn->linger_progress_ns = now_ns;
     conn->linger_unsent = unsent;
     if (!open || (unsent == 0 && now_ns - conn->linger_input_ns >= conn->linger_quiet_ns) ||
-        now_ns - conn->linger_progress_ns >= conn->loop->server->config.linger_ns)
+        now_ns - conn->linger_progress_ns >= conn->loop->server->options->linger_ns)
         linger_end(conn);
     else
         look_again(conn, now_ns);

@@ -2,10 +2,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <linux/filter.h>
 #include <linux/tcp.h> /* its tcp_info is longer than the one of netinet/tcp.h */
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pwd.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +18,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "tls.h"
 
 /* The kernel caps it at net.core.somaxconn; a storm of connects is better queued than refused. */
 #define BACKLOG 65535
@@ -49,6 +54,15 @@ static void drop_last(struct listener_list *list)
     struct listener *last = &list->items[--list->count];
     listener_close(last);
     free(last->path);
+    tls_free(last->tls);
+    free(last->hosts);
+}
+
+static void note_address(struct listener *listener, const struct sockaddr *address,
+                         socklen_t length)
+{
+    memcpy(&listener->address, address, length);
+    listener->address_length = length;
 }
 
 /* ---- TCP ---- */
@@ -92,6 +106,7 @@ static int bind_tcp(struct listener *listener, const struct addrinfo *to, bool d
     if (bind(listener->fd, to->ai_addr, to->ai_addrlen) != 0 || listen(listener->fd, BACKLOG) != 0)
         return -errno;
     name_tcp(listener);
+    note_address(listener, to->ai_addr, to->ai_addrlen);
     return 0;
 }
 
@@ -162,8 +177,59 @@ static int remove_stale(const struct sockaddr_un *address)
     return unlink(address->sun_path) == 0 ? 0 : -errno;
 }
 
-static int open_unix(struct listener_list *list, const char *text, const char *path, char *error,
+/* Before listen(2): nobody can connect while the file has not its owner yet. In a folder that
+ * others may write to, something else may stand there by now: so what is handed over is looked at,
+ * and held by a descriptor meanwhile. */
+static int hand_over(const char *path, const struct listener_how *how, char *error,
                      size_t error_size)
+{
+    const struct passwd *owner = how->owner != NULL ? getpwnam(how->owner) : NULL;
+    const struct group *group = how->group != NULL ? getgrnam(how->group) : NULL;
+    uid_t uid = owner != NULL ? owner->pw_uid : (uid_t)-1;
+    gid_t gid = group != NULL ? group->gr_gid : owner != NULL ? owner->pw_gid : (gid_t)-1;
+    struct stat st;
+
+    if ((how->owner != NULL && owner == NULL) || (how->group != NULL && group == NULL)) {
+        (void)snprintf(error, error_size, "cannot listen on %s: there is no %s %s", path,
+                       owner == NULL && how->owner != NULL ? "user" : "group",
+                       owner == NULL && how->owner != NULL ? how->owner : how->group);
+        return -EINVAL;
+    }
+    if (owner == NULL && group == NULL)
+        return 0;
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    int err = fd < 0 || fstat(fd, &st) != 0 ? errno : 0;
+    if (err == 0 && (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1))
+        err = EEXIST;
+    if (err == 0 && fchownat(fd, "", uid, gid, AT_EMPTY_PATH) != 0)
+        err = errno;
+    if (fd >= 0)
+        (void)close(fd);
+    if (err == 0)
+        return 0;
+    (void)snprintf(error, error_size, "cannot hand %s over to its owner: %s", path,
+                   strerrordesc_np(err));
+    return -EPERM;
+}
+
+/* The file has its permissions from the beginning: the socket's own, less what umask(2) takes. */
+static int bind_unix(const struct listener *listener, const struct sockaddr_un *address, int mode)
+{
+    mode_t before = 0;
+
+    if (mode >= 0 && fchmod(listener->fd, (mode_t)mode) != 0)
+        return -errno;
+    if (mode >= 0)
+        before = umask(0);
+    int err =
+        bind(listener->fd, (const struct sockaddr *)address, sizeof(*address)) != 0 ? -errno : 0;
+    if (mode >= 0)
+        (void)umask(before);
+    return err;
+}
+
+static int open_unix(struct listener_list *list, const char *text, const char *path,
+                     const struct listener_how *how, char *error, size_t error_size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stat st;
@@ -179,32 +245,39 @@ static int open_unix(struct listener_list *list, const char *text, const char *p
         return explain(error, error_size, text, -ENOMEM);
     listener->family = AF_UNIX;
     listener->is_local = true;
+    note_address(listener, (const struct sockaddr *)&address, sizeof(address));
     (void)snprintf(listener->name, sizeof(listener->name), "%s", text);
+    if (how != NULL && how->dry_run)
+        return 0;
+    error[0] = '\0';
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int err = listener->fd < 0 ? -errno : remove_stale(&address);
-    if (err == 0 && bind(listener->fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
-        err = -errno;
+    if (err == 0)
+        err = bind_unix(listener, &address, how != NULL ? how->mode : -1);
     if (err == 0) {
         listener->path = strdup(path); /* from here on the file is ours to remove */
-        if (listener->path == NULL || lstat(path, &st) != 0 || listen(listener->fd, BACKLOG) != 0)
-            err = listener->path == NULL ? -ENOMEM : -errno;
-        else {
+        if (how != NULL)
+            err = hand_over(path, how, error, error_size);
+        if (err == 0 && listener->path == NULL)
+            err = -ENOMEM;
+        if (err == 0 && (lstat(path, &st) != 0 || listen(listener->fd, BACKLOG) != 0))
+            err = -errno;
+        if (err == 0) {
             listener->path_dev = st.st_dev;
             listener->path_ino = st.st_ino;
         }
         if (err != 0)
             (void)unlink(path);
     }
-    if (err != 0) {
-        drop_last(list);
-        if (err == -EEXIST) {
-            (void)snprintf(error, error_size,
-                           "cannot listen on %s: a file that is not a socket is in the way", text);
-            return err;
-        }
-        return explain(error, error_size, text, err);
-    }
-    return 0;
+    if (err == 0)
+        return 0;
+    drop_last(list);
+    if (err == -EEXIST)
+        (void)snprintf(error, error_size,
+                       "cannot listen on %s: a file that is not a socket is in the way", text);
+    else if (error[0] == '\0')
+        (void)explain(error, error_size, text, err);
+    return err;
 }
 
 /* Only our own file: a successor may have bound the path again. */
@@ -236,7 +309,7 @@ static int open_plain(struct listener_list *list, const char *text, char *error,
     uint16_t port;
 
     if (strncmp(text, "unix:", 5) == 0)
-        return open_unix(list, text, text + 5, error, error_size);
+        return open_unix(list, text, text + 5, NULL, error, error_size);
     if (parse_port(text, &port))
         return open_every_interface(list, text, port, error, error_size);
 
@@ -266,15 +339,56 @@ int listener_open(struct listener_list *list, const char *text, char *error, siz
     size_t before = list->count;
 
     int err = open_plain(list, is_tls ? text + 4 : text, error, error_size);
-    for (size_t i = before; err == 0 && is_tls && i < list->count; i++) {
-        struct listener *listener = &list->items[i];
-        char plain[LISTENER_NAME_SIZE];
-        listener->is_tls = true;
-        (void)strcpy(plain, listener->name);
-        (void)snprintf(listener->name, sizeof(listener->name), "tls:%.*s",
-                       (int)sizeof(listener->name) - 5, plain);
-    }
+    for (size_t i = before; err == 0 && is_tls && i < list->count; i++)
+        listener_name_tls(&list->items[i]);
     return err;
+}
+
+void listener_name_tls(struct listener *listener)
+{
+    char plain[LISTENER_NAME_SIZE];
+    (void)strcpy(plain, listener->name);
+    (void)snprintf(listener->name, sizeof(listener->name), "tls:%.*s",
+                   (int)sizeof(listener->name) - 5, plain);
+}
+
+struct listener *listener_find(struct listener_list *list, const struct sockaddr *address,
+                               socklen_t length)
+{
+    for (size_t i = 0; i < list->count; i++)
+        if (list->items[i].address_length == length &&
+            memcmp(&list->items[i].address, address, length) == 0)
+            return &list->items[i];
+    return NULL;
+}
+
+int listener_open_address(struct listener_list *list, const char *name,
+                          const struct sockaddr *address, socklen_t length,
+                          const struct listener_how *how, char *error, size_t error_size)
+{
+    if (address->sa_family == AF_UNIX)
+        return open_unix(list, name, ((const struct sockaddr_un *)(const void *)address)->sun_path,
+                         how, error, error_size);
+    struct listener *listener = append(list);
+    if (listener == NULL)
+        return explain(error, error_size, name, -ENOMEM);
+    struct addrinfo to = {.ai_family = address->sa_family,
+                          .ai_addr = (struct sockaddr *)(uintptr_t)address,
+                          .ai_addrlen = length};
+    listener->family = address->sa_family;
+    note_address(listener, address, length);
+    (void)snprintf(listener->name, sizeof(listener->name), "%s", name);
+    if (how->dry_run)
+        return 0;
+    int err = bind_tcp(listener, &to, false);
+    if (err != 0) {
+        drop_last(list);
+        return explain(error, error_size, name, err);
+    }
+    int queue = (int)how->fastopen;
+    if (queue > 0) /* where the kernel has none, connections only take a round trip more */
+        (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof(queue));
+    return 0;
 }
 
 /* ---- closing ---- */
@@ -295,6 +409,10 @@ int listener_stop_newcomers(struct listener *listener)
     if (listener->family == AF_UNIX) {
         unlink_own_path(listener);
         return shutdown(listener->fd, SHUT_RD) == 0 ? 0 : -errno;
+    }
+    if (listener->newcomers_off != NULL) { /* relaxed: the kernel reads it, some segments later */
+        atomic_store_explicit(listener->newcomers_off, 1, memory_order_relaxed);
+        return 0;
     }
     if (setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) != 0)
         return -errno;
@@ -325,6 +443,7 @@ void listener_list_release(struct listener_list *list)
 {
     while (list->count > 0)
         drop_last(list);
+    listener_list_forget_switch(list);
     free(list->items);
     list->items = NULL;
 }

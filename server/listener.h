@@ -23,18 +23,34 @@
 
 struct listener {
     int fd;
-    int family; /* AF_INET, AF_INET6 or AF_UNIX */
-    bool is_tls;
+    int family;                      /* AF_INET, AF_INET6 or AF_UNIX */
+    struct sockaddr_storage address; /* as it was asked for */
+    socklen_t address_length;
+    struct tls *tls;         /* NULL: cleartext; owned */
+    bool expects_proxy_line; /* a PROXY line may come before all else */
+    struct st_h2o_hostconf_t *
+        *hosts;    /* those that are served here, NULL behind the last; NULL: all */
     bool is_local; /* only this machine can connect: Unix domain, or a loopback address */
     char name[LISTENER_NAME_SIZE]; /* for people: `127.0.0.1:8080`, `unix:/path` */
     char *path;                    /* Unix: what to unlink; owned */
     dev_t path_dev;                /* Unix: so that only our own socket file is unlinked */
     ino_t path_ino;
+    _Atomic uint32_t *newcomers_off; /* the switch of a filter that is attached; NULL: none is */
 };
 
 struct listener_list {
     struct listener *items;
     size_t count;
+    void *switch_page; /* of listener_list_prepare(); NULL: none */
+};
+
+/* The rest of what a configuration says about a listener. */
+struct listener_how {
+    unsigned fastopen; /* TCP_FASTOPEN's queue, tcp(7); 0: off */
+    const char *owner; /* Unix: the user that the socket file belongs to; NULL: us */
+    const char *group; /* Unix: its group; NULL: the owner's, or ours */
+    int mode;          /* Unix: its permissions; -1: as umask(2) has it */
+    bool dry_run;      /* open nothing, only take note */
 };
 
 /* Open what `text` names and append it: `8080` (every interface), `127.0.0.1:8080`, `[::1]:8080`,
@@ -43,6 +59,28 @@ struct listener_list {
  * cause and the way out. Thread: before start.     Blocks: on name resolution. Errors: 0; -EINVAL
  * the text is no address; another negative errno. */
 int listener_open(struct listener_list *list, const char *text, char *error, size_t error_size);
+
+/* Show in the listener's name that it speaks TLS.     Thread: before start. */
+void listener_name_tls(struct listener *listener);
+
+/* The listener that was asked for with this address; NULL if there is none.
+ * Thread: before start. */
+struct listener *listener_find(struct listener_list *list, const struct sockaddr *address,
+                               socklen_t length);
+
+/* Open one address, of family AF_INET, AF_INET6 (and that alone) or AF_UNIX, and append it. `name`
+ * is for messages. On failure as listener_open().     Thread: before start. */
+int listener_open_address(struct listener_list *list, const char *name,
+                          const struct sockaddr *address, socklen_t length,
+                          const struct listener_how *how, char *error, size_t error_size);
+
+/* Attach to all TCP listeners the filter that listener_stop_newcomers() then only switches on: for
+ * a process that is about to give up its privileges, since a kernel may want CAP_NET_ADMIN for it.
+ * Thread: before start.     Errors: 0; a negative errno, and nothing has changed. */
+int listener_list_prepare(struct listener_list *list);
+
+/* For listener_list_release().     Thread: after join. */
+void listener_list_forget_switch(struct listener_list *list);
 
 /* Stop new handshakes; those under way still complete.
  * Thread: any.     Errors: 0; a negative errno: new ones may still arrive, the close is best

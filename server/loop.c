@@ -238,7 +238,7 @@ static bool all_are_local(const struct server *server)
 static uint64_t settle_time_ns(struct server *server)
 {
     uint64_t longest_ns = 0;
-    for (unsigned i = 0; i < server->config.loops; i++) {
+    for (unsigned i = 0; i < server->options->threads; i++) {
         uint64_t rtt_ns = atomic_load_explicit(&server->loops[i].max_rtt_ns, memory_order_relaxed);
         if (rtt_ns > longest_ns)
             longest_ns = rtt_ns;
@@ -248,7 +248,7 @@ static uint64_t settle_time_ns(struct server *server)
         settle_ns = SETTLE_UNKNOWN_NS; /* nobody has come yet, so nobody knows how far they are */
     if (settle_ns < SETTLE_MIN_NS)
         settle_ns = SETTLE_MIN_NS;
-    return settle_ns < server->config.settle_max_ns ? settle_ns : server->config.settle_max_ns;
+    return settle_ns < server->options->settle_max_ns ? settle_ns : server->options->settle_max_ns;
 }
 
 static bool queues_are_empty(const struct server *server)
@@ -268,15 +268,15 @@ static void on_settle(h2o_timeout_entry_t *entry)
     if (!queues_are_empty(server))
         loop->settle_quiet_since_ns = now_ns;
     if (now_ns - loop->settle_quiet_since_ns < settle_time_ns(server) &&
-        now_ns - loop->settle_began_ns < server->config.settle_max_ns) {
+        now_ns - loop->settle_began_ns < server->options->settle_max_ns) {
         settle_again(loop);
         return;
     }
-    if (server->config.loops == 1) {
+    if (server->options->threads == 1) {
         loop_order(loop, ORDER_CLOSE_LISTENERS);
         return;
     }
-    for (unsigned i = 1; i < server->config.loops; i++)
+    for (unsigned i = 1; i < server->options->threads; i++)
         loop_order(&server->loops[i], ORDER_LEAVE_LISTENERS);
 }
 
@@ -372,6 +372,7 @@ static void carry_out(struct loop *loop, unsigned orders)
         close_listeners(loop);
     if (orders & ORDER_FINISH) {
         loop->draining = true;
+        loop->draining_since_ns = clock_now_ns();
         letgo_look_soon(loop);
         loop_note_change(loop); /* what changed before was not poked for; see poke note, coord.c */
     }
@@ -416,7 +417,7 @@ static void make_list(struct loop *loop)
     loop->list = list;
     loop->list_ready = true;
     loop->list_frozen = loop->frozen;
-    (void)pthread_cond_signal(&server->listed);
+    (void)pthread_cond_broadcast(&server->listed);
     (void)pthread_mutex_unlock(&server->mu);
 }
 
@@ -462,6 +463,7 @@ static void run_loop(struct loop *loop)
 
     while (!(loop->want_exit && h2o_linklist_is_empty(&loop->conns))) {
         (void)h2o_evloop_run(loop->evloop, INT32_MAX);
+        h2o_filecache_clear(loop->ctx.filecache); /* an open file is good for one turn */
         /* Between turns nothing of libh2o is on the stack. */
         if (loop->want_list) {
             loop->want_list = false;
@@ -480,26 +482,6 @@ static void run_loop(struct loop *loop)
     }
 }
 
-static void *loop_thread(void *arg)
-{
-    struct loop *loop = arg;
-    struct server *server = loop->server;
-    char name[16];
-
-    (void)snprintf(name, sizeof(name), "loop-%u", loop->index);
-    (void)pthread_setname_np(pthread_self(), name);
-    loop->owner = pthread_self();
-    run_loop(loop);
-    /* A socket's empty buffer lies in the thread-local memory of the thread that made it. */
-    if (loop->linger_sock != NULL)
-        h2o_socket_close(loop->linger_sock);
-    (void)pthread_mutex_lock(&server->mu);
-    server->threads_left--;
-    (void)pthread_cond_signal(&server->listed);
-    (void)pthread_mutex_unlock(&server->mu);
-    return NULL;
-}
-
 /* ---- life ---- */
 
 static int open_listener(struct loop *loop, size_t i)
@@ -512,29 +494,25 @@ static int open_listener(struct loop *loop, size_t i)
     ll->loop = loop;
     ll->listener = &loop->server->listeners.items[i];
     ll->accept_ctx.ctx = &loop->ctx;
-    ll->accept_ctx.hosts = loop->server->globalconf.hosts;
-    ll->accept_ctx.ssl_ctx = ll->listener->is_tls ? loop->server->tls : NULL;
+    ll->accept_ctx.hosts =
+        ll->listener->hosts != NULL ? ll->listener->hosts : loop->server->globalconf.hosts;
+    ll->accept_ctx.ssl_ctx = ll->listener->tls != NULL ? tls_context(ll->listener->tls) : NULL;
+    ll->accept_ctx.expect_proxy_line = ll->listener->expects_proxy_line;
     ll->sock = h2o_evloop_socket_create(loop->evloop, fd, H2O_SOCKET_FLAG_DONT_READ);
     ll->sock->data = ll;
     h2o_socket_read_start(ll->sock, on_listener);
     return 0;
 }
 
-int loop_init(struct loop *loop, struct server *server, unsigned index)
+/* On the loop's own thread: the library's socket buffers, and the chunks that it keeps for the next
+ * ones, belong to the thread that makes the socket. */
+static int set_up(struct loop *loop)
 {
+    struct server *server = loop->server;
     size_t listeners = server->listeners.count;
 
-    loop->server = server;
-    loop->index = index;
-    h2o_linklist_init_anchor(&loop->conns);
-    h2o_linklist_init_anchor(&loop->lingering_fresh);
-    h2o_linklist_init_anchor(&loop->inflight);
-    h2o_linklist_init_anchor(&loop->abandoned);
-    loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (loop->wake_fd < 0)
-        return -errno;
     loop->evloop = h2o_evloop_create();
-    h2o_context_init(&loop->ctx, loop->evloop, &server->globalconf);
+    IN_LIBRARY_FOR_GOOD(h2o_context_init(&loop->ctx, loop->evloop, &server->globalconf));
     loop->wake_sock =
         h2o_evloop_socket_create(loop->evloop, loop->wake_fd, H2O_SOCKET_FLAG_DONT_READ);
     loop->wake_sock->data = loop;
@@ -550,6 +528,54 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
     return 0;
 }
 
+static void release(struct loop *loop);
+
+static void *loop_thread(void *arg)
+{
+    struct loop *loop = arg;
+    struct server *server = loop->server;
+    char name[16];
+
+    (void)snprintf(name, sizeof(name), "loop-%u", loop->index);
+    (void)pthread_setname_np(pthread_self(), name);
+    loop->owner = pthread_self();
+    int err = set_up(loop);
+    (void)pthread_mutex_lock(&server->mu);
+    loop->set_up_error = err;
+    loop->is_set_up = true;
+    (void)pthread_cond_broadcast(&server->listed);
+    while (!server->may_run) /* until all are: see loop_start() */
+        (void)pthread_cond_wait(&server->listed, &server->mu);
+    (void)pthread_mutex_unlock(&server->mu);
+    if (err == 0)
+        run_loop(loop);
+    /* A socket's empty buffer lies in the thread-local memory of the thread that made it. */
+    if (loop->linger_sock != NULL)
+        h2o_socket_close(loop->linger_sock);
+    (void)pthread_mutex_lock(&server->mu);
+    server->threads_left--;
+    (void)pthread_cond_broadcast(&server->listed);
+    while (!loop->may_release)
+        (void)pthread_cond_wait(&server->listed, &server->mu);
+    (void)pthread_mutex_unlock(&server->mu);
+    release(loop);
+    return NULL;
+}
+
+int loop_init(struct loop *loop, struct server *server, unsigned index)
+{
+    loop->server = server;
+    loop->index = index;
+    h2o_linklist_init_anchor(&loop->conns);
+    h2o_linklist_init_anchor(&loop->lingering_fresh);
+    h2o_linklist_init_anchor(&loop->inflight);
+    h2o_linklist_init_anchor(&loop->abandoned);
+    loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (loop->wake_fd < 0)
+        return -errno;
+    return 0;
+}
+
 int loop_start(struct loop *loop)
 {
     sigset_t all, before;
@@ -559,10 +585,18 @@ int loop_start(struct loop *loop)
     (void)pthread_sigmask(SIG_BLOCK, &all, &before);
     int err = pthread_create(&loop->thread, NULL, loop_thread, loop);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -err;
+    if (err != 0)
+        return -err;
+    /* One after the other, and nobody serves meanwhile: handlers of the library keep lists of the
+     * contexts, and have no locks. */
+    (void)pthread_mutex_lock(&loop->server->mu);
+    while (!loop->is_set_up)
+        (void)pthread_cond_wait(&loop->server->listed, &loop->server->mu);
+    (void)pthread_mutex_unlock(&loop->server->mu);
+    return 0;
 }
 
-void loop_release(struct loop *loop)
+static void release(struct loop *loop)
 {
     if (loop->evloop == NULL)
         return;
@@ -577,7 +611,26 @@ void loop_release(struct loop *loop)
             h2o_timeout_dispose(loop->evloop, &loop->ticks[i]);
     h2o_socket_close(loop->wake_sock);
     h2o_context_dispose(&loop->ctx);
-    h2o_evloop_destroy(loop->evloop);
     coord_requests_release(&loop->list);
     free(loop->listeners);
+}
+
+void loop_release(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->server->mu);
+    loop->may_release = true;
+    (void)pthread_cond_broadcast(&loop->server->listed);
+    (void)pthread_mutex_unlock(&loop->server->mu);
+    (void)pthread_join(loop->thread, NULL);
+}
+
+void loop_destroy(struct loop *loop)
+{
+    if (loop->evloop == NULL)
+        return;
+    /* The library does not dispose of a handler that file.custom-handler holds, and so leaves its
+     * timers behind, over which it then stumbles. */
+    while (!h2o_linklist_is_empty(&loop->evloop->_timeouts))
+        h2o_linklist_unlink(loop->evloop->_timeouts.next);
+    h2o_evloop_destroy(loop->evloop);
 }

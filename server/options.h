@@ -13,22 +13,33 @@
 #define OPTIONS_LISTEN_MAX 64
 
 struct options {
+    uint64_t flags_given;   /* a bit for each row of the table */
+    const char *conf;       /* NULL: the flags are all there is */
+    bool test;              /* check, do not serve */
+    bool stands_in_for_h2o; /* called by that name: h2o's limits apply where a file sets none */
     const char *listen[OPTIONS_LISTEN_MAX];
     size_t listen_count;
     uint64_t threads;
     uint64_t workers;
     uint64_t queue;
-    uint64_t max_connections;
+    uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
     uint64_t deadline_ns;
     uint64_t lame_duck_ns;
-    uint64_t idle_grace_ns;
-    uint64_t linger_ns;
-    uint64_t settle_max_ns;
-    const char *root;
-    const char *cert;
-    const char *key;
+    uint64_t idle_grace_ns;  /* in a drain: how long an idle connection may begin a request */
+    uint64_t linger_ns;      /* how long a closed connection may still send or read */
+    uint64_t settle_max_ns;  /* how long closing a listener may take */
+    uint64_t tcp_fastopen;   /* length of the queue; 0: off */
+    const char *root;        /* serve this directory under /files/; NULL: do not */
+    const char *proxy;       /* hand requests on to this URL; NULL: do not */
+    const char *cert, *key;  /* PEM files, for --listen tls:; both or neither */
+    const char *when_exists; /* the triggers of watch.h; NULL and -1: none */
+    const char *when_stale;
+    uint64_t stale_after_ns;
+    int when_closed;
     const char *report;
     const char *pid_file;
+    const char *user;      /* become this one; NULL: stay */
+    const char *error_log; /* NULL: standard error stays what it is */
     enum log_format log_format;
     bool quiet;
 };
@@ -37,5 +48,26 @@ struct options {
  * COORD_EXIT_USAGE after one line on standard error. Texts point into argv.
  * Thread: main only. */
 int options_parse(int argc, char **argv, struct options *ret_options);
+
+#define OPTIONS_WANT_SIZE 160
+
+/* Is there a directive `num-threads`, `drain.deadline`, ... for one of the settings?
+ * Thread: any. */
+bool options_has_directive(const char *directive);
+
+#define OPTIONS_NAMES_SIZE 256
+
+/* Are there directives `GROUP.something`?     Thread: any. */
+bool options_has_group(const char *group);
+
+/* The keys of that group, for a message; `names` is room for them, OPTIONS_NAMES_SIZE bytes.
+ * Thread: any. */
+const char *options_names_of_group(const char *group, char *names);
+
+/* Set what a file says, unless a flag has the last word. `text` is borrowed for as long as
+ * *options. Returns NULL, or what is wanted instead of `text`; `want` is room for that,
+ * OPTIONS_WANT_SIZE bytes. Thread: main only. */
+const char *options_set_directive(struct options *options, const char *directive, const char *text,
+                                  char *want);
 
 #endif

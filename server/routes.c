@@ -50,11 +50,7 @@ static int send_plain(h2o_req_t *req, const char *text, size_t bytes)
     return 0;
 }
 
-/* `path` is a literal. */
-#define path_is(req, path)                                                                         \
-    h2o_memis((req)->path_normalized.base, (req)->path_normalized.len, H2O_STRLIT(path))
-
-/* ---- / and /sleep ---- */
+/* ---- hello-later and sleep ---- */
 
 static void hello_world(struct exchange *exchange)
 {
@@ -62,10 +58,15 @@ static void hello_world(struct exchange *exchange)
     exchange_print(exchange, "Hello World\n");
 }
 
-static int on_root(h2o_handler_t *self, h2o_req_t *req)
+/* The root path would serve everything below it too. */
+static int on_hello_later(h2o_handler_t *self, h2o_req_t *req)
 {
+    bool is_root = h2o_memis(req->path_normalized.base, req->path_normalized.len, H2O_STRLIT("/"));
+
     (void)self;
-    return path_is(req, "/") ? job_submit(req, hello_world) : -1;
+    if (req->pathconf->path.len <= 1 && !is_root)
+        return -1;
+    return job_submit(req, hello_world);
 }
 
 static void sleep_and_count(struct exchange *exchange)
@@ -93,18 +94,38 @@ static void sleep_and_count(struct exchange *exchange)
 static int on_sleep(h2o_handler_t *self, h2o_req_t *req)
 {
     (void)self;
-    return path_is(req, "/sleep") ? job_submit(req, sleep_and_count) : -1;
+    return job_submit(req, sleep_and_count);
 }
 
-/* ---- /hello ---- */
+/* ---- hello ---- */
 
 static int on_hello(h2o_handler_t *self, h2o_req_t *req)
 {
     (void)self;
-    return path_is(req, "/hello") ? send_plain(req, H2O_STRLIT("Hello World\n")) : -1;
+    return send_plain(req, H2O_STRLIT("Hello World\n"));
 }
 
-/* ---- /stream ---- */
+/* ---- ready and live ---- */
+
+/* From LAME_DUCK on: no more, please; while connections are still accepted. */
+static int on_ready(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct server *server = container_of(req->conn->ctx, struct loop, ctx)->server;
+
+    (void)self;
+    if (!atomic_load_explicit(&server->lame_duck, memory_order_relaxed))
+        return send_plain(req, H2O_STRLIT("ready\n"));
+    h2o_send_error_503(req, "Service Unavailable", "draining\n", 0);
+    return 0;
+}
+
+static int on_live(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    return send_plain(req, H2O_STRLIT("live\n"));
+}
+
+/* ---- stream ---- */
 
 #define PIECE_BYTES 16384
 
@@ -120,7 +141,7 @@ struct stream {
     bool writing;     /* between h2o_send() and proceed() */
 };
 
-static char piece[PIECE_BYTES]; /* immutable after routes_register */
+static char piece[PIECE_BYTES]; /* immutable after start */
 
 static void fill_piece(void)
 {
@@ -187,8 +208,6 @@ static int on_stream(h2o_handler_t *self, h2o_req_t *req)
     uint64_t kb, ms;
 
     (void)self;
-    if (!path_is(req, "/stream"))
-        return -1;
     if (!query_number(query, query_bytes, "kb", STREAM_LARGEST_KB, 64, &kb) ||
         !query_number(query, query_bytes, "ms", STREAM_LONGEST_MS, 0, &ms)) {
         h2o_send_error_400(req, "Bad Request",
@@ -220,31 +239,23 @@ static int on_stream(h2o_handler_t *self, h2o_req_t *req)
 
 /* ---- all ---- */
 
-static h2o_pathconf_t *path(h2o_hostconf_t *host, const char *name,
-                            int (*on_req)(h2o_handler_t *, h2o_req_t *))
+bool routes_register(h2o_pathconf_t *path, const char *name)
 {
-    h2o_pathconf_t *conf = h2o_config_register_path(host, name, 0);
-    gate_register(conf);
-    if (on_req != NULL) {
-        h2o_handler_t *handler = h2o_create_handler(conf, sizeof(*handler));
-        handler->on_req = on_req;
-    }
-    return conf;
-}
+    static const struct {
+        const char *name;
+        int (*on_req)(h2o_handler_t *, h2o_req_t *);
+    } routes[] = {
+        {"hello", on_hello}, {"hello-later", on_hello_later},
+        {"live", on_live},   {"ready", on_ready},
+        {"sleep", on_sleep}, {"stream", on_stream},
+    };
 
-void routes_register(h2o_hostconf_t *host, const char *root)
-{
-    static const char *index_files[] = {"index.html", "index.htm", "index.txt", NULL};
-
-    fill_piece();
-    /* The first path that fits is taken. */
-    (void)path(host, "/hello", on_hello);
-    (void)path(host, "/sleep", on_sleep);
-    (void)path(host, "/stream", on_stream);
-    if (root != NULL) {
-        h2o_pathconf_t *files = path(host, "/files", NULL);
-        (void)h2o_file_register(files, root, index_files, files->mimemap, 0);
-    }
-    (void)path(host, "/", on_root);
-    gate_register_fallback(&host->fallback_path);
+    for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
+        if (strcmp(name, routes[i].name) == 0) {
+            fill_piece();
+            h2o_handler_t *handler = h2o_create_handler(path, sizeof(*handler));
+            handler->on_req = routes[i].on_req;
+            return true;
+        }
+    return false;
 }

@@ -1,18 +1,22 @@
 #ifndef LASTCALL_ROUTES_H
 #define LASTCALL_ROUTES_H
 
+#include <stdbool.h>
+
 #include "h2o_api.h"
 
-/* The built-in routes:
+/* The handlers of our own, as the directive `handler` names them:
  *
- *     /                    waits 3 s in a worker and answers `Hello World`
- *     /hello               answers at once, on the loop
- *     /sleep?ms=N          blocks a worker N milliseconds (0..60000), any method; answers with the
- *                          number of body bytes it was sent; `&ignore-cancel=1`: never gives up
- * early /stream?kb=N&ms=M    sends N KiB (0..1048576) over M milliseconds (0..600000), on the loop
- *     /files/              the files of `root`, if there is one
+ *     hello          answers `Hello World` at once, on the loop
+ *     hello-later    waits 3 s in a worker first
+ *     ready          200, and 503 from the beginning of a drain on: what a balancer asks
+ *     live           200 as long as the loop turns
+ *     sleep          ?ms=N blocks a worker N milliseconds (0..60000), any method; answers with the
+ *                    number of body bytes it was sent; &ignore-cancel=1 never gives up early
+ *     stream         ?kb=N&ms=M sends N KiB (0..1048576) over M milliseconds (0..600000), on the
+ * loop
  *
- * Register them on `host`.     Thread: before start. */
-void routes_register(h2o_hostconf_t *host, const char *root);
+ * Register one on `path`. False: there is none of this name.     Thread: before start. */
+bool routes_register(h2o_pathconf_t *path, const char *name);
 
 #endif

@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "config.h"
+#include "config_tree.h"
 #include "log.h"
-#include "routes.h"
 
 /* The loops as one server, and the coordinator's view of it. */
 
@@ -22,9 +23,11 @@
 
 /* ---- limits ---- */
 
-/* Each connection may need two descriptors while it lingers; take what the system gives. */
-static uint64_t connection_limit(const struct server_config *config)
+/* Each connection may need two descriptors while it lingers, or while a request of it is handed on;
+ * take what the system gives. */
+static uint64_t connection_limit(const struct server *server)
 {
+    const struct options *options = server->options;
     struct rlimit files = {.rlim_cur = 1024, .rlim_max = 1024};
 
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
@@ -32,22 +35,30 @@ static uint64_t connection_limit(const struct server_config *config)
         (void)setrlimit(RLIMIT_NOFILE, &files);
         (void)getrlimit(RLIMIT_NOFILE, &files);
     }
-    uint64_t reserved = FILES_RESERVED + config->loops * (FILES_A_LOOP + config->listen_count);
+    uint64_t reserved =
+        FILES_RESERVED + options->threads * (FILES_A_LOOP + server->listeners.count);
     uint64_t fit = files.rlim_cur > 2 * reserved ? files.rlim_cur - reserved : files.rlim_cur / 2;
-    if (config->max_connections == 0)
+    if (options->max_connections == 0)
         return fit;
-    if (config->max_connections > fit)
+    if (options->max_connections > fit)
         log_line(LOG_LEVEL_WARN, "limit-files", NULL,
-                 "--max-connections %llu is more than the limit on open files allows; using %llu "
+                 "max-connections %llu is more than the limit on open files allows; using %llu "
                  "(raise it with ulimit -n)",
-                 (unsigned long long)config->max_connections, (unsigned long long)fit);
-    return config->max_connections < fit ? config->max_connections : fit;
+                 (unsigned long long)options->max_connections, (unsigned long long)fit);
+    return options->max_connections < fit ? options->max_connections : fit;
 }
 
 /* ---- life ---- */
 
-static int check_root(const char *root, char *error, size_t error_size)
+static int fail(int status, const char *error)
 {
+    log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "%s", error);
+    return status;
+}
+
+static int check_root(const char *root)
+{
+    char error[512];
     struct stat st;
     const char *cause = NULL;
 
@@ -61,86 +72,152 @@ static int check_root(const char *root, char *error, size_t error_size)
         cause = strerrordesc_np(errno);
     if (cause == NULL)
         return 0;
-    (void)snprintf(error, error_size, "cannot serve files from %s: %s", root, cause);
-    return COORD_EXIT_CONFIG;
+    (void)snprintf(error, sizeof(error), "cannot serve files from %s: %s", root, cause);
+    return fail(COORD_EXIT_CONFIG, error);
 }
 
-static void configure_h2o(struct server *server)
+/* The flags' certificate, read for each listener of theirs that speaks TLS. */
+static int add_flag_tls(struct server *server, size_t from)
 {
+    const struct options *options = server->options;
+    const struct tls_certificate certificate = {.certificate_file = options->cert,
+                                                .key_file = options->key};
+    char error[512];
+
+    for (size_t i = from; i < server->listeners.count; i++) {
+        struct listener *listener = &server->listeners.items[i];
+        listener->tls = tls_new();
+        if (listener->tls == NULL ||
+            tls_add(listener->tls, &certificate, error, sizeof(error)) != TLS_NO_FAULT)
+            return fail(COORD_EXIT_CONFIG, listener->tls != NULL ? error : "no memory for TLS");
+    }
+    return 0;
+}
+
+static int check_flag_tls(const struct options *options)
+{
+    const char *tls = NULL;
+    char error[512];
+
+    for (size_t i = 0; i < options->listen_count && tls == NULL; i++)
+        if (strncmp(options->listen[i], "tls:", 4) == 0)
+            tls = options->listen[i];
+    if ((options->cert == NULL) == (tls == NULL) && (options->key == NULL) == (tls == NULL))
+        return 0;
+    if (tls == NULL)
+        return fail(COORD_EXIT_USAGE, "--cert and --key want each other and a --listen tls:ADDR "
+                                      "that uses them");
+    (void)snprintf(error, sizeof(error), "cannot listen on %s: TLS wants --cert and --key", tls);
+    return fail(COORD_EXIT_USAGE, error);
+}
+
+/* --listen, in place of what a file may say. */
+static int open_flag_listeners(struct server *server)
+{
+    struct options *options = server->options;
+    char error[512];
+
+    if (options->listen_count == 0) {
+        if (options->conf != NULL)
+            return 0;
+        options->listen[options->listen_count++] = "127.0.0.1:8080";
+    }
+    listener_list_release(&server->listeners);
+    for (size_t i = 0; i < options->listen_count; i++) {
+        size_t before = server->listeners.count;
+        int err = listener_open(&server->listeners, options->listen[i], error, sizeof(error));
+        if (err != 0)
+            return fail(err == -EINVAL ? COORD_EXIT_USAGE : COORD_EXIT_UNAVAILABLE, error);
+        int status = strncmp(options->listen[i], "tls:", 4) == 0 ? add_flag_tls(server, before) : 0;
+        if (status != 0)
+            return status;
+    }
+    return 0;
+}
+
+static int set_up_tickets(struct server *server)
+{
+    static const struct tickets_config usual = {
+        .cache = true, .tickets = true, .lifetime = TICKETS_LIFETIME};
+    char error[256];
+    bool any = false;
+
+    for (size_t i = 0; i < server->listeners.count; i++)
+        any |= server->listeners.items[i].tls != NULL;
+    if (any && server->tickets == NULL &&
+        (server->tickets = tickets_new(&usual, error, sizeof(error))) == NULL)
+        return fail(COORD_EXIT_CONFIG, error);
+    for (size_t i = 0; i < server->listeners.count; i++)
+        if (server->listeners.items[i].tls != NULL)
+            tickets_apply(server->tickets, server->listeners.items[i].tls);
+    return 0;
+}
+
+static int configure(struct server *server)
+{
+    struct options *options = server->options;
     h2o_globalconf_t *conf = &server->globalconf;
 
     h2o_config_init(conf);
     conf->server_name = (h2o_iovec_t){H2O_STRLIT("lastcall")};
-    conf->max_request_entity_size = BODY_LARGEST;
-    h2o_hostconf_t *host =
-        h2o_config_register_host(conf, (h2o_iovec_t){H2O_STRLIT("default")}, 65535);
-    routes_register(host, server->config.root);
+    if (!options->stands_in_for_h2o)
+        conf->max_request_entity_size = BODY_LARGEST;
+    int status = check_root(options->root);
+    if (status == 0)
+        status = check_flag_tls(options);
+    if (status == 0)
+        status = config_apply(server);
+    if (status == 0 && !options->test)
+        status = open_flag_listeners(server);
+    if (status == 0)
+        status = set_up_tickets(server);
+    /* Purged in every turn of a loop: what it saves is opening a file for each of many streams. */
+    conf->filecache.capacity = conf->http2.max_concurrent_requests_per_connection * 2;
+    server->max_connections = connection_limit(server);
+    return status;
 }
 
-/* All that speak TLS share one certificate. */
-static int create_tls(struct server *server, char *error, size_t error_size)
+int server_create(struct options *options, struct server **ret_server)
 {
-    const struct server_config *config = &server->config;
-    const char *tls = NULL;
-
-    for (size_t i = 0; i < config->listen_count && tls == NULL; i++)
-        if (strncmp(config->listen[i], "tls:", 4) == 0)
-            tls = config->listen[i];
-    if (config->cert == NULL && config->key == NULL && tls == NULL)
-        return 0;
-    if (config->cert == NULL || config->key == NULL || tls == NULL) {
-        if (tls != NULL)
-            (void)snprintf(error, error_size, "cannot listen on %s: TLS wants --cert and --key",
-                           tls);
-        else
-            (void)snprintf(error, error_size,
-                           "--cert and --key want each other and a --listen "
-                           "tls:ADDR that uses them");
-        return COORD_EXIT_USAGE;
-    }
-    server->tls = tls_create(config->cert, config->key, error, error_size);
-    return server->tls != NULL ? 0 : COORD_EXIT_CONFIG;
-}
-
-int server_create(const struct server_config *config, char *error, size_t error_size,
-                  struct server **ret_server)
-{
-    int status = check_root(config->root, error, error_size);
-    if (status != 0)
-        return status;
     struct server *server = calloc(1, sizeof(*server));
-    if (server == NULL) {
-        (void)snprintf(error, error_size, "no memory to start");
-        return COORD_EXIT_UNAVAILABLE;
-    }
-    server->config = *config;
-    (void)pthread_mutex_init(&server->mu, NULL);
     pthread_condattr_t attr;
+
+    if (server == NULL)
+        return fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
+    server->options = options;
+    server->launched = time(NULL);
+    (void)pthread_mutex_init(&server->mu, NULL);
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&server->listed, &attr);
     (void)pthread_condattr_destroy(&attr);
-    configure_h2o(server);
-    server->max_connections = connection_limit(config);
-    status = create_tls(server, error, error_size);
+    int status = configure(server);
     if (status != 0) {
         server_destroy(server);
         return status;
-    }
-    for (size_t i = 0; i < config->listen_count; i++) {
-        int err = listener_open(&server->listeners, config->listen[i], error, error_size);
-        if (err != 0) {
-            server_destroy(server);
-            return err == -EINVAL ? COORD_EXIT_USAGE : COORD_EXIT_UNAVAILABLE;
-        }
     }
     *ret_server = server;
     return 0;
 }
 
+void server_prepare_unprivileged(struct server *server)
+{
+    /* Without it the drain tries what an ordinary user may do, and says so where that fails. */
+    if (geteuid() == 0)
+        (void)listener_list_prepare(&server->listeners);
+}
+
+static void let_run(struct server *server)
+{
+    (void)pthread_mutex_lock(&server->mu);
+    server->may_run = true;
+    (void)pthread_cond_broadcast(&server->listed);
+    (void)pthread_mutex_unlock(&server->mu);
+}
+
 int server_start(struct server *server, struct pool *pool, struct coord *coord)
 {
-    unsigned loops = server->config.loops;
+    unsigned loops = (unsigned)server->options->threads;
     int err = 0;
 
     server->pool = pool;
@@ -161,6 +238,7 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
         err = loop_start(&server->loops[i]);
         if (err == 0) {
             server->started++;
+            err = server->loops[i].set_up_error;
         } else {
             (void)pthread_mutex_lock(&server->mu);
             server->threads_left--;
@@ -169,6 +247,7 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     }
     if (err != 0)
         return err;
+    let_run(server);
     for (size_t i = 0; i < server->listeners.count; i++)
         log_line(LOG_LEVEL_INFO, "listening",
                  json_pack("{s:s}", "address", server->listeners.items[i].name), "listening on %s",
@@ -188,29 +267,31 @@ int server_stop(struct server *server, uint64_t deadline_ns)
     int err = 0;
 
     order_all(server, ORDER_EXIT);
+    let_run(server); /* the start may have failed half-way */
     (void)pthread_mutex_lock(&server->mu);
     while (server->threads_left > 0 && err == 0)
         err = pthread_cond_timedwait(&server->listed, &server->mu, &until);
     unsigned left = server->threads_left;
     (void)pthread_mutex_unlock(&server->mu);
-    if (left > 0)
-        return -EBUSY;
-    for (unsigned i = 0; i < server->started; i++)
-        (void)pthread_join(server->loops[i].thread, NULL);
-    server->started = 0;
-    return 0;
+    return left > 0 ? -EBUSY : 0;
 }
 
 void server_destroy(struct server *server)
 {
     if (server == NULL)
         return;
-    for (unsigned i = 0; server->loops != NULL && i < server->config.loops; i++)
+    /* The last one first: the library's status page forgets its loops in that order only. */
+    for (unsigned i = server->started; i-- > 0;)
         loop_release(&server->loops[i]);
+    /* The library gives all paths one logger for duration-stats, and would free it for each. */
+    if (server->tree == NULL || yoml_get(server->tree, "duration-stats") == NULL)
+        h2o_config_dispose(&server->globalconf);
+    for (unsigned i = 0; i < server->started; i++)
+        loop_destroy(&server->loops[i]);
     free(server->loops);
     listener_list_release(&server->listeners);
-    h2o_config_dispose(&server->globalconf);
-    SSL_CTX_free(server->tls);
+    tickets_free(server->tickets);
+    tree_free(server->tree);
     (void)pthread_cond_destroy(&server->listed);
     (void)pthread_mutex_destroy(&server->mu);
     free(server);
@@ -312,10 +393,15 @@ static void op_list_requests(void *data, bool freeze, struct coord_requests *ret
         if (has_listed_locked(loop, freeze)) {
             take_list(ret_list, &loop->list);
         } else if (freeze) {
+            /* What has arrived there and was not read, nobody has counted: so each of its
+             * connections may have a request. */
             uint64_t unknown = count_get(&loop->counts.active);
+            uint64_t connections = count_get(&loop->counts.connections);
+            if (unknown < connections)
+                unknown = connections;
             ret_list->left_out += unknown;
             log_line(LOG_LEVEL_WARN, "loop-silent", NULL,
-                     "loop %u did not list its requests in %d ms: %llu of them are not named", i,
+                     "loop %u did not list its requests in %d ms: up to %llu are not named", i,
                      LIST_PATIENCE_MS, (unsigned long long)unknown);
         }
     }
@@ -343,6 +429,7 @@ static void op_census(void *data, struct coord_census *ret_census)
         ret_census->answered += count_get(&counts->answered);
         ret_census->accepted += count_get(&counts->accepted);
         ret_census->idle_released += count_get(&counts->idle_released);
+        ret_census->given_up += count_get(&counts->given_up);
     }
 }
 

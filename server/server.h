@@ -12,24 +12,17 @@
 
 struct server;
 
-struct server_config {
-    const char *const *listen; /* addresses, see listener_open() */
-    size_t listen_count;
-    const char *cert, *key;   /* PEM files, for listeners with `tls:`; both or neither */
-    unsigned loops;           /* threads, 1..256 */
-    uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
-    const char *root;         /* serve this directory under /files/; NULL: do not */
-    uint64_t idle_grace_ns;   /* in a drain: how long an idle connection may begin a request */
-    uint64_t linger_ns;       /* how long a closed connection may still send or read */
-    uint64_t settle_max_ns;   /* how long closing a listener may take */
-};
+struct options;
 
-/* Open the listeners; nothing is accepted yet. On failure `error` holds one line, nothing is left
- * open, and the return value is the status for the process.
- * Owner:  the caller; ends with server_destroy(). The config is copied, its texts are borrowed.
- * Thread: main only.     Errors: 0 and *ret_server; an enum coord_exit. */
-int server_create(const struct server_config *config, char *error, size_t error_size,
-                  struct server **ret_server);
+/* Read the configuration and open the listeners; nothing is accepted yet. With options->test it
+ * only looks whether it could. What is wrong was logged, nothing is left open, and the return value
+ * is the status for the process. Owner:  the caller; ends with server_destroy(). *options is
+ * borrowed until then, and completed by what its file says. Thread: main only.     Errors: 0 and
+ * *ret_server; an enum coord_exit. */
+int server_create(struct options *options, struct server **ret_server);
+
+/* To be called once what takes root is done, and before root is given up.     Thread: main only. */
+void server_prepare_unprivileged(struct server *server);
 
 /* Start the loops; from here on requests are answered.
  * Thread: main only, once.     Blocks: until the loops run.     Errors: 0; a negative errno. */

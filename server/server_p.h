@@ -11,8 +11,9 @@
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
  * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
- * certificates and records; routes.c what is served; server.c the loops as one, and the
- * coordinator's callbacks. */
+ * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
+ * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
+ * the status page; server.c the loops as one, and the coordinator's callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -24,7 +25,9 @@
 
 #include "coord.h"
 #include "listener.h"
+#include "options.h"
 #include "server.h"
+#include "tickets.h"
 #include "tls.h"
 
 /* Orders to a loop. Several at once are carried out from the lowest bit up; each is idempotent. */
@@ -53,6 +56,7 @@ struct loop_counts {
     _Atomic uint64_t answered;
     _Atomic uint64_t accepted;
     _Atomic uint64_t idle_released;
+    _Atomic uint64_t given_up;
 };
 
 struct loop_listener {
@@ -107,6 +111,7 @@ struct loop {
     bool say_close; /* LAME_DUCK or later */
     bool closing;
     bool draining; /* ORDER_FINISH was seen: pokes the coordinator when quiet */
+    uint64_t draining_since_ns;
     bool released; /* ORDER_RELEASE_IDLE was seen */
     bool frozen;
     bool accept_paused;
@@ -118,6 +123,9 @@ struct loop {
     struct coord_requests list;
     bool list_ready;
     bool list_frozen; /* it was made after ORDER_FREEZE */
+    bool is_set_up;   /* its thread has made, or tried to make, all it needs */
+    bool may_release; /* and may free that now */
+    int set_up_error; /* 0; a negative errno */
 
     /* atomic: set by any with release, taken by the owner with acquire; see "doors note", loop.c */
     _Atomic unsigned orders;
@@ -129,10 +137,13 @@ struct loop {
 
 struct server {
     /* immutable after start */
-    struct server_config config;
+    struct options *options; /* the process's */
+    yoml_t *tree;            /* the configuration; options point into it */
     struct listener_list listeners;
     h2o_globalconf_t globalconf;
-    SSL_CTX *tls; /* NULL: no listener speaks it */
+    struct tickets *tickets; /* NULL: no listener speaks TLS */
+    bool listen_failed;      /* while the configuration was read */
+    time_t launched;
     struct loop *loops;
     struct pool *pool;
     struct coord *coord;
@@ -152,6 +163,7 @@ struct server {
     pthread_mutex_t mu;
     pthread_cond_t listed; /* a loop has made its list, or left its thread */
     unsigned threads_left; /* loops whose thread is still running */
+    bool may_run;          /* the loops are set up, or are to end */
 };
 
 /* The wrong thread is our bug. */
@@ -177,9 +189,13 @@ static inline uint64_t count_get(_Atomic uint64_t *count)
 
 /* Prepare a loop; its thread is not running yet.     Errors: 0; a negative errno. */
 int loop_init(struct loop *loop, struct server *server, unsigned index);
+/* Start the thread, and wait until it has made what it needs; what became of that is in
+ * loop->set_up_error.     Errors: 0, the thread runs; a negative errno. */
 int loop_start(struct loop *loop);
-/* Thread: after join. */
+/* Lets the thread free what it made, and joins it. First one for all loops, then the configuration,
+ * whose proxies have timers on them, then the other. */
 void loop_release(struct loop *loop);
+void loop_destroy(struct loop *loop);
 /* Thread: any.     Blocks: never. */
 void loop_order(struct loop *loop, unsigned orders);
 /* Hand a finished job to its loop.     Thread: any.     Blocks: never. */
@@ -203,9 +219,11 @@ struct conn {
     h2o_socket_t *sock; /* NULL once it is closed */
     bool is_tcp;
     bool is_tls;
+    bool expects_proxy_line;
     bool handshake_begun;
     SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
+    bool given_up;          /* what is not answered will not be */
     bool asked_to_close;    /* the client did, not we */
     bool reset_when_cut;    /* an end of file would make half an answer look whole */
     uint32_t active;        /* requests between gate and end */
@@ -260,6 +278,9 @@ bool linger_discard(int fd, bool *ret_any);
 
 /* Register the gate on a path, before any other handler.     Thread: before start. */
 void gate_register(h2o_pathconf_t *path);
+/* On a path that requests come to from another one, and end on: only the way out. Such a path may
+ * have one handler. */
+void gate_register_inner(h2o_pathconf_t *path);
 /* The same on a host's fallback path, which also answers what never reaches a handler. */
 void gate_register_fallback(h2o_pathconf_t *path);
 /* The record of a request; NULL if it has not passed the gate.     Thread: owner loop only. */
@@ -268,6 +289,8 @@ struct inflight *inflight_of(const h2o_req_t *req);
 void inflight_list(struct loop *loop, struct coord_requests *ret_list);
 /* List what has arrived and was not read; accepts and closes what was not accepted. Frozen only. */
 void inflight_list_unread(struct loop *loop, struct coord_requests *list);
+/* Name in the log, and count, what is unfinished on a connection that `limit` cuts. */
+void inflight_give_up(struct conn *conn, const char *limit);
 /* Mark the connections whose half-sent answer only a reset can show to be half. */
 void inflight_mark_resets(struct loop *loop);
 

@@ -1,9 +1,12 @@
 #include "server_p.h"
 
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include "tls.h"
@@ -39,7 +42,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *arg)
 }
 
 /* OpenSSL's own reasons for what is not there or not PEM help nobody: "unsupported". */
-static SSL_CTX *explain(SSL_CTX *ctx, const char *what, const char *path, char *error, size_t size)
+static void explain(const char *what, const char *path, char *error, size_t size)
 {
     unsigned long code = ERR_peek_error();
 
@@ -51,38 +54,194 @@ static SSL_CTX *explain(SSL_CTX *ctx, const char *what, const char *path, char *
                        "cannot use %s in %s: there is none in PEM form, or it wants a "
                        "passphrase",
                        what, path);
-    ERR_clear_error();
-    SSL_CTX_free(ctx);
-    return NULL;
 }
 
-SSL_CTX *tls_create(const char *cert, const char *key, char *error, size_t error_size)
+static enum tls_fault use_pair(SSL_CTX *ctx, const struct tls_certificate *certificate, char *error,
+                               size_t size)
 {
-    ERR_clear_error();
-    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
-    if (ctx == NULL) {
-        (void)snprintf(error, error_size, "no memory for TLS");
-        return NULL;
+    const char *file = certificate->certificate_file, *key = certificate->key_file;
+
+    if (SSL_CTX_use_certificate_chain_file(ctx, file) != 1) {
+        explain("the certificate", file, error, size);
+        return TLS_FAULT_CERTIFICATE;
     }
-    (void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
-    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
-                                       SSL_OP_CIPHER_SERVER_PREFERENCE);
+    bool loaded = SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1;
+    if (!loaded && ERR_GET_LIB(ERR_peek_last_error()) != ERR_LIB_X509) {
+        explain("the key", key, error, size);
+        return TLS_FAULT_KEY;
+    }
+    if (loaded && SSL_CTX_check_private_key(ctx) == 1)
+        return TLS_NO_FAULT;
+    (void)snprintf(error, size, "the key in %s is not the one of the certificate in %s", key, file);
+    return TLS_FAULT_KEY;
+}
+
+static enum tls_fault use_dh(SSL_CTX *ctx, const char *file, char *error, size_t size)
+{
+    if (file == NULL)
+        return SSL_CTX_set_dh_auto(ctx, 1) == 1 ? TLS_NO_FAULT : TLS_FAULT_MEMORY;
+    BIO *bio = BIO_new_file(file, "r");
+    EVP_PKEY *parameters = bio != NULL ? PEM_read_bio_Parameters(bio, NULL) : NULL;
+    BIO_free(bio);
+    if (parameters == NULL) {
+        explain("the DH parameters", file, error, size);
+        return TLS_FAULT_DH;
+    }
+    if (SSL_CTX_set0_tmp_dh_pkey(ctx, parameters) == 1) /* takes them over */
+        return TLS_NO_FAULT;
+    EVP_PKEY_free(parameters);
+    (void)snprintf(error, size, "the DH parameters in %s are too weak for OpenSSL", file);
+    return TLS_FAULT_DH;
+}
+
+static enum tls_fault set_up(SSL_CTX *ctx, const struct tls_certificate *certificate, char *error,
+                             size_t size)
+{
+    /* Where nothing is said, openssl.cnf(5) may ask for more than TLS 1.2, but not for less. */
+    if (certificate->version_min != 0)
+        (void)SSL_CTX_set_min_proto_version(ctx, certificate->version_min);
+    else if (SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION)
+        (void)SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+    if (certificate->version_max != 0)
+        (void)SSL_CTX_set_max_proto_version(ctx, certificate->version_max);
+    (void)SSL_CTX_set_options(
+        ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION |
+                 (certificate->prefer_own_ciphers ? SSL_OP_CIPHER_SERVER_PREFERENCE : 0));
     SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
     SSL_CTX_set_info_callback(ctx, on_info);
     h2o_ssl_register_alpn_protocols(ctx, h2o_alpn_protocols);
-    if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
-        return explain(ctx, "the certificate", cert, error, error_size);
-    bool loaded = SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1;
-    if (!loaded && ERR_GET_LIB(ERR_peek_last_error()) != ERR_LIB_X509)
-        return explain(ctx, "the key", key, error, error_size);
-    if (loaded && SSL_CTX_check_private_key(ctx) == 1)
-        return ctx;
-    (void)snprintf(error, error_size, "the key in %s is not the one of the certificate in %s", key,
-                   cert);
-    ERR_clear_error();
-    SSL_CTX_free(ctx);
-    return NULL;
+    enum tls_fault fault = use_pair(ctx, certificate, error, size);
+    if (fault == TLS_NO_FAULT && certificate->ciphers != NULL &&
+        SSL_CTX_set_cipher_list(ctx, certificate->ciphers) != 1) {
+        (void)snprintf(error, size, "OpenSSL knows no cipher of %s", certificate->ciphers);
+        fault = TLS_FAULT_CIPHERS;
+    }
+    return fault == TLS_NO_FAULT ? use_dh(ctx, certificate->dh_file, error, size) : fault;
 }
+
+/* ---- the certificates of a listener ---- */
+
+struct entry {
+    SSL_CTX *ctx;
+    char *certificate_file;
+    char **names;
+    size_t name_count;
+};
+
+struct tls {
+    struct entry *entries;
+    size_t count;
+};
+
+struct tls *tls_new(void)
+{
+    return calloc(1, sizeof(struct tls));
+}
+
+static void entry_release(struct entry *entry)
+{
+    for (size_t i = 0; i < entry->name_count; i++)
+        free(entry->names[i]);
+    free(entry->names);
+    free(entry->certificate_file);
+    SSL_CTX_free(entry->ctx);
+}
+
+void tls_free(struct tls *tls)
+{
+    for (size_t i = 0; tls != NULL && i < tls->count; i++)
+        entry_release(&tls->entries[i]);
+    if (tls != NULL)
+        free(tls->entries);
+    free(tls);
+}
+
+/* `*.example.com` stands for every name that ends with `.example.com`. */
+static bool fits(const char *pattern, const char *host)
+{
+    size_t host_bytes = strlen(host), tail = strlen(pattern) - 1;
+
+    if (pattern[0] != '*')
+        return strcasecmp(pattern, host) == 0;
+    return host_bytes > tail && strcasecmp(host + host_bytes - tail, pattern + 1) == 0;
+}
+
+static int on_server_name(SSL *ssl, int *alert, void *arg)
+{
+    const struct tls *tls = arg;
+    const char *host = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    (void)alert;
+    for (size_t i = 0; host != NULL && i < tls->count; i++)
+        for (size_t j = 0; j < tls->entries[i].name_count; j++)
+            if (fits(tls->entries[i].names[j], host)) {
+                if (SSL_get_SSL_CTX(ssl) != tls->entries[i].ctx)
+                    (void)SSL_set_SSL_CTX(ssl, tls->entries[i].ctx);
+                return SSL_TLSEXT_ERR_OK;
+            }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+enum tls_fault tls_add(struct tls *tls, const struct tls_certificate *certificate, char *error,
+                       size_t error_size)
+{
+    struct entry *grown = realloc(tls->entries, (tls->count + 1) * sizeof(*grown));
+    struct entry entry = {.ctx = NULL};
+    enum tls_fault fault = TLS_FAULT_MEMORY;
+
+    (void)snprintf(error, error_size, "no memory for TLS");
+    if (grown == NULL)
+        return fault;
+    tls->entries = grown;
+    ERR_clear_error();
+    entry.ctx = SSL_CTX_new(TLS_server_method());
+    entry.certificate_file = strdup(certificate->certificate_file);
+    if (entry.ctx != NULL && entry.certificate_file != NULL)
+        fault = set_up(entry.ctx, certificate, error, error_size);
+    ERR_clear_error();
+    if (fault != TLS_NO_FAULT) {
+        entry_release(&entry);
+        return fault;
+    }
+    tls->entries[tls->count++] = entry;
+    if (tls->count > 1) { /* else there is nothing to choose from */
+        (void)SSL_CTX_set_tlsext_servername_callback(tls->entries[0].ctx, on_server_name);
+        (void)SSL_CTX_set_tlsext_servername_arg(tls->entries[0].ctx, tls);
+    }
+    return TLS_NO_FAULT;
+}
+
+bool tls_add_name(struct tls *tls, const char *certificate_file, const char *host, size_t bytes)
+{
+    for (size_t i = 0; i < tls->count; i++) {
+        struct entry *entry = &tls->entries[i];
+        if (strcmp(entry->certificate_file, certificate_file) != 0)
+            continue;
+        char **grown = realloc(entry->names, (entry->name_count + 1) * sizeof(*grown));
+        char *name = strndup(host, bytes);
+        if (grown != NULL)
+            entry->names = grown;
+        if (grown != NULL && name != NULL)
+            entry->names[entry->name_count++] = name;
+        else
+            free(name);
+        return true;
+    }
+    return false;
+}
+
+SSL_CTX *tls_context(const struct tls *tls)
+{
+    return tls->entries[0].ctx;
+}
+
+void tls_each(const struct tls *tls, void (*visit)(SSL_CTX *ctx, void *arg), void *arg)
+{
+    for (size_t i = 0; i < tls->count; i++)
+        visit(tls->entries[i].ctx, arg);
+}
+
+/* ---- what a socket holds ---- */
 
 bool tls_has_unread_request(int fd, bool done)
 {

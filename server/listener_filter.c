@@ -1,0 +1,99 @@
+#include <errno.h>
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "listener.h"
+
+/* The filter of listener_stop_newcomers() for a process that gives its privileges away. There are
+ * kernels on which only CAP_NET_ADMIN may attach a filter to a TCP socket (seen: 6.18), and by the
+ * time of the drain it is gone. So the filter is attached at the start, by root, with a switch: one
+ * number in a map that this process has mapped, and may write to whoever it has become. The classic
+ * kind of filter knows no maps; this is an eBPF program (bpf(2)), checked and compiled by the
+ * kernel: while the switch is off, a load and a branch for each segment. */
+
+static int bpf(int command, union bpf_attr *attr)
+{
+    return (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+static int load_program(int map_fd)
+{
+    /* The skb starts at the TCP header; flags are byte 13, SYN is 0x02 and ACK 0x10. */
+    const struct bpf_insn program[] = {
+        {.code = BPF_ALU64 | BPF_MOV | BPF_X,
+         .dst_reg = 6,
+         .src_reg = 1}, /* LD_ABS wants it there */
+        {.code = BPF_LD | BPF_DW | BPF_IMM,
+         .dst_reg = 1,
+         .src_reg = BPF_PSEUDO_MAP_VALUE,
+         .imm = map_fd},
+        {.code = 0}, /* the second half of it */
+        {.code = BPF_LDX | BPF_W | BPF_MEM, .dst_reg = 1, .src_reg = 1},
+        {.code = BPF_JMP | BPF_JEQ | BPF_K, .dst_reg = 1, .off = 5, .imm = 0},
+        {.code = BPF_LD | BPF_B | BPF_ABS, .imm = 13},
+        {.code = BPF_ALU64 | BPF_AND | BPF_K, .imm = 0x12},
+        {.code = BPF_JMP | BPF_JNE | BPF_K, .off = 2, .imm = 0x02},
+        {.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 0}, /* drop it */
+        {.code = BPF_JMP | BPF_EXIT},
+        {.code = BPF_ALU | BPF_MOV | BPF_K, .imm = -1}, /* keep it whole */
+        {.code = BPF_JMP | BPF_EXIT},
+    };
+    union bpf_attr attr;
+
+    memset(&attr, 0, sizeof(attr));
+    attr.prog_type = BPF_PROG_TYPE_SOCKET_FILTER;
+    attr.insns = (uintptr_t)program;
+    attr.insn_cnt = sizeof(program) / sizeof(program[0]);
+    attr.license = (uintptr_t) "MIT";
+    return bpf(BPF_PROG_LOAD, &attr);
+}
+
+int listener_list_prepare(struct listener_list *list)
+{
+    union bpf_attr attr;
+    int err = 0;
+
+    memset(&attr, 0, sizeof(attr));
+    attr.map_type = BPF_MAP_TYPE_ARRAY;
+    attr.key_size = attr.value_size = sizeof(uint32_t);
+    attr.max_entries = 1;
+    attr.map_flags = BPF_F_MMAPABLE;
+    int map_fd = bpf(BPF_MAP_CREATE, &attr);
+    if (map_fd < 0)
+        return -errno;
+    void *page =
+        mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+    int program_fd = page != MAP_FAILED ? load_program(map_fd) : -1;
+    if (program_fd < 0)
+        err = -errno;
+    for (size_t i = 0; err == 0 && i < list->count; i++) {
+        struct listener *listener = &list->items[i];
+        if (listener->family == AF_UNIX)
+            continue;
+        if (setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_BPF, &program_fd, sizeof(program_fd)) !=
+            0)
+            err = -errno;
+        else
+            listener->newcomers_off = page;
+    }
+    if (program_fd >= 0)
+        (void)close(program_fd); /* the sockets hold it, and it holds the map */
+    (void)close(map_fd);
+    if (err == 0)
+        list->switch_page = page;
+    else if (page != MAP_FAILED)
+        (void)munmap(page, (size_t)sysconf(_SC_PAGESIZE));
+    for (size_t i = 0; err != 0 && i < list->count; i++)
+        list->items[i].newcomers_off = NULL;
+    return err;
+}
+
+void listener_list_forget_switch(struct listener_list *list)
+{
+    if (list->switch_page != NULL)
+        (void)munmap(list->switch_page, (size_t)sysconf(_SC_PAGESIZE));
+    list->switch_page = NULL;
+}
