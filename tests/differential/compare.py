@@ -1,0 +1,228 @@
+"""What counts as a difference between two exchanges, and how it is printed.
+
+Everything is compared, but for what cannot be equal: the name of the server where it was not configured,
+the date, the server's own port, and the random boundary of a multi-part answer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Callable
+
+from .clients import Answer, Exchange
+from .servers import Server
+
+OWN_NAME = {"A": re.compile(r"h2o(/[0-9.]+\S*)?"), "B": re.compile(r"(lastcall|h2o)(/[0-9.]+\S*)?")}
+DATE_OFF_MOST_S = 120
+TEXT_MOST = 100_000  # longer bodies are not searched for ports
+SHOWN_MOST = 300
+PACKED = "brotli's bytes"  # of a body that is the same when unpacked
+UNPACKED_MOST = 8 << 20
+
+
+@dataclass
+class Difference:
+    what: str
+    a: str
+    b: str
+
+
+@dataclass
+class Allowed:
+    """A difference that is meant: only in comparisons whose title matches, and only if `fits`."""
+
+    reason: str
+    title: re.Pattern[str]
+    fits: Callable[[list[Difference]], bool] = lambda found: True
+
+
+def only_in(side: str, text: str) -> Callable[[list[Difference]], bool]:
+    """One of the differences shows `text` on this side, and not on the other."""
+    def fits(found: list[Difference]) -> bool:
+        sides = [(difference.a, difference.b) if side == "A" else (difference.b, difference.a)
+                 for difference in found]
+        return any(text in here and text not in there for here, there in sides)
+    return fits
+
+
+# Access log lines of a request whose difference is allowed are left out, too, where the request has a mark.
+ALLOWED = [
+    # Bodies are held in memory until they are whole, so lastcall takes no more than 16 MiB unless told to;
+    # h2o takes 1 GiB. Here the client only announces so much: h2o asks for it, lastcall declines.
+    Allowed("limit-request-body is 16 MiB by default, not 1 GiB",
+            re.compile(r"^defaults: a body of 17 MiB, announced$"), only_in("B", "413 Request Entity Too Large")),
+    Allowed("limit-request-body is 16 MiB by default, not 1 GiB",
+            re.compile(r"^defaults/combined\.log: "), only_in("B", '"POST /upstream/echo HTTP/1.1" 413 ')),
+    # The packaged h2o brings its own, older brotli, and where an encoder flushes depends on the pieces in which
+    # an upstream's answer arrives. What comes out of the decoder is compared.
+    Allowed("brotli's bytes differ, what they unpack to is equal", re.compile(r"Accept-Encoding: .*br"),
+            lambda found: all(difference.what.startswith(PACKED) for difference in found)),
+    # h2o 2.2.5 is older than TLS 1.3 in OpenSSL, and knows maximum-version only as a switch for a library
+    # that it is not built with: it goes on to TLS 1.3 where the configuration says 1.2. lastcall does not.
+    Allowed("maximum-version is heeded for TLS 1.3, too",
+            re.compile(r"^hosts: handshake on FOURTH, .* to MAXIMUM_SUPPORTED, ciphers of choice$"),
+            lambda found: "TLSv1.3" in found[0].a or found[-1].a == "established"),
+    # h2o says "unknown protocol version", and goes on without a minimum.
+    Allowed("an unknown minimum-version is refused", re.compile(r"^configuration check: ssl: unknown version$"),
+            only_in("A", "unknown protocol version")),
+    # h2o reads the first, and never sees what is wrong behind it.
+    Allowed("a second YAML document is refused", re.compile(r"^configuration check: two documents$"),
+            only_in("B", "second document")),
+]
+
+
+# ---- making alike what cannot be equal ----
+
+
+def plain_date(value: str) -> str:
+    try:
+        off = abs(parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return value
+    return "NOW" if off < DATE_OFF_MOST_S else value
+
+
+def plain_header(server: Server, name: str, value: str) -> str:
+    if name == "server" and OWN_NAME[server.side].fullmatch(value):
+        return "OWN-NAME"
+    if name == "date":
+        return plain_date(value)
+    return plain_ports(server, value.encode("latin-1")).decode("latin-1")
+
+
+def plain_ports(server: Server, data: bytes) -> bytes:
+    if len(data) <= TEXT_MOST:
+        for port, name in server.own:
+            data = re.sub(port + rb"(?![0-9])", name, data)
+    return data
+
+
+def plain_answer(server: Server, answer: Answer) -> Answer:
+    headers = [(name, plain_header(server, name, value)) for name, value in answer.headers]
+    body = plain_ports(server, answer.body)
+    for number, (name, value) in enumerate(headers):
+        found = re.fullmatch(r"multipart/byteranges; boundary=(\S+)", value) if name == "content-type" else None
+        if found:
+            headers[number] = (name, value.replace(found[1], "BOUNDARY"))
+            body = body.replace(found[1].encode(), b"BOUNDARY")
+    return Answer(answer.status, headers, body, answer.interim)
+
+
+# ---- comparing ----
+
+
+def compare(servers: tuple[Server, Server], a: Exchange, b: Exchange, at_least_s: float) -> list[Difference]:
+    found: list[Difference] = []
+    answers = [[plain_answer(server, answer) for answer in exchange.answers]
+               for server, exchange in zip(servers, (a, b))]
+    if len(answers[0]) != len(answers[1]):
+        found.append(Difference("number of answers", *(
+            f"{len(side)}: " + "; ".join(answer.status for answer in side) for side in answers)))
+    for number, (one, two) in enumerate(zip(*answers), 1):
+        which = f" of answer {number}" if max(map(len, answers)) > 1 else ""
+        found += compare_answer(one, two, which)
+    if a.end != b.end:
+        found.append(Difference("end", a.end, b.end))
+    for side, exchange in (("A", a), ("B", b)):
+        if exchange.took_s < at_least_s:
+            found.append(Difference(f"time: {side} took less than {at_least_s} s",
+                                    f"{a.took_s:.3f} s", f"{b.took_s:.3f} s"))
+    return found
+
+
+def compare_answer(a: Answer, b: Answer, which: str) -> list[Difference]:
+    found: list[Difference] = []
+    if a.interim != b.interim:
+        found.append(Difference("interim answers" + which, str(a.interim), str(b.interim)))
+    if a.status != b.status:
+        found.append(Difference("status line" + which, a.status, b.status))
+    if a.headers != b.headers:
+        only_a, only_b = Counter(a.headers) - Counter(b.headers), Counter(b.headers) - Counter(a.headers)
+        if only_a or only_b:
+            found.append(Difference("headers" + which, *(
+                "; ".join(f"{name}: {value}" for name, value in side.elements()) or "(no more)"
+                for side in (only_a, only_b))))
+        else:
+            found.append(Difference("order of headers" + which, *(
+                ", ".join(name for name, _ in side.headers) for side in (a, b))))
+    if a.body != b.body:
+        same = all(("content-encoding", "br") in side.headers for side in (a, b)) and \
+            unpack(a.body) == unpack(b.body) is not None
+        found.append(Difference((PACKED if same else "body") + which, *show_bodies(a.body, b.body)))
+    return found
+
+
+def unpack(body: bytes) -> bytes | None:
+    """None: this is not brotli's format, or its library is not here (curl's packages bring it along)."""
+    try:
+        library = ctypes.CDLL("libbrotlidec.so.1")
+    except OSError:
+        return None
+    room = ctypes.c_size_t(UNPACKED_MOST)
+    out = ctypes.create_string_buffer(room.value)
+    if library.BrotliDecoderDecompress(ctypes.c_size_t(len(body)), body, ctypes.byref(room), out) != 1:
+        return None
+    return out.raw[:room.value]
+
+
+def show_bodies(a: bytes, b: bytes) -> tuple[str, str]:
+    """Both from shortly before the first byte that differs."""
+    at = next((n for n, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    begin = max(0, at - 20)
+    return tuple(f"{len(side)} bytes, from {begin}: {side[begin:begin + 200]!r}"  # type: ignore[return-value]
+                 for side in (a, b))
+
+
+def allowed_by(title: str, found: list[Difference]) -> Allowed | None:
+    return next((entry for entry in ALLOWED if entry.title.search(title) and entry.fits(found)), None)
+
+
+def shorten(text: str) -> str:
+    text = text.replace("\r", "\\r").replace("\n", "\\n")
+    return text if len(text) <= SHOWN_MOST else f"{text[:SHOWN_MOST]}... ({len(text)} characters)"
+
+
+def block(title: str, transport: str, found: list[Difference]) -> str:
+    lines = [f"--- {shorten(title)}", f"    over {transport}"]
+    for difference in found:
+        lines += [f"    {difference.what}", f"      A: {shorten(difference.a)}", f"      B: {shorten(difference.b)}"]
+    return "\n".join(lines)
+
+
+# ---- access logs ----
+
+
+def plain_log(server: Server, name: str) -> list[str]:
+    path = server.logs / name
+    if not path.exists():
+        return ["(there is no log)"]
+    return [re.sub(r"(multipart/byteranges; boundary=)\w+", r"\1BOUNDARY",
+                   plain_ports(server, line).decode("latin-1"))
+            for line in path.read_bytes().splitlines()]
+
+
+def compare_logs(a: list[str], b: list[str]) -> tuple[int, list[tuple[str, list[Difference]]]]:
+    """Lines belong together by their first word; requests that ran at the same time have no order."""
+    sides: list[dict[str, list[str]]] = []
+    for lines in (a, b):
+        by_mark: dict[str, list[str]] = defaultdict(list)
+        for line in sorted(lines):
+            by_mark[line.partition(" ")[0]].append(line)
+        sides.append(by_mark)
+    found: list[tuple[str, list[Difference]]] = []
+    marks = sorted(sides[0].keys() | sides[1].keys())
+    count = 0
+    for mark in marks:
+        one, two = Counter(sides[0].get(mark, [])), Counter(sides[1].get(mark, []))
+        count += max(one.total(), two.total())
+        if one != two:
+            left, right = (sorted((x - y).elements()) for x, y in ((one, two), (two, one)))
+            for number in range(max(len(left), len(right))):
+                found.append((mark, [Difference("line", *(
+                    side[number] if number < len(side) else "(no such line)" for side in (left, right)))]))
+    return count, found
