@@ -12,9 +12,13 @@ for, beside the next run. "Held" marks those: they exited because the clients le
 
 Exit after the last response is counted from the signal when nothing was answered after it.
 
+In the proxy scenarios each run has a server of its own behind the proxy, which is not stopped
+(lastcall-upstream). What the proxy has cut there is its own table: requests that the upstream was reading,
+or had not answered yet, when a reset or an end of file came.
+
 Servers and how they are started: peers.py. Pictures and the HTML page: report.py, from the JSON file.
 
-Exit status: 0 lastcall lost nothing (or was not among the servers); 1 it did; 64 wrong usage;
+Exit status: 0 lastcall lost and cut nothing (or was not among the servers); 1 it did; 64 wrong usage;
 69 nothing could be run, or not all that lastcall was asked for.
 """
 
@@ -32,13 +36,12 @@ import shlex
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable, NoReturn
+from typing import Callable, Iterable, NoReturn
 
 import peers
 import report
@@ -49,6 +52,8 @@ from peers import Launch, Missing, Site
 EXIT_LOST, EXIT_USAGE, EXIT_MISSING = 1, 64, 69
 BUILD = Path(__file__).resolve().parent.parent / "build" / "release"
 TAILS_MOST = 32  # servers that are only waited for
+UPSTREAM_BOOK = tuple(f"upstream_{key}" for key in (
+    "connections", "requests", "answered", "cut_reset", "cut_eof", "reset_after", "refused"))
 
 
 # ---- the bench: what all runs share ----
@@ -65,6 +70,7 @@ class Bench:
         self.programs: dict[str, str] = {}
         self.versions: dict[str, str] = {}
         self.without_tls: dict[str, str] = {}  # and why
+        self.without_proxy: dict[str, str] = {}
         self.backend: Server | None = None
         self.running: set[Server] = set()
         self.serial = 0
@@ -72,6 +78,8 @@ class Bench:
         # Others may build while we measure: take copies.
         self.lastcall = self.copy(options.lastcall)
         self.load = self.copy(options.load)
+        if any(scenario.is_proxy for scenario in options.scenarios):
+            self.upstream = self.copy(options.upstream)
         self.cert, self.key = temp / "tls.pem", temp / "tls.pem.key"  # the names haproxy looks for
         peers.make_root(temp / "root")
         (temp / "root").chmod(0o755)
@@ -90,7 +98,7 @@ class Bench:
             print(f"drain: {text}", file=sys.stderr, flush=True)
             self.problems.append(text)
 
-    def site(self, name: str, tls: bool = False) -> Site:
+    def site(self, name: str, tls: bool = False, upstream: Server | None = None) -> Site:
         with self.lock:
             self.serial += 1
             serial = self.serial
@@ -98,18 +106,35 @@ class Bench:
         temp.mkdir()
         temp.chmod(0o777)  # some servers switch to another user
         port, h2_port, tls_port = peers.free_ports(3)
-        return Site(temp, self.temp / "root", port, h2_port,
-                    self.backend.site.port if self.backend else 0, self.lastcall, BUILD / "peers",
-                    tls_port if tls else 0, self.cert, self.key)
+        behind = upstream or self.backend
+        return Site(temp, self.temp / "root", port, h2_port, behind.site.port if behind else 0,
+                    self.lastcall, BUILD / "peers", tls_port if tls else 0, self.cert, self.key,
+                    proxies=upstream is not None)
 
-    def start(self, name: str, prefix: Iterable[str] = (), tls: bool = False) -> Server:
-        """Between finding a free port and listening on it another may take it: tried twice."""
-        for attempt in (1, 2):
-            site = self.site(name, tls)
+    def start(self, name: str, prefix: Iterable[str] = (), tls: bool = False,
+              upstream: Server | None = None) -> Server:
+        def create() -> Server:
+            site = self.site(name, tls, upstream)
             launch = peers.ALL[name].launch(self.programs[name], site)
             if tls and not launch.tls:
                 raise Missing("does not speak it")
-            server = Server(peers.ALL[name], [*prefix, *launch.argv], launch, site)
+            return Server(peers.ALL[name], [*prefix, *launch.argv], launch, site)
+
+        return self.bring_up(create)
+
+    def start_upstream(self) -> Server:
+        """One for each run of a proxy: what it has seen is that proxy's doing."""
+        def create() -> Server:
+            site = self.site("upstream")
+            launch = Launch([str(self.upstream), "--port", str(site.port)])
+            return Server(peers.UPSTREAM, launch.argv, launch, site)
+
+        return self.bring_up(create)
+
+    def bring_up(self, create: Callable[[], Server]) -> Server:
+        """Between finding a free port and listening on it another may take it: tried twice."""
+        for attempt in (1, 2):
+            server = create()
             self.running.add(server)
             try:
                 server.wait_until_up()
@@ -215,10 +240,23 @@ class Schedule:
             self.tails.release()
 
     def measure(self, name: str, run: int, leave: Callable[[], None]) -> Figures:
+        if not self.scenario.is_proxy:
+            return self.measure_before(None, name, run, leave)
+        upstream = self.bench.start_upstream()
+        try:
+            return self.measure_before(upstream, name, run, leave)
+        finally:
+            self.bench.end(upstream)
+            shutil.rmtree(upstream.site.temp, ignore_errors=True)
+
+    def measure_before(self, upstream: Server | None, name: str, run: int,
+                       leave: Callable[[], None]) -> Figures:
         prefix = ["taskset", "-c", first_core()] if self.scenario.starved else []
-        server = self.bench.start(name, prefix, self.scenario.tls)
+        server = self.bench.start(name, prefix, self.scenario.tls, upstream)
         try:
             figures = KINDS[self.scenario.kind](self.bench, server, self.scenario, leave)
+            if upstream:
+                figures |= seen_by(upstream)
         finally:
             status = self.bench.end(server)
             shutil.rmtree(server.site.temp, ignore_errors=True)
@@ -235,6 +273,13 @@ class Schedule:
             thread.join()
 
 
+def seen_by(upstream: Server) -> Figures:
+    status, book = upstream.get("/upstream-stats")
+    if status != 200:
+        raise Broken(f"the upstream does not show its book: {status}")
+    return {f"upstream_{key}": value for key, value in json.loads(book).items()}
+
+
 def median(values: list[float]) -> float | None:
     return round(statistics.median(values), 3) if values else None
 
@@ -249,7 +294,7 @@ def summarise(runs: list[Figures]) -> Figures:
     summary: Figures = {"runs": len(runs)}
     for key in ("sent", "answered", "answered_503", "answered_other", "refused", "refused_streams",
                 "failed_handshakes", "unsent", "lost", "lost_reset", "lost_eof", "lost_truncated",
-                "lost_on_reused", "waiting"):
+                "lost_on_reused", "waiting", *UPSTREAM_BOOK):
         summary[key] = total(key)
     summary["lost_worst"] = max(run["lost"] for run in runs)
     summary["held"] = sum(bool(run["held"]) for run in runs)
@@ -305,6 +350,8 @@ def preflight(bench: Bench, names: list[str]) -> tuple[list[str], dict[str, str]
             ready.append(name)
             if any(scenario.tls for scenario in bench.options.scenarios):
                 check_tls(bench, name)
+            if peer.proxies and any(scenario.is_proxy for scenario in bench.options.scenarios):
+                check_proxy(bench, name)
         except Missing as missing:
             skipped[name] = str(missing)
             bench.progress.clear()
@@ -330,6 +377,29 @@ def check_tls(bench: Bench, name: str) -> None:
     except (Broken, OSError) as error:
         bench.without_tls[name] = str(error)
         bench.problem(f"{name} is left out of TLS: {error}")
+
+
+def check_proxy(bench: Bench, name: str) -> None:
+    """Do requests reach the upstream? It is the only one to know."""
+    upstream = bench.start_upstream()
+    try:
+        server = bench.start(name, upstream=upstream)
+        try:
+            path = server.launch.proxied
+            before = seen_by(upstream)["upstream_answered"]
+            for method, body in (("GET", b""), ("POST", b"x" * 1000)):
+                if server.get(path, method, body) != (200, peers.HELLO):
+                    raise Broken(f"{method} {path} is not answered as the upstream does it")
+            reached = seen_by(upstream)["upstream_answered"] - before
+            if reached != 2:
+                raise Broken(f"the upstream had {reached} requests, not 2")
+        finally:
+            bench.end(server)
+    except (Broken, OSError) as error:
+        bench.without_proxy[name] = str(error)
+        bench.problem(f"{name} is left out of the proxies: {error}")
+    finally:
+        bench.end(upstream)
 
 
 def check_answers(server: Server) -> None:
@@ -392,6 +462,18 @@ def cell_handshakes(summary: Figures | None) -> str:
     return "-" if summary is None else str(summary["failed_handshakes"])
 
 
+def cut_of(summary: Figures) -> int:
+    return summary["upstream_cut_reset"] + summary["upstream_cut_eof"]
+
+
+def cell_upstream(summary: Figures | None) -> str:
+    """Requests cut, and the resets that came on connections without one."""
+    if summary is None:
+        return "-"
+    resets = summary["upstream_reset_after"]
+    return str(cut_of(summary)) + (f"+{resets}r" if resets else "")
+
+
 def print_table(title: str, scenarios: list[Scenario], names: list[str],
                 results: dict[tuple[str, str], Figures], cell: Callable[[Figures | None], str]) -> None:
     rows = [[s.name] + [cell(results[s.name, n]["summary"] if (s.name, n) in results else None)
@@ -421,15 +503,23 @@ def print_verdict(scenarios: list[Scenario], names: list[str],
     if over_tls:
         print_table("TLS handshakes cut, on connections without a request: not lost", over_tls, names,
                     results, cell_handshakes)
+    proxies = [s for s in scenarios if s.is_proxy]
+    if proxies:
+        print_table("requests that the proxy cut at its upstream (r: resets without a request under way)",
+                    proxies, names, results, cell_upstream)
     mine = [results[key]["summary"] for key in results if key[1] == "lastcall"]
     if not mine:
         return 0
+    cut = sum(map(cut_of, mine))
     lost = sum(s["lost"] + s["waiting"] for s in mine)
     odd = sorted({status for s in mine for status in s["statuses"] if status != "0"})
     print(f"\nlastcall: {lost} lost of {sum(s['sent'] for s in mine)} requests in "
           f"{sum(s['runs'] for s in mine)} runs{'; exit status ' + ', '.join(odd) if odd else ''}: "
           f"{'NOT MET' if lost or odd else 'met'}")
-    return EXIT_LOST if lost or odd else 0
+    if proxies:
+        print(f"lastcall: {cut} cut of {sum(s['upstream_requests'] for s in mine)} requests at the "
+              f"upstream: {'NOT MET' if cut else 'met'}")
+    return EXIT_LOST if lost or odd or cut else 0
 
 
 def cut_short(bench: Bench, results: dict[tuple[str, str], Figures]) -> list[str]:
@@ -476,7 +566,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
                         help="of the random instants of the signal")
     parser.add_argument("--lastcall", type=Path, default=BUILD / "lastcall", metavar="FILE")
     parser.add_argument("--load", type=Path, default=BUILD / "lastcall-load", metavar="FILE")
+    parser.add_argument("--upstream", type=Path, metavar="FILE",
+                        help="what stands behind the proxies (default: lastcall-upstream beside --load)")
     options = parser.parse_args(argv)
+    options.upstream = options.upstream or options.load.parent / "lastcall-upstream"
     options.runs = options.runs or (20 if options.long else 5)
     if options.runs < 1:
         parser.error("--runs wants a number from 1")
@@ -538,8 +631,13 @@ def run_all(bench: Bench, scenarios: list[Scenario], names: list[str]) -> dict[t
 
 
 def usable(bench: Bench, scenario: Scenario, names: list[str]) -> list[str]:
-    return [name for name in names if (peers.ALL[name].h2 or not scenario.h2)
-            and not (scenario.tls and name in bench.without_tls)]
+    def is_able(peer: peers.Peer) -> bool:
+        return ((not scenario.h2 or (peer.tls_h2 if scenario.tls else peer.h2))
+                and not (scenario.tls and peer.name in bench.without_tls)
+                and not (scenario.is_proxy and
+                         (not peer.proxies or peer.name in bench.without_proxy)))
+
+    return [name for name in names if is_able(peers.ALL[name])]
 
 
 def write_results(options: argparse.Namespace, bench: Bench, begun: str, names: list[str],
@@ -550,7 +648,8 @@ def write_results(options: argparse.Namespace, bench: Bench, begun: str, names: 
         "idle_connections": options.idle, "capacity_per_s": bench.capacity,
         "servers": {name: {"version": bench.versions[name], "signal": peers.ALL[name].stop.name}
                     for name in names},
-        "skipped": skipped, "without_tls": bench.without_tls, "problems": bench.problems,
+        "skipped": skipped, "without_tls": bench.without_tls, "without_proxy": bench.without_proxy,
+        "problems": bench.problems,
         "scenarios": [{"name": s.name, "title": s.title, "load": " ".join(s.load),
                        "after_ms": s.after_ms, "together": s.together} for s in options.scenarios],
         "results": list(results.values())}

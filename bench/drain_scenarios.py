@@ -58,6 +58,11 @@ class Scenario:
     starved: bool = False
     kind: str = "load"
 
+    @property
+    def is_proxy(self) -> bool:
+        """The server has lastcall-upstream behind it, one for each run."""
+        return self.ask == "proxied"
+
 
 def scenario_table() -> tuple[Scenario, ...]:
     def load(text: str) -> tuple[str, ...]:
@@ -93,6 +98,14 @@ def scenario_table() -> tuple[Scenario, ...]:
                  load=load("--tls --connections 64 --pause 5ms")),
         Scenario("tls-new", "a new TLS connection for every request", tls=True, warm_ms=(500, 800),
                  load=load("--tls --protocol close --connections 16")),
+        Scenario("tls-h2", "HTTP/2 over TLS, 8 streams a connection", h2=True, tls=True,
+                 warm_ms=(500, 800), load=load("--tls --protocol h2 --connections 16 --streams 8")),
+        Scenario("proxy-new", "reverse proxy, a new connection for every request", ask="proxied",
+                 load=load("--protocol close --connections 32")),
+        Scenario("proxy-keepalive", "reverse proxy, keep-alive", ask="proxied",
+                 load=load("--connections 32")),
+        Scenario("proxy-post", "reverse proxy, POST of 1 kB, keep-alive", ask="proxied",
+                 load=load("--connections 32 --method POST --body 1000")),
         Scenario("idle-10k", "10,000 idle connections beside a busy keep-alive load", idle=True,
                  load=load("--connections 32")),
         Scenario("storm", "new connections, arriving at twice the capacity", storm=2.0,

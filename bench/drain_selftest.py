@@ -6,6 +6,8 @@ which run. A server that loses nothing must come out with nought, and so must la
 Then what goes wrong before there is a figure: a server that does not start, a port that another has, a
 limit on open files that is too low. Each is to be told in one line, and the others run all the same.
 
+And what stands behind the proxies is cut on purpose: its book must say so, to the last request.
+
 One line a check. Exit status: 0 all as expected; 1 not; 69 something is not built.
 """
 
@@ -19,9 +21,12 @@ import re
 import resource
 import shlex
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +34,7 @@ from typing import Any, Callable
 
 import peers
 from drain_scenarios import QUEUED
+from drain_server import http_get
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parent / "build" / "release"
@@ -301,6 +307,48 @@ def check_no_backend(checks: Checks, case: Case, outcome: Outcome) -> None:
                  outcome.err.strip())
 
 
+# What a proxy may do to its upstream, and what the book must say of it.
+REQUEST = b"GET /?ms=%d HTTP/1.1\r\nHost: a\r\n\r\n"
+CUTS: dict[str, tuple[bytes, bool]] = {  # what is sent, and whether a reset or an end of file comes behind it
+    "cut_reset": (REQUEST % 3000, True), "cut_eof": (REQUEST % 3000, False),
+    "cut_reset, in the head": (REQUEST[:9], True), "cut_eof, in the head": (REQUEST[:9], False),
+    "cut_eof, in the body": (b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n12345", False),
+    "reset_after": (REQUEST % 0, True), "nothing": (REQUEST % 0, False), "nothing, idle": (b"", False)}
+
+
+def cut_one(port: int, said: bytes, is_reset: bool, is_answered: bool) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        sock.sendall(said)
+        if is_answered:
+            sock.recv(1)  # the rest of it is not read: closing is a reset
+            if not is_reset:
+                sock.recv(65536)
+        elif is_reset:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def check_upstream(checks: Checks, binary: Path) -> None:
+    port, = peers.free_ports(1)
+    expected = {key: 0 for key in ("cut_reset", "cut_eof", "reset_after", "refused")}
+    with subprocess.Popen([binary, "--port", str(port)], stdin=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(500):
+                try:
+                    http_get(port, "/upstream-stats")
+                    break
+                except OSError:
+                    time.sleep(0.01)
+            for i, (what, (said, is_reset)) in enumerate(CUTS.items()):
+                for _ in range(i + 1):  # each a different number of times
+                    cut_one(port, said, is_reset, said == REQUEST % 0)
+                if (key := what.partition(",")[0]) in expected:
+                    expected[key] += i + 1
+            got = json.loads(http_get(port, "/upstream-stats")[1])
+            checks.equal("the upstream's book", expected, got, str(got))
+        finally:
+            process.terminate()
+
+
 def check_usage(checks: Checks, case: Case, outcome: Outcome) -> None:
     err = "drain: --servers: there is no nobody; there are " + ", ".join(peers.PEERS) + "\n"
     checks.equal(case.title, {"status": 64, "err": err}, {"status": outcome.status, "err": outcome.err})
@@ -358,12 +406,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Check drain.py against servers that lose on purpose.")
     parser.add_argument("--lastcall", type=Path, default=BUILD / "lastcall", metavar="FILE")
     parser.add_argument("--load", type=Path, default=BUILD / "lastcall-load", metavar="FILE")
+    parser.add_argument("--upstream", type=Path, metavar="FILE", help="default: beside --load")
     options = parser.parse_args()
-    for binary in (options.lastcall, options.load):
+    options.upstream = options.upstream or options.load.parent / "lastcall-upstream"
+    for binary in (options.lastcall, options.load, options.upstream):
         if not os.access(binary, os.X_OK):
             print(f"drain_selftest: {binary} is not there", file=sys.stderr)
             return 69
     checks = Checks()
+    check_upstream(checks, options.upstream)
     with tempfile.TemporaryDirectory(prefix="lastcall-selftest-") as temp, \
             ThreadPoolExecutor(AT_ONCE) as pool:
         every = cases(write_losing_lastcall(Path(temp)))

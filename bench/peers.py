@@ -4,7 +4,8 @@
 Every adapter listens on free loopback ports, keeps its files in a directory of its own, writes no access
 log, and has two threads or processes where that can be chosen. Timeouts stay as the packages have them:
 they are part of how a server stops. Servers without handlers pass slow requests, POST and uploads on to
-a backend (a lastcall that is not stopped), the way they are used.
+a backend (a lastcall that is not stopped), the way they are used. In the proxy scenarios lastcall-upstream
+is behind them: it answers after 1 to 5 ms, and counts the requests that a proxy cuts.
 
     peers.py             which servers are here, and their versions
     peers.py --install   install what is missing, with apt-get; no service is started
@@ -55,6 +56,7 @@ class Site:
     tls_port: int = 0  # 0: no TLS is wanted, and the server starts without
     cert: Path = Path()  # for localhost; the key is in `key`
     key: Path = Path()
+    proxies: bool = False  # the backend is lastcall-upstream, and passing on to it is all that is asked
 
 
 @dataclass
@@ -67,6 +69,7 @@ class Launch:
     large: str = "/large.bin"
     post: str = "/back/hello"
     upload: str = "/back/sleep?ms=0"
+    proxied: str = "/back/answer?ms=1-5"  # of lastcall-upstream, where the site has one
     h2_on_own_port: bool = False
     tls: bool = False  # it listens for TLS where the site has a port for that
     env: dict[str, str] = field(default_factory=dict)
@@ -81,6 +84,8 @@ class Peer:
     version: tuple[str, ...]  # the arguments that print it
     launch: Callable[[str, Site], Launch]
     h2: bool = False  # cleartext, with prior knowledge
+    tls_h2: bool = False
+    proxies: bool = False
 
 
 def find_program(name: str, package: str) -> str:
@@ -154,11 +159,12 @@ def launch_lastcall(binary: str, site: Site) -> Launch:
         [binary, "--help"], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
     more = ["--listen", f"tls:127.0.0.1:{site.tls_port}", "--cert", str(site.cert),
             "--key", str(site.key)] if tls else []
+    proxy = ["--proxy", f"http://127.0.0.1:{site.backend}"] if site.proxies else []
     return Launch(
         [binary, "--quiet", "--listen", f"127.0.0.1:{site.port}", "--threads", "2",
-         "--workers", "64", "--deadline", "14s", "--root", str(site.root), *more],
+         "--workers", "64", "--deadline", "14s", "--root", str(site.root), *more, *proxy],
         small="/hello", slow="/sleep?ms={ms}", large="/files/large.bin", post="/sleep?ms=0",
-        upload="/sleep?ms=0", tls=tls)
+        upload="/sleep?ms=0", proxied="/answer?ms=1-5", tls=tls)
 
 
 H2O = """\
@@ -218,7 +224,7 @@ http {{
 """
 
 
-NGINX_TLS = "listen 127.0.0.1:{s.tls_port} ssl; ssl_certificate {s.cert}; ssl_certificate_key {s.key};"
+NGINX_TLS = "listen 127.0.0.1:{s.tls_port} ssl http2; ssl_certificate {s.cert}; ssl_certificate_key {s.key};"
 
 
 def launch_nginx(binary: str, site: Site) -> Launch:
@@ -249,7 +255,8 @@ backend back
 
 
 def launch_haproxy(binary: str, site: Site) -> Launch:
-    tls = if_tls(site, "bind 127.0.0.1:{s.tls_port} ssl crt {s.cert}")  # the key is in FILE.key
+    # The key is in FILE.key.
+    tls = if_tls(site, "bind 127.0.0.1:{s.tls_port} ssl crt {s.cert} alpn h2,http/1.1")
     conf = write(site, "haproxy.cfg", HAPROXY.format(s=site, tls=tls))
     return Launch([binary, "-db", "-f", conf], large="/back/files/large.bin", h2_on_own_port=True,
                   tls=True)
@@ -260,7 +267,7 @@ CADDY = """\
     admin off
     auto_https off
     servers {{
-        protocols h1 h2c
+        protocols h1 h2 h2c
     }}
     log {{
         level WARN
@@ -333,7 +340,7 @@ APACHE_TLS = """\
 LoadModule ssl_module /usr/lib/apache2/modules/mod_ssl.so
 Listen 127.0.0.1:{s.tls_port}
 <VirtualHost 127.0.0.1:{s.tls_port}>
-    Protocols http/1.1
+    Protocols h2 http/1.1
     SSLEngine on
     SSLCertificateFile {s.cert}
     SSLCertificateKeyFile {s.key}
@@ -440,16 +447,17 @@ def launch_on_taken_port(python: str, site: Site) -> Launch:
 
 
 TERM, QUIT, INT = signal.SIGTERM, signal.SIGQUIT, signal.SIGINT
+FRONT = {"h2": True, "tls_h2": True, "proxies": True}  # servers that are put before others
 
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (
-    Peer("lastcall", TERM, "lastcall", "", ("--version",), launch_lastcall, h2=True),
-    Peer("h2o", TERM, "h2o", "h2o", ("--version",), launch_h2o, h2=True),
-    Peer("nginx", QUIT, "nginx", "nginx-light", ("-v",), launch_nginx, h2=True),
-    Peer("haproxy", signal.SIGUSR1, "haproxy", "haproxy", ("-v",), launch_haproxy, h2=True),
-    Peer("caddy", TERM, "caddy", "caddy", ("version",), launch_caddy, h2=True),
-    Peer("apache", signal.SIGWINCH, "apache2", "apache2", ("-v",), launch_apache, h2=True),
-    Peer("lighttpd", INT, "lighttpd", "lighttpd", ("-v",), launch_lighttpd, h2=True),
-    Peer("go", TERM, "go", "golang-go", ("version",), launch_go),
+    Peer("lastcall", TERM, "lastcall", "", ("--version",), launch_lastcall, **FRONT),
+    Peer("h2o", TERM, "h2o", "h2o", ("--version",), launch_h2o, **FRONT),
+    Peer("nginx", QUIT, "nginx", "nginx-light", ("-v",), launch_nginx, **FRONT),
+    Peer("haproxy", signal.SIGUSR1, "haproxy", "haproxy", ("-v",), launch_haproxy, **FRONT),
+    Peer("caddy", TERM, "caddy", "caddy", ("version",), launch_caddy, **FRONT),
+    Peer("apache", signal.SIGWINCH, "apache2", "apache2", ("-v",), launch_apache, **FRONT),
+    Peer("lighttpd", INT, "lighttpd", "lighttpd", ("-v",), launch_lighttpd, **FRONT),
+    Peer("go", TERM, "go", "golang-go", ("version",), launch_go, tls_h2=True),
     Peer("node", TERM, "node", "nodejs", ("--version",), launch_node),
     Peer("gunicorn", TERM, "gunicorn", "gunicorn", ("--version",), launch_gunicorn),
 )}
@@ -463,6 +471,7 @@ TEST_PEERS: dict[str, Peer] = {name: Peer(name, TERM, "python3", "python3", ("--
     ("bad-port", launch_on_taken_port),
 )}
 ALL = {**PEERS, **TEST_PEERS}
+UPSTREAM = Peer("upstream", TERM, "lastcall-upstream", "", (), lambda binary, site: Launch([binary]))
 
 
 def program_of(peer: Peer, lastcall: Path) -> str:

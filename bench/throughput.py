@@ -12,6 +12,14 @@ to a third faster than the same server with two busy threads. The column "busies
 of the busiest thread; where it differs between two servers, their ratio says little about them:
 look again with --threads 1.
 
+The rows static, proxy and tls are lastcall -c FILE beside h2o -c FILE: the files are the same but for
+the ports. Both serve the same twelve bytes from a file, over HTTP and over TLS with keep-alive, and as
+a proxy in front of one server that is common to both (lastcall-upstream, one thread). --rows chooses
+among the rows; all that are chosen are interleaved in one run.
+
+With --together those rows are measured in the manner of the next paragraph, too: rates say little on a
+machine that others use, the CPU time of a request still does.
+
 The cost of the active count is the smallest difference asked about, far below what such a machine
 drifts from one second to the next. So it has rounds of its own: lastcall and bare libh2o with one loop
 each share one core, both under load at the same time, each from a wrk on another core. Whatever the
@@ -47,11 +55,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+
+import peers
+from drain_server import http_get
 
 EXIT_FAILED, EXIT_USAGE, EXIT_MISSING = 1, 64, 69
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = os.path.join(os.path.dirname(HERE), "build", "release")
 BODY = b"Hello World\n"
+ROWS = ("hello", "static", "proxy", "tls", "cost")
+ROW_TITLES = {"static": "static file", "proxy": "reverse proxy", "tls": "static file over TLS"}
+H2O_LEAST = 0.97  # of the packaged h2o's rate
 START_PATIENCE_S = 5.0
 STOP_PATIENCE_S = 5.0
 COST_SECONDS, COST_MOST = 2, 2  # percent of a request's CPU time
@@ -66,6 +81,28 @@ listen:
 hosts:
   default:
     paths:
+      /:
+        file.dir: {root}
+"""
+# For lastcall and for h2o. Started by root, both serve as nobody.
+SAME_CONF = """\
+num-threads: {threads}
+listen:
+  host: 127.0.0.1
+  port: {port}
+listen:
+  host: 127.0.0.1
+  port: {tls_port}
+  ssl:
+    certificate-file: {temp}/tls.pem
+    key-file: {temp}/tls.key
+    ocsp-update-interval: 0
+hosts:
+  default:
+    paths:
+      /back:
+        proxy.reverse.url: http://127.0.0.1:{upstream}/
+        proxy.timeout.keepalive: 60000
       /:
         file.dir: {root}
 """
@@ -137,6 +174,7 @@ class Server:
     def __init__(self, name, path, version, command, port, log, core=None):
         self.name, self.path, self.version, self.port = name, path, version, port
         self.log = log
+        self.tls_port = self.upstream = None  # where it has them
         with open(log, "wb") as out:
             self.process = subprocess.Popen(
                 on_core(core, command), stdin=subprocess.DEVNULL, stdout=out,
@@ -229,6 +267,49 @@ def start_h2o(_options, temp, threads):
                   [binary, "-c", conf], port, os.path.join(temp, "h2o.out"))
 
 
+def start_conf(options, temp, name, upstream, threads, core=None):
+    """`lastcall` or `h2o`, with the configuration that both understand."""
+    binary = (need_built(options.lastcall, "lastcall") if name == "lastcall"
+              else need_program("h2o", "h2o"))
+    # Below the range that wrk's connections come from.
+    port, tls_port = peers.free_ports(2)
+    conf = write(os.path.join(temp, f"{name}-{port}.conf"),
+                 SAME_CONF.format(threads=threads, port=port, tls_port=tls_port, temp=temp,
+                                  root=os.path.join(temp, "root"), upstream=upstream.port))
+    version = first_match([binary, "--version"], r"(?:version|lastcall) (\S+)")
+    server = Server(name, "/hello.txt", version, [binary, "-c", conf], port,
+                    os.path.join(temp, f"{name}-{port}.out"), core)
+    server.tls_port, server.upstream = tls_port, upstream
+    return server
+
+
+def start_upstream(options, temp, core=None):
+    binary = need_built(options.upstream, "lastcall-upstream")
+    port, = peers.free_ports(1)
+    return Server("upstream", "/", "", [binary, "--port", str(port)], port,
+                  os.path.join(temp, f"upstream-{port}.out"), core)
+
+
+def start_pair(options, temp, servers, threads, core=None, upstream_core=None):
+    """Lastcall and h2o with the same file. Whatever is in `servers` is stopped in the end."""
+    certificate = Path(temp, "tls.pem")
+    peers.make_certificate(certificate, Path(temp, "tls.key"))
+    upstream = start_upstream(options, temp, upstream_core)
+    servers.append(upstream)
+    upstream.wait_until_up(BODY)
+    pair = []
+    for name in ("lastcall", "h2o"):
+        server = start_conf(options, temp, name, upstream, threads, core)
+        servers.append(server)
+        pair.append(server)
+        server.wait_until_up(BODY)
+        for got in (http_get(server.port, "/back/"),
+                    http_get(server.tls_port, server.path, trust=certificate)):
+            if got != (200, BODY):
+                raise Broken(f"{name} with the common configuration answers wrongly: {got}")
+    return pair
+
+
 def start_nginx(_options, temp, threads):
     binary = need_program("nginx", "nginx-light")
     port = free_port()
@@ -277,24 +358,34 @@ def to_us(number, unit):
     return float(number) * {"us": 1.0, "ms": 1e3, "s": 1e6}[unit]
 
 
-def start_wrk(options, server, path, seconds, connections, core):
+def start_wrk(options, url, seconds, connections, core):
     return subprocess.Popen(
-        on_core(core, [options.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
-                       f"http://127.0.0.1:{server.port}{path}"]),
+        on_core(core, [options.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url]),
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def measure(options, server, path, seconds):
+def url_of(server, path):
+    return f"http://127.0.0.1:{server.port}{path}"
+
+
+def url_of_row(server, row):
+    if row == "tls":
+        return f"https://127.0.0.1:{server.tls_port}{server.path}"
+    return url_of(server, "/back/" if row == "proxy" else server.path)
+
+
+def measure(options, server, url, seconds):
     busy, own = machine_busy_seconds(), children_seconds()
     before = cpu_by_thread(server.process.pid)
+    behind = cpu_behind(server)
     began = time.monotonic()
-    wrk = start_wrk(options, server, path, seconds, options.connections, None)
+    wrk = start_wrk(options, url, seconds, options.connections, None)
     said = wrk.communicate()[0]
     elapsed = time.monotonic() - began
     threads = [seconds_now - before.get(thread, 0.0)
                for thread, seconds_now in cpu_by_thread(server.process.pid).items()]
     serving = sum(threads)
-    own = children_seconds() - own
+    own = children_seconds() - own + cpu_behind(server) - behind
     busy = machine_busy_seconds() - busy
 
     figures = read_wrk(server, wrk, said)
@@ -303,6 +394,11 @@ def measure(options, server, path, seconds):
                   busiest=max(threads) / serving if serving > 0 else 1.0,
                   latency_us=figures.latency_us,
                   others=max(0.0, busy - own - serving) / (elapsed * cores))
+
+
+def cpu_behind(server):
+    """Of the upstream, which belongs to the measurement as wrk does."""
+    return sum(cpu_by_thread(server.upstream.process.pid).values()) if server.upstream else 0.0
 
 
 def read_wrk(server, wrk, said):
@@ -317,10 +413,12 @@ def read_wrk(server, wrk, said):
     return Figures(float(rate.group(1)), int(count.group(1)), to_us(*latency.groups()))
 
 
-def measure_together(options, servers, seconds, core):
-    """All under load at once, in any order. Returns the CPU time of a request in microseconds for each."""
+def measure_together(options, urls, seconds, core):
+    """All under load at once, in any order. `urls`: server -> URL. Returns the CPU time of a request in
+    microseconds for each."""
+    servers = list(urls)
     before = {server: sum(cpu_by_thread(server.process.pid).values()) for server in servers}
-    wrks = {server: start_wrk(options, server, server.path, seconds,
+    wrks = {server: start_wrk(options, urls[server], seconds,
                               max(1, options.connections // len(servers)), core)
             for server in random.sample(servers, len(servers))}
     said = {server: wrk.communicate()[0] for server, wrk in wrks.items()}
@@ -343,12 +441,12 @@ class Progress:
 
 
 def run_rounds(options, contenders, rounds, seconds):
-    """`contenders`: name -> (server, path). Returns name -> one Sample a round."""
+    """`contenders`: name -> (server, URL). Returns name -> one Sample a round."""
     samples = {name: [] for name in contenders}
     progress = Progress(options.quiet)
-    for name, (server, path) in contenders.items():
+    for name, (server, url) in contenders.items():
         progress.show(f"warming up {name}")
-        measure(options, server, path, 1)
+        measure(options, server, url, 1)
     last = ""
     for i in range(rounds):
         order = list(contenders) if i % 2 == 0 else list(reversed(contenders))
@@ -426,9 +524,9 @@ def others_of(samples):
 def doubts(samples, ratios):
     """Reasons why this run proves nothing, however good it looks."""
     found = []
-    if statistics.median(others_of(samples)) > OTHERS_MOST:
+    if samples and statistics.median(others_of(samples)) > OTHERS_MOST:
         found.append(f"others took more than {OTHERS_MOST:.0%} of the CPU")
-    if ratios["lastcall/bare-h2o"]["low"] > 1:
+    if "lastcall/bare-h2o" in ratios and ratios["lastcall/bare-h2o"]["low"] > 1:
         found.append("lastcall beats bare libh2o, which does the same and less")
     return found
 
@@ -438,13 +536,22 @@ def print_others(samples):
     print(f"\nCPU taken by others: median {statistics.median(others):.0%}, most {others[-1]:.0%}")
 
 
-def print_split(samples, names):
+def print_split(samples, pairs):
     """Warn of ratios that the accept race has made; see the top."""
-    own = median_of(samples["lastcall"], "busiest")
-    apart = [name for name in names if abs(median_of(samples[name], "busiest") - own) > 0.10]
+    def apart_by(a, b):
+        return abs(median_of(samples[a], "busiest") - median_of(samples[b], "busiest"))
+
+    apart = [pair for pair in pairs if apart_by(*pair) > 0.10]
     if apart:
-        print(f"caution: connections were not spread alike over the threads of lastcall and "
-              f"{', '.join(apart)}: compare with --threads 1")
+        print(f"caution: connections were not spread alike over the threads of "
+              f"{', '.join(' and '.join(pair) for pair in apart)}: compare with --threads 1")
+
+
+def print_together(apart):
+    print("\nCPU time of a request beside h2o's, both under load at once on one core:")
+    for name, one in apart.items():
+        print(f"{name.partition(',')[0]:8}{one['percent']:+.1f} %  "
+              f"(95 % interval {one['low']:+.1f} to {one['high']:+.1f} %)")
 
 
 def decide(ratio, limit, strict=False):
@@ -459,33 +566,47 @@ def judge(ratios):
     lines = []
     if "lastcall/h2o" in ratios:
         ratio = ratios["lastcall/h2o"]
-        lines.append((f"/hello vs h2o (file): {ratio['of_medians']:.2f} (want >= 0.97)",
-                      decide(ratio, 0.97)))
+        lines.append((f"/hello vs h2o (file): {ratio['of_medians']:.2f} (want >= {H2O_LEAST})",
+                      decide(ratio, H2O_LEAST)))
+    for row, title in ROW_TITLES.items():
+        name = f"{row}: lastcall/h2o"
+        if name in ratios:
+            lines.append((f"{title} vs h2o: {ratios[name]['of_medians']:.2f} (want >= {H2O_LEAST})",
+                          decide(ratios[name], H2O_LEAST)))
     if "lastcall/nginx" in ratios:
         ratio = ratios["lastcall/nginx"]
         lines.append((f"/hello vs nginx (file): {ratio['of_medians']:.2f} (want > 1.00)",
                       decide(ratio, 1.00, strict=True)))
-    cost, low, high = (ratios["cost"][key] for key in ("percent", "low", "high"))
-    verdict = ("NOT CREDIBLE" if high < 0 else "ok" if high <= COST_MOST
-               else "NOT MET" if low > COST_MOST else "UNDECIDED")
-    lines.append((f"cost of the active count vs bare libh2o: {cost:.1f} % of a request's CPU time "
-                  f"(want <= {COST_MOST} %; 95 % interval {low:.1f} to {high:.1f} %)", verdict))
+    if "cost" in ratios:
+        lines.append(judge_cost(ratios["cost"]))
     return lines
 
 
+def judge_cost(ratio):
+    cost, low, high = (ratio[key] for key in ("percent", "low", "high"))
+    verdict = ("NOT CREDIBLE" if high < 0 else "ok" if high <= COST_MOST
+               else "NOT MET" if low > COST_MOST else "UNDECIDED")
+    return (f"cost of the active count vs bare libh2o: {cost:.1f} % of a request's CPU time "
+            f"(want <= {COST_MOST} %; 95 % interval {low:.1f} to {high:.1f} %)", verdict)
+
+
 def settings_of(options):
-    text = (f"{options.rounds} rounds of {options.seconds} s, interleaved, every other one "
-            f"backwards; wrk -t1 -c{options.connections}; {options.threads} threads a server; all "
-            f"stay up")
-    if not options.pool:
-        text += f"; then {options.cost_rounds} rounds of {COST_SECONDS} s for the cost, both on one core"
-    return text
+    parts = []
+    if options.pool or set(options.rows) != {"cost"}:
+        parts.append(f"{options.rounds} rounds of {options.seconds} s, interleaved, every other one "
+                     f"backwards; wrk -t1 -c{options.connections}; {options.threads} threads a server; "
+                     f"all stay up")
+    if options.together and not options.pool:
+        parts.append(f"{options.together} rounds of {COST_SECONDS} s for both on one core")
+    if "cost" in options.rows and not options.pool:
+        parts.append(f"{options.cost_rounds} rounds of {COST_SECONDS} s for the cost, both on one core")
+    return "; then ".join(parts)
 
 
 def print_head(options, servers, skipped):
     print(f"machine:  {describe_machine()}")
-    print("versions: " + ", ".join(f"{server.name} {server.version}" for server in servers) +
-          f", wrk {options.wrk_version}")
+    versions = dict.fromkeys(f"{server.name} {server.version}" for server in servers)
+    print("versions: " + ", ".join([*versions, f"wrk {options.wrk_version}"]))
     print(f"settings: {settings_of(options)}")
     for name, why in skipped.items():
         print(f"skipped:  {name}: {why}")
@@ -514,40 +635,88 @@ def write_json(options, servers, skipped, samples, ratios, verdict):
 
 def measure_cost(options, temp, servers):
     """One loop each, both on one core, and both wrks on another (if there are two)."""
-    cores = sorted(os.sched_getaffinity(0))
-    core, wrk_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
-    pair = []
+    core, wrk_core = two_cores()
+    urls = {}
     for start in (start_lastcall, start_bare):
         servers.append(start(options, temp, 1, core))
         servers[-1].wait_until_up(BODY)
-        pair.append(servers[-1])
+        urls[servers[-1]] = url_of(servers[-1], servers[-1].path)
+    return rounds_together(options, {"cost": urls}, options.cost_rounds, wrk_core)["cost"]
+
+
+def two_cores():
+    cores = sorted(os.sched_getaffinity(0))
+    return (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+
+
+def rounds_together(options, pairs, rounds, wrk_core):
+    """`pairs`: name -> {server: URL}, ours first. How many percent more CPU time ours takes."""
     progress = Progress(options.quiet)
-    measure_together(options, pair, 1, wrk_core)  # to warm up
-    costs = []
-    for i in range(options.cost_rounds):
-        progress.show(f"cost: round {i + 1}/{options.cost_rounds}")
-        ours, bare = measure_together(options, pair, COST_SECONDS, wrk_core)
-        costs.append((ours / bare - 1) * 100)
+    for urls in pairs.values():
+        measure_together(options, urls, 1, wrk_core)  # to warm up
+    costs = {name: [] for name in pairs}
+    for i in range(rounds):
+        for name, urls in pairs.items():
+            progress.show(f"{name}: round {i + 1}/{rounds}")
+            ours, other = measure_together(options, urls, COST_SECONDS, wrk_core)
+            costs[name].append((ours / other - 1) * 100)
     progress.clear()
-    low, high = interval_of_median(sorted(costs))
-    return {"percent": statistics.median(costs), "low": low, "high": high, "rounds": costs}
+    result = {}
+    for name, of_name in costs.items():
+        low, high = interval_of_median(sorted(of_name))
+        result[name] = {"percent": statistics.median(of_name), "low": low, "high": high,
+                        "rounds": of_name}
+    return result
+
+
+def measure_rows_together(options, temp, servers):
+    """The common configuration with one loop each, both on one core, the rest on another."""
+    core, wrk_core = two_cores()
+    pair = start_pair(options, temp, servers, 1, core, wrk_core)
+    urls = {f"{row}, together": {server: url_of_row(server, row) for server in pair}
+            for row in ROW_TITLES if row in options.rows}
+    return rounds_together(options, urls, options.together, wrk_core)
+
+
+def contenders_of(options, temp, servers):
+    """All that the chosen rows want, started. Returns name -> (server, URL), pairs of names to be
+    compared, name -> label, and who was skipped."""
+    contenders, pairs, labels, skipped = {}, {}, {}, {}
+    if "hello" in options.rows:
+        skipped = start_all(options, temp, servers)
+        contenders = {server.name: (server, url_of(server, server.path)) for server in servers}
+        pairs = {f"lastcall/{name}": ("lastcall", name) for name in list(contenders)[1:]}
+        labels = {server.name: f"{server.name} {server.path}" for server in servers}
+    rows = [row for row in ROW_TITLES if row in options.rows]
+    if rows and "h2o" in options.skip:
+        skipped[", ".join(rows)] = "nothing to compare with, as h2o is skipped"
+    elif rows:
+        pair = start_pair(options, temp, servers, options.threads)
+        for row in rows:
+            for server in pair:
+                contenders[f"{row}: {server.name}"] = (server, url_of_row(server, row))
+            pairs[f"{row}: lastcall/h2o"] = (f"{row}: lastcall", f"{row}: h2o")
+    return contenders, pairs, {name: labels.get(name, name) for name in contenders}, skipped
 
 
 def side_by_side(options, temp, servers):
-    skipped = start_all(options, temp, servers)
-    peers = list(servers)
-    print_head(options, peers, skipped)
-    samples = run_rounds(options, {server.name: (server, server.path) for server in peers},
-                         options.rounds, options.seconds)
-    cost = measure_cost(options, temp, servers)
-    labels = {server.name: f"{server.name} {server.path}" for server in peers}
-    print_table(samples, {name: labels.get(name, name) for name in samples})
-    ratios = {f"lastcall/{server.name}": compare(samples, "lastcall", server.name)
-              for server in peers[1:]}
-    print_ratios(ratios)
-    ratios["cost"] = cost
-    print_others(samples)
-    print_split(samples, [server.name for server in peers[1:]])
+    contenders, pairs, labels, skipped = contenders_of(options, temp, servers)
+    seen = [server for server in servers if server.version]
+    print_head(options, seen, skipped)
+    samples = run_rounds(options, contenders, options.rounds, options.seconds)
+    cost = measure_cost(options, temp, servers) if "cost" in options.rows else None
+    ratios = {name: compare(samples, *pair) for name, pair in pairs.items()}
+    if samples:
+        print_table(samples, labels)
+        print_ratios(ratios)
+        print_others(samples)
+        print_split(samples, pairs.values())
+    if cost:
+        ratios["cost"] = cost
+    if options.together:
+        apart = measure_rows_together(options, temp, servers)
+        ratios.update(apart)
+        print_together(apart)
     verdict = judge(ratios)
     for doubt in doubts(samples, ratios):
         print(f"caution: {doubt}: nothing is decided")
@@ -556,7 +725,7 @@ def side_by_side(options, temp, servers):
     print()
     for line, word in verdict:
         print(f"{line} {word}")
-    write_json(options, peers, skipped, samples, ratios, verdict)
+    write_json(options, seen, skipped, samples, ratios, verdict)
     return 0 if all(word == "ok" for _, word in verdict) else EXIT_FAILED
 
 
@@ -565,8 +734,9 @@ def pool_beside_inline(options, temp, servers):
     server = servers[0]
     server.wait_until_up(BODY)
     print_head(options, servers, {})
-    samples = run_rounds(options, {"inline": (server, "/hello"), "pool": (server, "/sleep?ms=0")},
-                         options.rounds, options.seconds)
+    contenders = {"inline": (server, url_of(server, "/hello")),
+                  "pool": (server, url_of(server, "/sleep?ms=0"))}
+    samples = run_rounds(options, contenders, options.rounds, options.seconds)
     print_table(samples, {"inline": "inline /hello", "pool": "pool /sleep?ms=0"})
     ratios = {"pool/inline": compare(samples, "pool", "inline")}
     print_ratios(ratios)
@@ -592,6 +762,14 @@ def whole(smallest, largest):
     return parse
 
 
+def chosen_rows(text):
+    rows = text.split(",")
+    unknown = [row for row in rows if row not in ROWS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no {unknown[0]}; there are {', '.join(ROWS)}")
+    return rows
+
+
 def parse_options():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=whole(1, 1000), default=7, help="default: 7")
@@ -602,17 +780,27 @@ def parse_options():
     parser.add_argument("--cost-rounds", type=whole(1, 10000), default=60, metavar="N",
                         help=f"rounds of {COST_SECONDS} s for the cost of the active count "
                              "(default: 60)")
+    parser.add_argument("--together", type=whole(0, 10000), default=0, metavar="N",
+                        help=f"besides, N rounds of {COST_SECONDS} s for each of static, proxy and tls "
+                             "with both servers on one core: for machines that others use, too")
     parser.add_argument("--pool", action="store_true",
                         help="measure the way through the worker pool beside the inline one")
+    parser.add_argument("--rows", type=chosen_rows, default=ROWS, metavar="NAME,...",
+                        help=f"only these: {', '.join(ROWS)} (default: all)")
     parser.add_argument("--skip", action="append", choices=("h2o", "nginx"), default=[],
                         help="leave this peer out")
     parser.add_argument("--lastcall", metavar="FILE", default=os.path.join(BUILD, "lastcall"),
                         help="the server's binary (default: the release build)")
     parser.add_argument("--bare", metavar="FILE", default=os.path.join(BUILD, "lastcall-bare-h2o"),
                         help="the bare libh2o binary (default: the release build)")
+    parser.add_argument("--upstream", metavar="FILE", default=os.path.join(BUILD, "lastcall-upstream"),
+                        help="what stands behind the proxies (default: the release build)")
     parser.add_argument("--json", metavar="FILE", help="write every sample and ratio to FILE")
     parser.add_argument("--quiet", action="store_true", help="no progress on a terminal")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.together and ("h2o" in options.skip or not set(ROW_TITLES) & set(options.rows)):
+        parser.error("--together compares with h2o, in rows that have it")
+    return options
 
 
 def end_politely(signum, _frame):
@@ -633,7 +821,7 @@ def main():
             options.wrk_version = first_match([options.wrk, "-v"], r"wrk (\S+)")
             ask = pool_beside_inline if options.pool else side_by_side
             return ask(options, temp, servers)
-        except Missing as missing:
+        except (Missing, peers.Missing) as missing:
             print(f"throughput.py: {missing}", file=sys.stderr)
             return EXIT_MISSING
         except (Broken, OSError) as broken:
