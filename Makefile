@@ -4,10 +4,10 @@ JOBS ?= $(shell nproc)
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 CLANG_FORMAT ?= clang-format
-SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] tests/*.[ch] bench/*.[ch])
+SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] tests/*.[ch] bench/*.[ch] tests/fuzz/*.[ch])
 
 .PHONY: bench-run bench-long-run bench-speed-run
-.PHONY: help run check check-loss asan tsan clang valgrind bench bench-long bench-peers bench-speed \
+.PHONY: help run check check-loss asan tsan clang fuzz valgrind bench bench-long bench-peers bench-speed \
         format format-check clean
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make check-loss  the loss tests, 20 runs of each shape"
 	@echo "make asan tsan   all tests under the sanitizers"
 	@echo "make valgrind    the process tests' server under memcheck"
+	@echo "make fuzz        the configuration's loader on what nobody would write (clang, 45 seconds)"
 	@echo "make clang       build with clang and run the unit tests"
 	@echo "make bench       stop lastcall and other servers under load, count what is lost (10 minutes)"
 	@echo "                 tables, and a page with pictures: build/bench/drain.html"
@@ -44,9 +45,13 @@ clang: build/clang/.configured
 	@cmake --build --preset clang -j $(JOBS) -- --quiet
 	ctest --preset clang --no-tests=error -L unit
 
+fuzz: build/fuzz/.configured
+	@cmake --build --preset fuzz -j $(JOBS) --target fuzz_config_tree fuzz_config_apply -- --quiet
+	ctest --preset fuzz --no-tests=error
+
 valgrind: build/debug/.configured
 	@cmake --build --preset debug -j $(JOBS) -- --quiet
-	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^(process|tls)$$'
+	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^(process|triggers|tls)$$'
 
 bench bench-long bench-speed: build/release/.configured
 	@./scripts/setup.sh bench
@@ -69,7 +74,7 @@ bench-peers:
 	./bench/peers.py --install
 
 build/%/.configured: CMakeLists.txt CMakePresets.json $(wildcard */CMakeLists.txt) scripts/setup.sh
-	@./scripts/setup.sh $(if $(filter clang,$*),ci,build)
+	@./scripts/setup.sh $(if $(filter clang fuzz,$*),ci,build)
 	@cmake --preset $* >/dev/null
 	@touch $@
 
