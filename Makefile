@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
 CLANG_FORMAT ?= clang-format
-SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] tests/*.[ch] bench/*.[ch] tests/fuzz/*.[ch])
+SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] cli/*.[ch] tests/*.[ch] bench/*.[ch] tests/fuzz/*.[ch])
 
 .PHONY: bench-run bench-long-run bench-speed-run
 .PHONY: help run check check-loss asan tsan clang fuzz valgrind bench bench-long bench-peers bench-speed \

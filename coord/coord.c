@@ -32,6 +32,11 @@ struct coord {
     /* immutable after coord_create */
     struct coord_config config;
     struct pool *pool; /* written before coord_run */
+    struct {
+        void (*stepped)(void *arg, enum coord_phase phase);
+        void *arg;
+    } steps[COORD_STEPS_MAX]; /* written before coord_run */
+    size_t step_count;
     /* coordinator's thread only */
     struct coord_census census;
     uint64_t pool_active;
@@ -47,6 +52,7 @@ struct coord {
     struct drain drain;
     struct report report;
     bool poked;
+    bool noted;       /* a trigger came behind the first one */
     bool began;       /* the begin of the drain has been logged */
     unsigned signals; /* that asked for this drain */
 };
@@ -132,19 +138,32 @@ void coord_poke(struct coord *coord)
     unlock(coord);
 }
 
-static void request_locked(struct coord *coord, const char *trigger, const char *detail)
+static bool request_locked(struct coord *coord, const char *trigger, const char *detail)
 {
     uint64_t now_ns = clock_now_ns();
-    (void)drain_request(&coord->drain, now_ns); /* later ones are noted and change nothing */
+    bool first = drain_request(&coord->drain, now_ns); /* later ones are noted, that is all */
     report_add_trigger(&coord->report, trigger, detail, now_ns);
+    coord->noted |= !first;
     poke_locked(coord);
+    return first;
 }
 
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail)
 {
     lock(coord);
-    request_locked(coord, trigger, detail);
+    (void)request_locked(coord, trigger, detail);
     unlock(coord);
+}
+
+bool coord_request_drain_within(struct coord *coord, const char *trigger, const char *detail,
+                                uint64_t deadline_ns)
+{
+    lock(coord);
+    bool first = request_locked(coord, trigger, detail);
+    if (first) /* before CLOSING, which sets the point in time: drain_request() saw to that */
+        coord->drain.config.deadline_ns = deadline_ns;
+    unlock(coord);
+    return first;
 }
 
 unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
@@ -162,7 +181,7 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
         drain_force(&coord->drain);
     if (count == 2)
         memcpy(coord->report.forced_by, name, sizeof(name));
-    request_locked(coord, name, detail);
+    (void)request_locked(coord, name, detail);
     unlock(coord);
     return count;
 }
@@ -173,11 +192,42 @@ bool coord_undrain(struct coord *coord)
     bool undone = drain_undo(&coord->drain);
     if (undone) { /* here, not when it is noticed: the next request has a clean page */
         coord->report.trigger_count = coord->report.triggers_left_out = 0;
+        memset(&coord->report.begin, 0, sizeof(coord->report.begin));
+        coord->drain.config = coord->config.drain; /* the request may have had its own deadline */
         coord->signals = 0;
     }
     poke_locked(coord);
     unlock(coord);
     return undone;
+}
+
+void coord_get_status(struct coord *coord, struct coord_status *ret_status)
+{
+    lock(coord);
+    const struct drain *drain = &coord->drain;
+    *ret_status = (struct coord_status){
+        .phase = drain->phase,
+        .forced = drain->forced,
+        .lame_duck_until_ns = drain->phase == PHASE_LAME_DUCK
+                                  ? drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns
+                                  : CLOCK_NEVER,
+        .deadline_at_ns = drain->deadline_at_ns,
+        .drain = drain->config,
+        .trigger_count = coord->report.trigger_count,
+        .triggers_left_out = coord->report.triggers_left_out,
+        .begin = coord->report.begin,
+    };
+    memcpy(ret_status->entered_ns, drain->entered_ns, sizeof(drain->entered_ns));
+    memcpy(ret_status->triggers, coord->report.triggers, sizeof(coord->report.triggers));
+    unlock(coord);
+}
+
+void coord_on_step(struct coord *coord, void (*stepped)(void *arg, enum coord_phase phase),
+                   void *arg)
+{
+    assert(coord->step_count < COORD_STEPS_MAX);
+    coord->steps[coord->step_count].stepped = stepped;
+    coord->steps[coord->step_count++].arg = arg;
 }
 
 enum coord_phase coord_get_phase(struct coord *coord)
@@ -210,8 +260,9 @@ static void log_begin(struct coord *coord)
     (void)clock_format_wall(coord->report.began_wall);
     struct report report = coord->report; /* its lists are still empty */
     coord->began = true;
+    struct drain_config config = coord->drain.config;
     unlock(coord);
-    report_log_begin(&report, &coord->config.drain);
+    report_log_begin(&report, &config);
 }
 
 static void enter_running(struct coord *coord)
@@ -413,6 +464,12 @@ static void sleep_until_poked(struct coord *coord)
     unlock(coord);
 }
 
+static void tell_steps(const struct coord *coord, enum coord_phase phase)
+{
+    for (size_t i = 0; i < coord->step_count; i++)
+        coord->steps[i].stepped(coord->steps[i].arg, phase);
+}
+
 int coord_run(struct coord *coord)
 {
     for (;;) {
@@ -420,6 +477,8 @@ int coord_run(struct coord *coord)
 
         lock(coord);
         coord->poked = false; /* before the look, see poke note */
+        bool noted = coord->noted;
+        coord->noted = false;
         enum coord_phase phase = coord->drain.phase;
         unlock(coord);
         look_around(coord, phase, &view);
@@ -439,10 +498,13 @@ int coord_run(struct coord *coord)
             coord->config.ops->release_idle(coord->config.server);
         if (advice.next != phase) {
             enter[advice.next](coord);
+            tell_steps(coord, advice.next);
             if (advice.next == PHASE_DONE)
                 return coord->report.status;
             continue; /* the new phase may be over already */
         }
+        if (noted)
+            tell_steps(coord, phase);
         show_progress(coord, now_ns);
         tell_manager(coord, now_ns);
         sleep_until_poked(coord);

@@ -5,7 +5,7 @@
  *
  *     signal thread --coord_signal()--\
  *     loops, pool ----coord_poke()-----+--> [ mu, cond ] --> coord_run(), on the main thread:
- *     (later: API, watchers)----------/                      look, decide (drain.c), act, sleep
+ *     watchers, admin API-------------/                      look, decide (drain.c), act, sleep
  *
  * It owns the phase (phase.h has the graph), sleeps on one condition variable, and reaches the
  * server through the table of callbacks below, never through a header of the server. It sleeps with
@@ -67,6 +67,29 @@ struct coord_requests {
 /* Free the texts and the array. A zeroed list is allowed.     Thread: whoever owns the list. */
 void coord_requests_release(struct coord_requests *list);
 
+/* Who or what asked for a drain. */
+struct coord_trigger {
+    char name[24];   /* one word */
+    char detail[96]; /* who, or why; may be "" */
+    uint64_t at_ns;
+};
+
+#define COORD_TRIGGERS_MAX 8
+
+/* Where the process stands, at one instant. */
+struct coord_status {
+    enum coord_phase phase;
+    bool forced;                      /* a second signal has come */
+    uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
+    uint64_t lame_duck_until_ns;      /* CLOCK_NEVER outside of LAME_DUCK */
+    uint64_t deadline_at_ns;          /* CLOCK_NEVER before CLOSING */
+    struct drain_config drain;        /* what holds for this drain, or would for the next */
+    struct coord_trigger triggers[COORD_TRIGGERS_MAX]; /* of this drain; the first won */
+    size_t trigger_count;
+    size_t triggers_left_out;
+    struct coord_census begin; /* when the drain began; zeroed before */
+};
+
 /* What the coordinator asks of the server. All are called on the coordinator's thread. */
 struct coord_server_ops {
     /* From now on (or no longer) say `Connection: close` to everyone, and not ready to who asks.
@@ -118,6 +141,12 @@ int coord_run(struct coord *coord);
  * word), `detail` who or why (may be "").     Thread: any.     Blocks: never. */
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail);
 
+/* The same, with another deadline than the configured one; 0 and later ones than that are allowed.
+ * Only the request that begins the drain sets it. Returns whether this one did.
+ * Thread: any.     Blocks: never. */
+bool coord_request_drain_within(struct coord *coord, const char *trigger, const char *detail,
+                                uint64_t deadline_ns);
+
 /* A signal asks: the first begins the drain, or joins one that something else began; the second
  * cuts it short. Returns how many there were since the last undrain: at the third, the caller
  * should leave by _exit(2).     Thread: any.     Blocks: never. */
@@ -130,6 +159,16 @@ bool coord_undrain(struct coord *coord);
 /* Something changed that the coordinator may wait for.     Thread: any.     Blocks: never.
  * Whatever the caller wrote before is seen by the look that follows. */
 void coord_poke(struct coord *coord);
+
+/* Thread: any.     Blocks: never. */
+void coord_get_status(struct coord *coord, struct coord_status *ret_status);
+
+/* Have `stepped` called behind each step of the phase, and behind a trigger that came later than
+ * the first; with the phase that holds then. It is called on the coordinator's thread, without any
+ * lock, and must not block. At most COORD_STEPS_MAX may ask.     Thread: before coord_run(). */
+#define COORD_STEPS_MAX 8
+void coord_on_step(struct coord *coord, void (*stepped)(void *arg, enum coord_phase phase),
+                   void *arg);
 
 /* Thread: any. */
 enum coord_phase coord_get_phase(struct coord *coord);

@@ -28,11 +28,11 @@ void coord_requests_release(struct coord_requests *list)
 void report_add_trigger(struct report *report, const char *name, const char *detail,
                         uint64_t now_ns)
 {
-    if (report->trigger_count == REPORT_TRIGGERS_MAX) {
+    if (report->trigger_count == COORD_TRIGGERS_MAX) {
         report->triggers_left_out++;
         return;
     }
-    struct report_trigger *trigger = &report->triggers[report->trigger_count++];
+    struct coord_trigger *trigger = &report->triggers[report->trigger_count++];
     (void)snprintf(trigger->name, sizeof(trigger->name), "%s", name);
     (void)snprintf(trigger->detail, sizeof(trigger->detail), "%s", detail);
     trigger->at_ns = now_ns;
@@ -51,7 +51,7 @@ static const char *plural(uint64_t n)
 
 void report_log_begin(const struct report *report, const struct drain_config *config)
 {
-    const struct report_trigger *trigger = &report->triggers[0];
+    const struct coord_trigger *trigger = &report->triggers[0];
     const char *comes = strncmp(trigger->name, "SIG", 3) == 0 ? " received" : ":";
     char text[CLOCK_TEXT_SIZE];
 
@@ -193,7 +193,7 @@ static json_t *triggers_json(const struct report *report)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < report->trigger_count; i++) {
-        const struct report_trigger *t = &report->triggers[i];
+        const struct coord_trigger *t = &report->triggers[i];
         (void)json_array_append_new(
             list, json_pack("{s:o, s:o, s:f}", "name", log_json_text(t->name), "detail",
                             log_json_text(t->detail), "at_ms",

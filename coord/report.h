@@ -6,16 +6,8 @@
 
 #include "coord.h"
 
-#define REPORT_TRIGGERS_MAX 8
-
-struct report_trigger {
-    char name[24];
-    char detail[96];
-    uint64_t at_ns;
-};
-
 struct report {
-    struct report_trigger triggers[REPORT_TRIGGERS_MAX]; /* the first won, the others are noted */
+    struct coord_trigger triggers[COORD_TRIGGERS_MAX]; /* the first won, the others are noted */
     size_t trigger_count;
     size_t triggers_left_out;
     char forced_by[24]; /* the signal that cut it short */

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli.h"
 #include "coord.h"
 #include "file.h"
 #include "log.h"
@@ -98,27 +99,6 @@ static int open_pid_file(const char *path)
     return -EEXIST;
 }
 
-static struct coord_config coord_config_of(const struct options *options, struct server *server)
-{
-    return (struct coord_config){
-        .ops = &server_ops,
-        .server = server,
-        .drain = {.lame_duck_ns = options->lame_duck_ns,
-                  .deadline_ns = options->deadline_ns,
-                  .idle_grace_ns = options->idle_grace_ns},
-        .report_path = options->report,
-        .progress_ns = PROGRESS_NS,
-    };
-}
-
-static struct watch_config watch_config_of(const struct options *options)
-{
-    return (struct watch_config){.exists = options->when_exists,
-                                 .stale_file = options->when_stale,
-                                 .stale_after_ns = options->stale_after_ns,
-                                 .closed_fd = options->when_closed};
-}
-
 /* Better said at the start than at the end. */
 static bool can_write_beside(const char *path)
 {
@@ -157,66 +137,163 @@ static int settle(const struct options *options, struct server *server)
     return 0;
 }
 
-/* Everything from here on is up and running; be the coordinator until it is over. */
-static int serve(const struct options *options, struct server *server, struct coord *coord,
-                 struct pool *pool)
+/* ---- the parts ---- */
+
+/* All that runs, in one place. */
+struct process {
+    const struct options *options;
+    struct server *server;
+    struct coord *coord;
+    struct pool *pool;
+    struct signals *signals;
+    struct watch *watch;
+    const char *at_fault; /* what a start that failed was about, if it knows better than its part */
+};
+
+static int start_pool(struct process *process)
 {
-    struct signals *signals = NULL;
-    struct watch *watch = NULL;
-
-    const char *what = "threads";
-    int err = server_start(server, pool, coord);
-    if (err == 0 && options->pid_file != NULL) {
-        what = options->pid_file;
-        err = write_pid_file(options->pid_file);
-    }
-    if (err == 0) {
-        what = "threads";
-        signals_on_reopen(logfiles_reopen);
-        err = signals_start(coord, &signals);
-    }
-    struct watch_config triggers = watch_config_of(options);
-    if (err == 0 && watch_wanted(&triggers))
-        err = watch_start(&triggers, coord, &watch);
+    const struct pool_config config = {.workers = (unsigned)process->options->workers,
+                                       .queue = (unsigned)process->options->queue,
+                                       .on_idle = on_pool_idle,
+                                       .on_idle_arg = process->coord};
+    int err = pool_create(&config, &process->pool);
     if (err == 0)
-        notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
-    int status = err == 0 ? coord_run(coord) : fail(COORD_EXIT_UNAVAILABLE, what, err);
+        coord_attach_pool(process->coord, process->pool);
+    return err;
+}
 
-    if (options->pid_file != NULL && err == 0)
-        remove_pid_file(options->pid_file);
+static int start_server(struct process *process)
+{
+    return server_start(process->server, process->pool, process->coord);
+}
+
+static int start_pid_file(struct process *process)
+{
+    process->at_fault = process->options->pid_file;
+    return process->options->pid_file != NULL ? write_pid_file(process->options->pid_file) : 0;
+}
+
+static void leave_pid_file(struct process *process)
+{
+    if (process->options->pid_file != NULL)
+        remove_pid_file(process->options->pid_file);
+}
+
+static int start_signals(struct process *process)
+{
+    signals_on_reopen(logfiles_reopen);
+    return signals_start(process->coord, &process->signals);
+}
+
+static void stop_signals(struct process *process)
+{
+    signals_stop(process->signals);
+}
+
+static int start_watch(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct watch_config config = {.exists = options->when_exists,
+                                        .stale_file = options->when_stale,
+                                        .stale_after_ns = options->stale_after_ns,
+                                        .closed_fd = options->when_closed};
+    return watch_wanted(&config) ? watch_start(&config, process->coord, &process->watch) : 0;
+}
+
+static void stop_watch(struct process *process)
+{
+    watch_stop(process->watch);
+}
+
+/* What comes up, in this order, and goes down in the other. */
+static const struct part {
+    const char *name;
+    int (*start)(struct process *process); /* 0; a negative errno */
+    /* What must be done however the process ends: others see it. May be NULL. */
+    void (*leave)(struct process *process);
+    /* Join and free; left out where the process ends at once. May be NULL. Loops and workers, which
+     * may be stuck, are not among these: see tear_down(). */
+    void (*stop)(struct process *process);
+} parts[] = {
+    {"worker threads", start_pool, NULL, NULL},
+    {"loop threads", start_server, NULL, NULL},
+    {"the pid file", start_pid_file, leave_pid_file, NULL},
+    {"the signal thread", start_signals, NULL, stop_signals},
+    {"the watching thread", start_watch, NULL, stop_watch},
+};
+#define PARTS (sizeof(parts) / sizeof(parts[0]))
+
+static void leave_parts(struct process *process, size_t started)
+{
+    for (size_t i = started; i-- > 0;)
+        if (parts[i].leave != NULL)
+            parts[i].leave(process);
+}
+
+static bool is_drained(struct process *process, int status)
+{
+    struct coord_census left = {0};
+    server_ops.census(process->server, &left);
+    return status == COORD_EXIT_CLEAN && left.connections == 0;
+}
+
+/* End the threads; whoever is stuck by now, in a handler or on a slow disk, is not waited for. */
+static void tear_down(struct process *process, size_t started, int status)
+{
+    bool ran = started == PARTS;
+    (void)ran;
 #ifdef NDEBUG
     /* Drained: no connection, no request, no job is left, and a process that is done should be
      * gone. Joining a dozen threads would take longer than all else behind the last response. Debug
      * and sanitizer builds do it, so that nothing can leak unseen. */
-    struct coord_census left = {0};
-    server_ops.census(server, &left);
-    if (err == 0 && status == COORD_EXIT_CLEAN && left.connections == 0)
+    if (ran && is_drained(process, status))
         _exit(status);
 #endif
-    /* Whoever is stuck by now, in a handler or on a slow disk, is not waited for. */
     uint64_t until_ns = clock_now_ns() + (status == 0 ? TEAR_DOWN_NS : ABORT_DOWN_NS);
-    bool stuck = server_stop(server, until_ns) != 0;
+    bool stuck = server_stop(process->server, until_ns) != 0;
     if (!stuck) /* a loop that still runs may still submit */
-        stuck = pool_destroy(pool, until_ns) != 0;
+        stuck = pool_destroy(process->pool, until_ns) != 0;
 #ifdef NDEBUG
     /* All that is left to free is memory, and freeing it is the library's least travelled path. */
-    stuck |= err == 0;
+    stuck |= ran;
 #endif
     if (stuck)
         _exit(status);
-    watch_stop(watch);
-    signals_stop(signals);
+    for (size_t i = started; i-- > 0;)
+        if (parts[i].stop != NULL)
+            parts[i].stop(process);
+}
+
+/* Bring everything up, and be the coordinator until it is over. */
+static int serve(struct process *process)
+{
+    size_t started = 0;
+    int err = 0, status;
+
+    while (started < PARTS && (err = parts[started].start(process)) == 0) {
+        process->at_fault = NULL;
+        started++;
+    }
+    if (err == 0) {
+        notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
+        status = coord_run(process->coord);
+    } else {
+        status = fail(COORD_EXIT_UNAVAILABLE,
+                      process->at_fault != NULL ? process->at_fault : parts[started].name, err);
+    }
+    leave_parts(process, started);
+    tear_down(process, started, status);
     return status;
 }
 
 int main(int argc, char **argv)
 {
     struct options options;
-    struct server *server = NULL;
-    struct coord *coord = NULL;
-    struct pool *pool = NULL;
+    struct process process = {.options = &options};
 
-    int status = options_parse(argc, argv, &options);
+    int status = cli_run(argc, argv);
+    if (status < 0)
+        status = options_parse(argc, argv, &options);
     if (status >= 0)
         return status;
     log_init(options.log_format, options.quiet);
@@ -226,34 +303,27 @@ int main(int argc, char **argv)
     if (err != 0)
         return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
 
-    status = server_create(&options, &server);
+    status = server_create(&options, &process.server);
     if (status != 0)
         return status;
     if (options.test) {
         (void)puts("configuration OK");
-        server_destroy(server);
+        server_destroy(process.server);
         return 0;
     }
-    status = settle(&options, server);
-    if (status != 0) {
-        server_destroy(server);
-        return status;
+    status = settle(&options, process.server);
+    if (status == 0) {
+        const struct coord_config config = {.ops = &server_ops,
+                                            .server = process.server,
+                                            .drain = {.lame_duck_ns = options.lame_duck_ns,
+                                                      .deadline_ns = options.deadline_ns,
+                                                      .idle_grace_ns = options.idle_grace_ns},
+                                            .report_path = options.report,
+                                            .progress_ns = PROGRESS_NS};
+        err = coord_create(&config, &process.coord);
+        status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }
-    struct coord_config coord_config = coord_config_of(&options, server);
-    err = coord_create(&coord_config, &coord);
-    struct pool_config pool_config = {.workers = (unsigned)options.workers,
-                                      .queue = (unsigned)options.queue,
-                                      .on_idle = on_pool_idle,
-                                      .on_idle_arg = coord};
-    if (err == 0)
-        err = pool_create(&pool_config, &pool);
-    if (err == 0) {
-        coord_attach_pool(coord, pool);
-        status = serve(&options, server, coord, pool);
-    } else {
-        status = fail(COORD_EXIT_UNAVAILABLE, "threads", err);
-    }
-    coord_destroy(coord);
-    server_destroy(server);
+    coord_destroy(process.coord);
+    server_destroy(process.server);
     return status;
 }

@@ -295,7 +295,7 @@ static const char *set_value(const struct option_row *row, const char *text,
 
 static bool is_set(const struct options *options, const struct option_row *row)
 {
-    return (options->flags_given >> (row - rows) & 1) != 0;
+    return options->given[row - rows];
 }
 
 bool options_has_directive(const char *directive)
@@ -387,7 +387,7 @@ static int set_flag(const struct option_row *row, const char *text, struct optio
     const char *wanted = set_value(row, text, options, want);
     if (wanted != NULL)
         return usage("--%s%s%s: %s", row->name, text[0] != '\0' ? " " : "", text, wanted);
-    options->flags_given |= UINT64_C(1) << (row - rows);
+    options->given[row - rows] = true;
     return -1;
 }
 
@@ -405,7 +405,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
     char shorts[2 * ROWS + 2] = ":"; /* ":": a missing value is told from an unknown option */
     int choice, index, count = 0, letters = 1;
 
-    static_assert(ROWS <= 64, "flags_given has a bit for each");
+    static_assert(ROWS <= OPTIONS_ROWS_MAX, "given[] has a place for each");
     set_defaults(ret_options);
     const char *slash = strrchr(argv[0], '/');
     ret_options->stands_in_for_h2o = strcmp(slash != NULL ? slash + 1 : argv[0], "h2o") == 0;

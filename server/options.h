@@ -11,11 +11,12 @@
 #include "log.h"
 
 #define OPTIONS_LISTEN_MAX 64
+#define OPTIONS_ROWS_MAX 128
 
 struct options {
-    uint64_t flags_given;   /* a bit for each row of the table */
-    const char *conf;       /* NULL: the flags are all there is */
-    bool test;              /* check, do not serve */
+    bool given[OPTIONS_ROWS_MAX]; /* the flags that were, by their row in the table */
+    const char *conf;             /* NULL: the flags are all there is */
+    bool test;                    /* check, do not serve */
     bool stands_in_for_h2o; /* called by that name: h2o's limits apply where a file sets none */
     const char *listen[OPTIONS_LISTEN_MAX];
     size_t listen_count;

@@ -187,6 +187,7 @@ int server_create(struct options *options, struct server **ret_server)
     server->options = options;
     server->launched = time(NULL);
     (void)pthread_mutex_init(&server->mu, NULL);
+    (void)pthread_mutex_init(&server->list_mu, NULL);
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&server->listed, &attr);
@@ -293,6 +294,7 @@ void server_destroy(struct server *server)
     tickets_free(server->tickets);
     tree_free(server->tree);
     (void)pthread_cond_destroy(&server->listed);
+    (void)pthread_mutex_destroy(&server->list_mu);
     (void)pthread_mutex_destroy(&server->mu);
     free(server);
 }
@@ -379,6 +381,7 @@ static void op_list_requests(void *data, bool freeze, struct coord_requests *ret
     struct timespec until = clock_timespec(clock_now_ns() + LIST_PATIENCE_MS * NS_PER_MS);
     int err = 0;
 
+    (void)pthread_mutex_lock(&server->list_mu); /* one at a time: the loops have one list each */
     (void)pthread_mutex_lock(&server->mu);
     for (unsigned i = 0; i < server->started; i++)
         server->loops[i].list_ready = false;
@@ -406,6 +409,7 @@ static void op_list_requests(void *data, bool freeze, struct coord_requests *ret
         }
     }
     (void)pthread_mutex_unlock(&server->mu);
+    (void)pthread_mutex_unlock(&server->list_mu);
     if (ret_list->count > 1)
         qsort(ret_list->items, ret_list->count, sizeof(*ret_list->items), by_age);
 }

@@ -28,7 +28,8 @@ void server_prepare_unprivileged(struct server *server);
  * Thread: main only, once.     Blocks: until the loops run.     Errors: 0; a negative errno. */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);
 
-/* What the coordinator may ask of the server. */
+/* What the coordinator may ask of the server. Of these, census, and list_requests without `freeze`,
+ * are for any thread. */
 extern const struct coord_server_ops server_ops;
 
 /* End the loops and join them. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC

@@ -159,6 +159,8 @@ struct server {
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
     _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */
 
+    pthread_mutex_t list_mu; /* held by the one who asks the loops for their lists; before mu */
+
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t listed; /* a loop has made its list, or left its thread */

@@ -1692,13 +1692,13 @@ static void test_report_notes_no_more_triggers_than_it_has_room_for(void **state
     struct coord_config config = ordinary;
     config.report_path = report_path;
     make(config);
-    for (int i = 0; i < 3 * REPORT_TRIGGERS_MAX; i++)
+    for (int i = 0; i < 3 * COORD_TRIGGERS_MAX; i++)
         coord_request_drain(coord, "a-name-that-is-much-too-long-for-it",
                             "and a detail that is much too long for its place: it is cut, as it "
                             "may be anything that anybody wrote anywhere");
     assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
     json_t *report = read_report();
-    assert_int_equal(json_array_size(json_object_get(report, "triggers")), REPORT_TRIGGERS_MAX);
+    assert_int_equal(json_array_size(json_object_get(report, "triggers")), COORD_TRIGGERS_MAX);
     json_decref(report);
 }
 
@@ -1949,7 +1949,7 @@ static void test_forced_names_the_signal_that_forced(void **state)
     fake.play = play_busy;
     make(ordinary);
     coord_signal(coord, SIGTERM, 0);
-    for (int i = 0; i < REPORT_TRIGGERS_MAX; i++)
+    for (int i = 0; i < COORD_TRIGGERS_MAX; i++)
         coord_request_drain(coord, "api", "");
     coord_signal(coord, SIGINT, 0);
     assert_int_equal(coord_run(coord), COORD_EXIT_FORCED);
