@@ -145,6 +145,7 @@ static struct job *job_create(struct inflight *inflight, exchange_handler handle
     job->begun_ns = inflight->begun_ns;
     job->pool_job.run = run;
     job->pool_job.done = done;
+    job->pool_job.came_ns = inflight->begun_ns;
     return job;
 }
 

@@ -166,12 +166,15 @@ static enum accept_end accept_one(struct loop_listener *ll)
         /* accept(2): errors of the connection itself, which is gone, come in place of it. */
         if (err == EINTR || err == ECONNABORTED || err == EPROTO || err == ENETDOWN ||
             err == ENOPROTOOPT || err == EHOSTDOWN || err == ENONET || err == EHOSTUNREACH ||
-            err == EOPNOTSUPP || err == ENETUNREACH || err == ETIMEDOUT || err == EPERM)
+            err == EOPNOTSUPP || err == ENETUNREACH || err == ETIMEDOUT || err == EPERM) {
+            count_add(&loop->metrics.accept_errors, 1);
             continue;
+        }
         conn_unadmit(loop);
         /* EINVAL: a Unix-domain listener after shutdown(2), with an empty queue. */
         if (err == EAGAIN || err == EINVAL)
             return ACCEPT_DRY;
+        count_add(&loop->metrics.accept_errors, 1);
         accept_later(loop, err);
         return ACCEPT_STUCK;
     }

@@ -223,9 +223,11 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
 
     server->pool = pool;
     server->coord = coord;
-    server->loops = calloc(loops, sizeof(*server->loops));
+    /* calloc(3) does not align for the counts, which have cache lines of their own. */
+    server->loops = aligned_alloc(_Alignof(struct loop), loops * sizeof(*server->loops));
     if (server->loops == NULL)
         return -ENOMEM;
+    memset(server->loops, 0, loops * sizeof(*server->loops));
     if (server->options->stall_ns > 0)
         err = stall_create(server, server->options->stall_ns, &server->stall);
     for (unsigned i = 0; i < loops && err == 0; i++)

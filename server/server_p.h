@@ -26,6 +26,7 @@
 
 #include "coord.h"
 #include "listener.h"
+#include "metrics.h"
 #include "options.h"
 #include "server.h"
 #include "stall.h"
@@ -137,6 +138,7 @@ struct loop {
     _Atomic(struct job *) done_jobs;
     /* atomic: written by the owner, read by any, relaxed; the coordinator's poke orders them */
     struct loop_counts counts;
+    struct loop_metrics metrics; /* the same */
     _Atomic uint64_t pongs;      /* see stall.c */
     _Atomic uint64_t max_rtt_ns; /* of this minute and the last; read by the closing loop */
 };
@@ -290,6 +292,8 @@ bool linger_discard(int fd, bool *ret_any);
 
 /* ---- gate.c ---- */
 
+/* One more kind of handler is on the path; for the metrics.     Thread: before start. */
+void gate_note_kind(h2o_pathconf_t *path, enum route_kind kind);
 /* Register the gate on a path, before any other handler.     Thread: before start. */
 void gate_register(h2o_pathconf_t *path);
 /* On a path that requests come to from another one, and end on: only the way out. Such a path may
