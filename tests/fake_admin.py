@@ -19,6 +19,7 @@ Writes where it listens to standard output, one line, once it does. MODE says ho
 import argparse
 import json
 import os
+import pathlib
 import socket
 import threading
 import time
@@ -134,6 +135,11 @@ class Fake:
                 self.answer(peer, int(self.mode), {"error": {"code": code, "message": message}})
             elif self.mode.isdigit():
                 self.answer(peer, int(self.mode), "<h1>no</h1>", "text/html")
+            elif path == "/":
+                page = pathlib.Path(__file__).parent.parent / "server/page.html"
+                self.answer(peer, 200, page.read_text(), "text/html; charset=utf-8\r\n"
+                            "Content-Security-Policy: default-src 'none'; style-src "
+                            "'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'")
             elif path == "/events":
                 self.events(peer)
             elif method == "POST":
