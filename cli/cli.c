@@ -42,7 +42,7 @@ int cli_fail(int status, const char *format, ...)
     va_list args;
 
     (void)fflush(stdout); /* what was said before comes before */
-    (void)fprintf(stderr, "lastcall %s: ", running);
+    (void)fprintf(stderr, running[0] != '\0' ? "lastcall %s: " : "lastcall%s: ", running);
     va_start(args, format);
     (void)vfprintf(stderr, format, args);
     va_end(args);
