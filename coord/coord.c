@@ -28,6 +28,8 @@
  * a drain is under way, and each loop pokes once when it learns of the drain, on its own thread, so
  * a change that it did not poke for came before that poke. */
 
+#define STATUS_UNDECIDED (-1)
+
 struct coord {
     /* immutable after coord_create */
     struct coord_config config;
@@ -95,6 +97,7 @@ int coord_create(const struct coord_config *config, struct coord **ret_coord)
     init_cond(&coord->wake);
     init_cond(&coord->stepped);
     drain_init(&coord->drain, &config->drain, clock_now_ns());
+    coord->report.status = STATUS_UNDECIDED;
     *ret_coord = coord;
     return 0;
 }
@@ -216,7 +219,10 @@ void coord_get_status(struct coord *coord, struct coord_status *ret_status)
         .trigger_count = coord->report.trigger_count,
         .triggers_left_out = coord->report.triggers_left_out,
         .begin = coord->report.begin,
+        .exit_status = coord->report.status,
     };
+    if (coord->report.status != STATUS_UNDECIDED) /* before that, the coordinator is filling it */
+        ret_status->unfinished = coord->report.unfinished.count + coord->report.unfinished.left_out;
     memcpy(ret_status->entered_ns, drain->entered_ns, sizeof(drain->entered_ns));
     memcpy(ret_status->triggers, coord->report.triggers, sizeof(coord->report.triggers));
     unlock(coord);

@@ -88,6 +88,8 @@ struct coord_status {
     size_t trigger_count;
     size_t triggers_left_out;
     struct coord_census begin; /* when the drain began; zeroed before */
+    uint64_t unfinished;       /* requests that are on record as such; 0 before ABORTING is over */
+    int exit_status;           /* of the process; -1 until it is decided, in DONE */
 };
 
 /* What the coordinator asks of the server. All are called on the coordinator's thread. */

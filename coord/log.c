@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,21 +19,37 @@
 static struct {
     /* immutable after log_init */
     enum log_format format;
-    bool quiet;
     bool terminal;
+    /* atomic: relaxed, written and read by any; a line that is being written keeps its fate */
+    _Atomic int level;
     /* mu */
     pthread_mutex_t mu;
     bool status_shown;
     unsigned long dropped; /* lines since standard error stopped taking them */
-} state = {.mu = PTHREAD_MUTEX_INITIALIZER};
+} state = {.level = LOG_LEVEL_INFO, .mu = PTHREAD_MUTEX_INITIALIZER};
 
 static const char *const level_names[] = {"error", "warning", "info"};
 
 void log_init(enum log_format format, bool quiet)
 {
     state.format = format;
-    state.quiet = quiet;
+    log_set_level(quiet ? LOG_LEVEL_WARN : LOG_LEVEL_INFO);
     state.terminal = format == LOG_FORMAT_TEXT && !quiet && isatty(STDERR_FILENO) == 1;
+}
+
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&state.level, (int)level, memory_order_relaxed);
+}
+
+bool log_level_named(const char *name, enum log_level *ret_level)
+{
+    for (size_t i = 0; i < sizeof(level_names) / sizeof(level_names[0]); i++)
+        if (strcmp(name, level_names[i]) == 0) {
+            *ret_level = (enum log_level)i;
+            return true;
+        }
+    return false;
 }
 
 /* A reader of standard error that has stopped reading must not hold up a deadline: a line waits for
@@ -125,7 +142,7 @@ void log_line(enum log_level level, const char *event, json_t *fields, const cha
     char text[LINE_SIZE];
     va_list args;
 
-    if (!(state.quiet && level == LOG_LEVEL_INFO)) {
+    if ((int)level <= atomic_load_explicit(&state.level, memory_order_relaxed)) {
         va_start(args, format);
         (void)vsnprintf(text, sizeof(text), format, args);
         va_end(args);

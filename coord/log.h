@@ -14,6 +14,12 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
 /* Quiet drops LOG_LEVEL_INFO.     Thread: before start. */
 void log_init(enum log_format format, bool quiet);
 
+/* From now on drop what is less grave than `level`.     Thread: any.     Blocks: never. */
+void log_set_level(enum log_level level);
+
+/* The level of that name: error, warning or info. False: there is none.     Thread: any. */
+bool log_level_named(const char *name, enum log_level *ret_level);
+
 /* Write one line. `event` is a stable word for tools, `fields` (stolen, may be NULL) what a tool
  * wants to know of it; both appear in the JSON form only.     Thread: any.     Blocks: on stderr.
  */

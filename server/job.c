@@ -184,6 +184,7 @@ static void watch_peer(struct job *job)
 
 static int shed(h2o_req_t *req)
 {
+    count_add(&container_of(req->conn->ctx, struct loop, ctx)->counts.shed, 1);
     req->res.status = 503;
     req->res.reason = "Service Unavailable";
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "admin.h"
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
@@ -147,6 +148,7 @@ struct process {
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
+    struct admin *admin;  /* NULL: there is none */
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 
@@ -165,6 +167,16 @@ static int start_pool(struct process *process)
 static int start_server(struct process *process)
 {
     return server_start(process->server, process->pool, process->coord);
+}
+
+static int start_admin(struct process *process)
+{
+    return admin_start(process->admin, process->pool, process->coord);
+}
+
+static void leave_admin(struct process *process)
+{
+    admin_leave(process->admin);
 }
 
 static int start_pid_file(struct process *process)
@@ -212,11 +224,12 @@ static const struct part {
     /* What must be done however the process ends: others see it. May be NULL. */
     void (*leave)(struct process *process);
     /* Join and free; left out where the process ends at once. May be NULL. Loops and workers, which
-     * may be stuck, are not among these: see tear_down(). */
+     * may be stuck, are not among these, nor is who looks at them: see tear_down(). */
     void (*stop)(struct process *process);
 } parts[] = {
     {"worker threads", start_pool, NULL, NULL},
     {"loop threads", start_server, NULL, NULL},
+    {"the admin listener", start_admin, leave_admin, NULL},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
@@ -250,7 +263,9 @@ static void tear_down(struct process *process, size_t started, int status)
         _exit(status);
 #endif
     uint64_t until_ns = clock_now_ns() + (status == 0 ? TEAR_DOWN_NS : ABORT_DOWN_NS);
-    bool stuck = server_stop(process->server, until_ns) != 0;
+    bool stuck = admin_stop(process->admin, until_ns) != 0; /* it looks at loops and pool */
+    if (!stuck)
+        stuck = server_stop(process->server, until_ns) != 0;
     if (!stuck) /* a loop that still runs may still submit */
         stuck = pool_destroy(process->pool, until_ns) != 0;
 #ifdef NDEBUG
@@ -311,7 +326,9 @@ int main(int argc, char **argv)
         server_destroy(process.server);
         return 0;
     }
-    status = settle(&options, process.server);
+    status = admin_open(&options, process.server, &process.admin);
+    if (status == 0)
+        status = settle(&options, process.server);
     if (status == 0) {
         const struct coord_config config = {.ops = &server_ops,
                                             .server = process.server,
@@ -323,6 +340,7 @@ int main(int argc, char **argv)
         err = coord_create(&config, &process.coord);
         status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }
+    admin_destroy(process.admin);
     coord_destroy(process.coord);
     server_destroy(process.server);
     return status;

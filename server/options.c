@@ -24,6 +24,8 @@ enum kind {
     KIND_DURATION,
     KIND_PATH,
     KIND_DESCRIPTOR,
+    KIND_ADDRESS,
+    KIND_NAME,
     KIND_FORMAT,
     KIND_MODE,
     KIND_FLAG
@@ -110,6 +112,19 @@ static const struct option_row rows[] = {
      NULL},
     {NULL, "error-log", 0, KIND_PATH, NULL, AT(error_log), 0, 0, NULL, NULL, NULL},
     {NULL, "tcp-fastopen", 0, KIND_NUMBER, NULL, AT(tcp_fastopen), 0, 65535, NULL, NULL, NULL},
+    {"admin", "admin.listen", 0, KIND_ADDRESS, "ADDR", AT(admin), 0, 0,
+     "unix:/run/lastcall/NAME.sock, or in $XDG_RUNTIME_DIR/lastcall",
+     "answer operators here: probes, metrics, status, drain and undrain; an address as for "
+     "--listen "
+     "(not tls:), or off",
+     "Operating"},
+    {"admin-name", "admin.name", 0, KIND_NAME, "NAME", AT(admin_name), 0, 0,
+     "the port of the first listener", "NAME in that path", NULL},
+    {"admin-token-file", "admin.token-file", 0, KIND_PATH, "FILE", AT(admin_token_file), 0, 0,
+     "none",
+     "let who sends the secret in the first line of FILE give orders over TCP too; without it, TCP "
+     "only answers questions",
+     NULL},
     {"log-format", NULL, 0, KIND_FORMAT, "text|json", AT(log_format), 0, 0, "text",
      "lines for people, or one JSON object a line, on standard error", NULL},
     {"quiet", NULL, 0, KIND_FLAG, NULL, AT(quiet), 0, 0, NULL, "log warnings and errors only",
@@ -252,6 +267,35 @@ static const char *set_descriptor(const char *text, int *ret_fd)
     return NULL;
 }
 
+/* What can be said without opening anything; listener_open() has the last word. */
+static const char *set_address(const char *text, const char **ret_address)
+{
+    const char *colon = strrchr(text, ':'), *port = colon != NULL ? colon + 1 : text;
+    static const char want[] =
+        "want PORT, HOST:PORT, [IPV6]:PORT, unix:/PATH or off (there is no TLS on it)";
+
+    if (strncmp(text, "tls:", 4) == 0 || strcmp(text, "unix:") == 0)
+        return want;
+    if (strcmp(text, "off") != 0 && strncmp(text, "unix:", 5) != 0 &&
+        (port[0] == '\0' || port[strspn(port, "0123456789")] != '\0'))
+        return want;
+    *ret_address = text;
+    return NULL;
+}
+
+/* It becomes the name of a file. */
+static const char *set_name(const char *text, const char **ret_name)
+{
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t n = strlen(text);
+
+    if (n < 1 || n > OPTIONS_NAME_MAX || strspn(text, allowed) != n || text[0] == '.')
+        return "want 1 to 48 letters, digits, dots, underscores or hyphens, no dot first";
+    *ret_name = text;
+    return NULL;
+}
+
 static const char *set_mode(const char *text, bool *ret_test)
 {
     *ret_test = strcmp(text, "test") == 0;
@@ -282,6 +326,10 @@ static const char *set_value(const struct option_row *row, const char *text,
         return NULL;
     case KIND_DESCRIPTOR:
         return set_descriptor(text, at);
+    case KIND_ADDRESS:
+        return set_address(text, at);
+    case KIND_NAME:
+        return set_name(text, at);
     case KIND_FORMAT:
         if (strcmp(text, "text") != 0 && strcmp(text, "json") != 0)
             return "want text or json";

@@ -12,6 +12,7 @@
 
 #define OPTIONS_LISTEN_MAX 64
 #define OPTIONS_ROWS_MAX 128
+#define OPTIONS_NAME_MAX 48
 
 struct options {
     bool given[OPTIONS_ROWS_MAX]; /* the flags that were, by their row in the table */
@@ -39,8 +40,11 @@ struct options {
     int when_closed;
     const char *report;
     const char *pid_file;
-    const char *user;      /* become this one; NULL: stay */
-    const char *error_log; /* NULL: standard error stays what it is */
+    const char *user;             /* become this one; NULL: stay */
+    const char *error_log;        /* NULL: standard error stays what it is */
+    const char *admin;            /* its address, or "off"; NULL: the usual socket */
+    const char *admin_name;       /* NULL: after the first listener */
+    const char *admin_token_file; /* NULL: no orders over TCP */
     enum log_format log_format;
     bool quiet;
 };

@@ -437,6 +437,14 @@ static void op_census(void *data, struct coord_census *ret_census)
     }
 }
 
+uint64_t server_shed(struct server *server)
+{
+    uint64_t shed = 0;
+    for (unsigned i = 0; i < server->started; i++)
+        shed += count_get(&server->loops[i].counts.shed);
+    return shed;
+}
+
 const struct coord_server_ops server_ops = {
     .lame_duck = op_lame_duck,
     .close_listeners = op_close_listeners,

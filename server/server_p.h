@@ -57,6 +57,7 @@ struct loop_counts {
     _Atomic uint64_t accepted;
     _Atomic uint64_t idle_released;
     _Atomic uint64_t given_up;
+    _Atomic uint64_t shed;
 };
 
 struct loop_listener {
@@ -209,6 +210,11 @@ uint64_t loop_now_ns(struct loop *loop);
 /* A count went down: if the coordinator waits for zero, and this loop has reached it, say so.
  * Thread: owner loop only. */
 void loop_note_change(struct loop *loop);
+
+/* ---- server.c ---- */
+
+/* Requests that were answered with 503 for want of a worker.     Thread: any. */
+uint64_t server_shed(struct server *server);
 
 /* ---- conn.c ---- */
 

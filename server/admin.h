@@ -1,0 +1,44 @@
+#ifndef LASTCALL_ADMIN_H
+#define LASTCALL_ADMIN_H
+
+/* The admin listener: probes, metrics, status and orders for operators, as docs/admin-api.md has
+ * them. It has a thread, an event loop and a context of libh2o of its own, and shares nothing with
+ * the loops but what any thread may read; so it answers while they are busy or stuck, and costs
+ * them nothing. It is the last to close, and nobody waits for its connections. */
+
+#include "coord.h"
+#include "pool.h"
+
+struct admin;
+struct options;
+struct server;
+
+/* Open its socket, while we may still be root: it is then handed to options->user. Nobody is
+ * answered yet. The usual socket (options->admin is NULL) is a convenience: where it can not be
+ * had, the log says so, and there is no admin listener (*ret_admin is NULL), as with `off`. Owner:
+ * the caller; ends with admin_destroy(). Both are borrowed until then. Thread: main only, after
+ * server_create(). Errors: 0; what is wrong was logged, and the return value is the status for the
+ * process. */
+int admin_open(const struct options *options, struct server *server, struct admin **ret_admin);
+
+/* All of these take NULL. */
+
+/* Start the thread.     Thread: main only, after server_start().     Errors: 0; a negative errno.
+ */
+int admin_start(struct admin *admin, struct pool *pool, struct coord *coord);
+
+/* The process is about to end: take the socket file away, if it is still ours, and see to it that
+ * who watches /events has been told, which takes no more than ADMIN_FAREWELL_MS.
+ * Thread: main only.     Blocks: so long at most. */
+#define ADMIN_FAREWELL_MS 2
+void admin_leave(struct admin *admin);
+
+/* End the thread and join it. Pool and coordinator must still be there.     Thread: main only.
+ * Blocks: until it has cut its connections.     Errors: 0; -EBUSY if that was not done until
+ * CLOCK_MONOTONIC reads `deadline_ns`: then nothing that it looks at may be freed. */
+int admin_stop(struct admin *admin, uint64_t deadline_ns);
+
+/* Thread: main only, after admin_stop() returned 0 or if admin_start() was never called. */
+void admin_destroy(struct admin *admin);
+
+#endif
