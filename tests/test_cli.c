@@ -241,8 +241,7 @@ static void test_wait_ends_with_4_when_it_was_forced(void **state)
     wait_in_flight(&s, 1);
     command_start(&c, CMD("drain", "--wait", "--socket", s.socket));
     (void)command_wait_output(&c, 0, "draining: 1 in flight");
-    process_signal(&s.p, SIGTERM); /* joins */
-    process_wait_log(&s.p, "SIGTERM");
+    process_signal(&s.p, SIGINT); /* joins; two of one kind could become one on the way */
     process_signal(&s.p, SIGTERM);
     command_expect(&c, 4);
     assert_contains(c.out, "cut short by a second signal, after ");

@@ -174,7 +174,7 @@ async function picture(page, name)
 {
     const folder = option("--pictures");
     if (folder)
-        await page.screenshot({ path: path.join(folder, name) });
+        await page.screenshot({ path: path.join(folder, name), fullPage: true });
 }
 
 const pictured = (ms) => (option("--pictures") ? new Promise((resolve) => setTimeout(resolve, ms)) : undefined);
@@ -183,7 +183,7 @@ const pictured = (ms) => (option("--pictures") ? new Promise((resolve) => setTim
 
 async function testDrainIsSeenAsItHappens(browser)
 {
-    const server = await startServer(["--lame-duck", "1s", "--deadline", "20s"]);
+    const server = await startServer(["--lame-duck", "1s", "--deadline", "10s"]);
     const askers = [3, 5, 8, 13].map((ms) => keepAsking(server, ms));
     const page = await openPage(browser, server);
 
@@ -198,7 +198,7 @@ async function testDrainIsSeenAsItHappens(browser)
     await waitText(page, "rows", /<b>bold<\/b>/); /* shown, and not obeyed */
     assert.equal(await page.$("tbody b"), null);
     await waitText(page, "rows", /GET shop\.example\/sleep\?ms=\d+&invoice=2041/);
-    assert.equal(await text(page, "requests-title"), "Longest-running requests");
+    assert.equal(await text(page, "requests-title"), "Oldest requests");
     await waitStep(page, "Running");
     await pictured(700);
     await picture(page, "page-calm.png");
@@ -212,13 +212,14 @@ async function testDrainIsSeenAsItHappens(browser)
     await waitText(page, "say", /^until the listeners close; it can be called off\./);
     await waitStep(page, "Draining");
     await waitText(page, "head", /^\d+\.\d s left$/);
-    await waitText(page, "aside", /Begun by SIGTERM .*deadline 20\.0 s\.$/);
+    await waitText(page, "aside", /Begun by SIGTERM \(from process \d+\)\.$/);
+    await waitText(page, "say", /^Waiting for \d+ requests on \d+ connections, until the deadline of 10\.0 s\.$/);
     assert.equal(await text(page, "requests-title"), "Still being waited for");
     await waitText(page, "rows", /invoice=2048/);
     const left = Number.parseFloat(await text(page, "head"));
     await page.waitForFunction((before) => Number.parseFloat(document.getElementById("head").textContent) < before,
         left, { timeout: PATIENCE_MS });
-    await pictured(600);
+    await pictured(2600);
     await picture(page, "page-draining.png");
     await checkWidths(page, "draining");
 
