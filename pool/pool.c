@@ -77,6 +77,9 @@ struct pool_worker {
     pthread_cond_t wake; /* no longer parked; or its job was cancelled */
     bool parked;
     struct pool_worker *below; /* on the stack of parked workers */
+    /* atomic: written by this worker alone, read by any, relaxed: they are counts and no more */
+    _Atomic uint64_t waits[POOL_WAIT_BUCKETS];
+    _Atomic uint64_t waited_ns;
 };
 
 struct pool {
@@ -240,6 +243,25 @@ static struct pool_job *take_locked(struct pool_worker *w)
     return job;
 }
 
+static void add(_Atomic uint64_t *count, uint64_t n)
+{
+    /* One writer: no locked instruction is needed. */
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+/* Outside of `mu`, which all workers want. */
+static void count_wait(struct pool_worker *w, const struct pool_job *job)
+{
+    if (job->came_ns == 0)
+        return;
+    uint64_t now = now_ns(), waited_ns = now > job->came_ns ? now - job->came_ns : 0;
+    uint64_t ms = (waited_ns + NS_PER_MS - 1) / NS_PER_MS;
+    unsigned k = ms <= 1 ? 0 : 64 - (unsigned)__builtin_clzll(ms - 1);
+    add(&w->waits[k < POOL_WAIT_BUCKETS ? k : POOL_WAIT_BUCKETS - 1], 1);
+    add(&w->waited_ns, waited_ns);
+}
+
 /* The job may be freed by its own done(): no line behind that call may name it. */
 static void perform(struct pool_job *job)
 {
@@ -286,6 +308,7 @@ static void *worker_main(void *arg)
     arrive_locked(pool);
     while ((job = take_locked(w)) != NULL) {
         unlock(pool);
+        count_wait(w, job);
         perform(job);
         lock(pool);
         leave_locked(pool);
@@ -443,6 +466,12 @@ bool pool_job_wait(struct pool_job *job, uint32_t ms)
     return cancelled;
 }
 
+unsigned pool_job_worker(const struct pool_job *job)
+{
+    assert(self != NULL && job->ran == self); /* written by this thread, in take_locked() */
+    return (unsigned)(job->ran - job->owner->worker);
+}
+
 /* ---- counts ---- */
 
 size_t pool_active(struct pool *pool)
@@ -462,6 +491,17 @@ void pool_get_stats(struct pool *pool, struct pool_stats *ret_stats)
                                      .taken = pool->taken,
                                      .refused = pool->refused};
     unlock(pool);
+}
+
+void pool_get_waits(struct pool *pool, struct pool_waits *ret_waits)
+{
+    memset(ret_waits, 0, sizeof(*ret_waits));
+    for (unsigned i = 0; i < pool->started; i++) { /* constant by now */
+        struct pool_worker *w = &pool->worker[i];
+        for (size_t k = 0; k < POOL_WAIT_BUCKETS; k++)
+            ret_waits->buckets[k] += atomic_load_explicit(&w->waits[k], memory_order_relaxed);
+        ret_waits->sum_ns += atomic_load_explicit(&w->waited_ns, memory_order_relaxed);
+    }
 }
 
 /* See "idle note": the flag and the count are one step. */

@@ -32,6 +32,8 @@ struct pool_job {
     /* Hands the result on. Called once for each accepted job, on the worker that ran it, after
      * run(). Must not block. From here on the pool does not touch the job: done() may free it. */
     void (*done)(struct pool_job *job);
+    /* When the caller says it came, on CLOCK_MONOTONIC; 0: its wait is not counted. */
+    uint64_t came_ns;
     /* ---- pool ---- */
     struct pool_job *next;
     struct pool *owner;      /* set by pool_submit */
@@ -56,6 +58,14 @@ struct pool_stats {
     size_t running;   /* in run() or done() */
     uint64_t taken;   /* jobs ever accepted */
     uint64_t refused; /* jobs ever refused, queue full or closed */
+};
+
+/* How long jobs have waited for a worker. Bucket k holds those that waited 2^k ms at most, and more
+ * than the one before; the last one the rest. */
+#define POOL_WAIT_BUCKETS 18
+struct pool_waits {
+    uint64_t buckets[POOL_WAIT_BUCKETS];
+    uint64_t sum_ns;
 };
 
 /* Start `config->workers` threads with every signal blocked.
@@ -84,11 +94,18 @@ bool pool_job_is_cancelled(const struct pool_job *job);
  * Returns true if it was cancelled.     Thread: the job's worker, in run().     Blocks: yes. */
 bool pool_job_wait(struct pool_job *job, uint32_t ms);
 
+/* Which worker runs it: 0 to workers - 1, never two jobs at a time on one.
+ * Thread: the job's worker, in run(). */
+unsigned pool_job_worker(const struct pool_job *job);
+
 /* Jobs that were accepted and whose done() has not returned.     Thread: any.     Blocks: never. */
 size_t pool_active(struct pool *pool);
 
 /* Thread: any.     Blocks: never. */
 void pool_get_stats(struct pool *pool, struct pool_stats *ret_stats);
+
+/* Of all jobs whose run() has begun and that had a came_ns.     Thread: any.     Blocks: never. */
+void pool_get_waits(struct pool *pool, struct pool_waits *ret_waits);
 
 /* From now on (or no longer) call on_idle() when the active count becomes 0. Returns the active
  * count at that instant: a caller that sees 0 need not wait, one that sees more is sure to be

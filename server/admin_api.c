@@ -326,8 +326,8 @@ static int set_log_level(const struct order *order)
 
 static int show_live(struct admin *admin, h2o_req_t *req)
 {
-    (void)admin;
-    return answer_text(req, 200, "live\n");
+    return server_is_moving(admin->server) ? answer_text(req, 200, "live\n")
+                                           : answer_text(req, 503, "stalled\n");
 }
 
 static int show_ready(struct admin *admin, h2o_req_t *req)
@@ -343,6 +343,17 @@ static int show_status(struct admin *admin, h2o_req_t *req)
     if (text == NULL)
         return answer_error(req, 503, "busy", "no memory");
     (void)answer(req, 200, CONTENT_JSON, text, strlen(text));
+    free(text);
+    return 0;
+}
+
+static int show_metrics(struct admin *admin, h2o_req_t *req)
+{
+    char *text = metrics_text(admin->server);
+
+    if (text == NULL)
+        return answer_error(req, 503, "busy", "no memory");
+    (void)answer(req, 200, "text/plain; version=0.0.4; charset=utf-8", text, strlen(text));
     free(text);
     return 0;
 }
@@ -378,10 +389,15 @@ static const struct entry {
     int (*show)(struct admin *admin, h2o_req_t *req); /* GET and HEAD */
     int (*order)(const struct order *order);          /* POST */
 } table[] = {
-    {"/", show_page, NULL},         {"/livez", show_live, NULL},
-    {"/readyz", show_ready, NULL},  {"/status", show_status, NULL},
-    {"/events", show_events, NULL}, {"/drain", NULL, drain},
-    {"/undrain", NULL, undrain},    {"/log-level", NULL, set_log_level},
+    {"/", show_page, NULL},
+    {"/livez", show_live, NULL},
+    {"/readyz", show_ready, NULL},
+    {"/status", show_status, NULL},
+    {"/metrics", show_metrics, NULL},
+    {"/events", show_events, NULL},
+    {"/drain", NULL, drain},
+    {"/undrain", NULL, undrain},
+    {"/log-level", NULL, set_log_level},
 };
 
 struct handler {

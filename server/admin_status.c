@@ -222,10 +222,11 @@ char *admin_status_text(struct admin *admin)
         "server", "lastcall/" LASTCALL_VERSION, "pid", (json_int_t)getpid(), "started",
         admin->started_wall, "uptime_s",
         round((double)(clock_now_ns() - admin->started_ns) / 1e6) / 1e3, "phase",
-        phase_name(status.phase), "ready", status.phase == PHASE_RUNNING, "live", true, "listeners",
-        listeners_json(admin->server), "requests", requests_json(admin, &now), "connections",
-        connections_json(admin, &now), "pool", pool_json(admin), "oldest", oldest_json(admin),
-        "oldest_left_out", count(oldest_left_out(admin)), "drain", drain_json(&status, &now));
+        phase_name(status.phase), "ready", status.phase == PHASE_RUNNING, "live",
+        server_is_moving(admin->server), "listeners", listeners_json(admin->server), "requests",
+        requests_json(admin, &now), "connections", connections_json(admin, &now), "pool",
+        pool_json(admin), "oldest", oldest_json(admin), "oldest_left_out",
+        count(oldest_left_out(admin)), "drain", drain_json(&status, &now));
     if (all != NULL && status.phase == PHASE_DONE && status.exit_status >= 0)
         (void)json_object_set_new(all, "exit_status", json_integer(status.exit_status));
     char *text = all != NULL ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(DIGITS)) : NULL;

@@ -369,6 +369,40 @@ static int on_access_log(h2o_configurator_command_t *cmd, h2o_configurator_conte
     return config_fail(cmd, node, "cannot log to %s in that format", path->data.scalar);
 }
 
+/* What is on a path, for the metrics. */
+static struct route_directive {
+    const char *name;
+    enum route_kind kind;
+    h2o_configurator_command_cb library;
+} route_directives[] = {
+    {"file.dir", ROUTE_FILE, NULL},           {"file.file", ROUTE_FILE, NULL},
+    {"proxy.reverse.url", ROUTE_PROXY, NULL}, {"fastcgi.connect", ROUTE_FASTCGI, NULL},
+    {"fastcgi.spawn", ROUTE_FASTCGI, NULL},   {"redirect", ROUTE_INLINE, NULL},
+    {"status", ROUTE_INLINE, NULL},
+};
+#define ROUTE_DIRECTIVES (sizeof(route_directives) / sizeof(route_directives[0]))
+
+static int on_route(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
+{
+    size_t i = 0;
+
+    while (strcmp(route_directives[i].name, cmd->name) != 0)
+        i++;
+    if (ctx->pathconf != NULL)
+        gate_note_kind(ctx->pathconf, route_directives[i].kind);
+    return route_directives[i].library(cmd, ctx, node);
+}
+
+static void watch_routes(h2o_globalconf_t *conf)
+{
+    for (size_t i = 0; i < ROUTE_DIRECTIVES; i++) {
+        h2o_configurator_command_t *command =
+            h2o_configurator_get_command(conf, route_directives[i].name);
+        route_directives[i].library = command->cb;
+        command->cb = on_route;
+    }
+}
+
 /* ---- the tables ---- */
 
 static int on_enter(h2o_configurator_t *self, h2o_configurator_context_t *ctx, yoml_t *node)
@@ -421,6 +455,7 @@ static void define_commands(struct server *server)
         {"pool", ALL | MAPPING, on_group},
         {"drain", ALL | MAPPING, on_group},
         {"admin", ALL | MAPPING, on_group},
+        {"watchdog", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
         {"handler", PATH | SCALAR, on_handler},
     };
@@ -461,6 +496,7 @@ static void define_commands(struct server *server)
         *first[i].library = command->cb;
         command->cb = first[i].own;
     }
+    watch_routes(&server->globalconf);
 }
 
 /* ---- what flags stand for ---- */

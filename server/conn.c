@@ -59,6 +59,8 @@ static void on_close(void *data)
     struct conn *conn = data;
 
     conn->sock = NULL;
+    if (conn->handshake_begun && conn->ssl == NULL)
+        count_add(&conn->loop->metrics.handshakes_failed, 1);
     if (conn->linger_fd >= 0)
         linger_begin(conn);
     else
@@ -94,6 +96,8 @@ void conn_shakes_hands(struct conn *conn, SSL *ssl)
     conn->handshake_begun = true;
     if (ssl == NULL)
         return;
+    if (conn->ssl == NULL) /* TLS 1.2 may do it again */
+        count_add(&conn->loop->metrics.handshakes_done, 1);
     conn->ssl = ssl;
     conn->idle_since_ns = loop_now_ns(conn->loop);
 }

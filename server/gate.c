@@ -29,6 +29,13 @@
 #define TEXT_LONGEST 1024
 #define LISTED_MAX 10000 /* requests in one list; the rest is counted */
 
+/* One on every path. */
+struct gate_logger {
+    h2o_logger_t super;
+    enum route_kind kind;
+    bool has_kind;
+};
+
 static bool is_answered(const h2o_req_t *req)
 {
     if (req->version < 0x200) /* HTTP/1 stamps the end when the last write is complete */
@@ -66,30 +73,56 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->job = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
-    inflight->conn->active++;
+    if (inflight->conn->active++ == 0)
+        count_add(&loop->metrics.busy, 1);
     count_add(&loop->counts.active, 1);
+    if (loop->slot != NULL)
+        stall_slot_begin(loop->slot, req->input.method.base, req->input.method.len,
+                         req->input.path.base, req->input.path.len, inflight->begun_ns);
     if (req->version >= 0x200)
         letgo_calm(req);
     return -1; /* the next handler answers */
 }
 
+static void count_answer(struct loop *loop, enum route_kind kind, const h2o_req_t *req)
+{
+    unsigned class = (unsigned)req->res.status / 100;
+    count_add(&loop->metrics.requests[kind][class < METRICS_CLASSES ? class : 0], 1);
+}
+
+static void count_time(struct loop *loop, enum route_kind kind, const struct inflight *inflight)
+{
+    uint64_t took_ns = loop_now_ns(loop) - inflight->begun_ns;
+    count_add(&loop->metrics.took[kind][metrics_bucket(took_ns)], 1);
+    count_add(&loop->metrics.took_ns[kind], took_ns);
+}
+
 static void on_end(h2o_logger_t *logger, h2o_req_t *req)
 {
+    enum route_kind kind = container_of(logger, struct gate_logger, super)->kind;
     struct inflight *inflight = inflight_of(req);
 
-    (void)logger;
-    if (inflight == NULL)
+    if (inflight == NULL) { /* an error that the library answered by itself */
+        if (req->timestamps.response_start_at.tv_sec != 0)
+            count_answer(container_of(req->conn->ctx, struct loop, ctx), kind, req);
         return;
+    }
     struct loop *loop = inflight->loop;
     bool answered = !loop->frozen && !inflight->conn->given_up && is_answered(req);
 
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
         job_abandon(inflight->job);
-    inflight->conn->active--;
+    if (--inflight->conn->active == 0)
+        count_add(&loop->metrics.busy, (uint64_t)-1);
     count_add(&loop->counts.active, (uint64_t)-1);
-    if (answered)
+    if (answered) {
         count_add(&loop->counts.answered, 1);
+        count_answer(loop, kind, req);
+        count_time(loop, kind, inflight);
+    } else {
+        count_add(&loop->metrics.aborted[kind], 1);
+    }
     if (req->version < 0x200)
         inflight->conn->idle_since_ns = loop_now_ns(loop);
     if (req->version >= 0x200) {
@@ -97,6 +130,8 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
             inflight->conn->h2_answers++;
         else
             inflight->conn->h2_resets++;
+        if (!answered)
+            count_add(&loop->metrics.h2_resets, 1);
     }
     letgo_look_soon(loop);
     loop_note_change(loop);
@@ -142,8 +177,21 @@ void gate_register(h2o_pathconf_t *path)
 
 void gate_register_inner(h2o_pathconf_t *path)
 {
-    h2o_logger_t *logger = h2o_create_logger(path, sizeof(*logger));
-    logger->log_access = on_end;
+    struct gate_logger *logger = (void *)h2o_create_logger(path, sizeof(*logger));
+    logger->super.log_access = on_end;
+    logger->kind = ROUTE_OTHER;
+    logger->has_kind = false;
+}
+
+void gate_note_kind(h2o_pathconf_t *path, enum route_kind kind)
+{
+    for (size_t i = 0; i < path->loggers.size; i++) {
+        if (path->loggers.entries[i]->log_access != on_end)
+            continue;
+        struct gate_logger *logger = (void *)path->loggers.entries[i];
+        logger->kind = logger->has_kind && logger->kind != kind ? ROUTE_OTHER : kind;
+        logger->has_kind = true;
+    }
 }
 
 void gate_register_fallback(h2o_pathconf_t *path)

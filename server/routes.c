@@ -244,10 +244,11 @@ bool routes_register(h2o_pathconf_t *path, const char *name)
     static const struct {
         const char *name;
         int (*on_req)(h2o_handler_t *, h2o_req_t *);
+        enum route_kind kind;
     } routes[] = {
-        {"hello", on_hello}, {"hello-later", on_hello_later},
-        {"live", on_live},   {"ready", on_ready},
-        {"sleep", on_sleep}, {"stream", on_stream},
+        {"hello", on_hello, ROUTE_INLINE}, {"hello-later", on_hello_later, ROUTE_POOL},
+        {"live", on_live, ROUTE_INLINE},   {"ready", on_ready, ROUTE_INLINE},
+        {"sleep", on_sleep, ROUTE_POOL},   {"stream", on_stream, ROUTE_INLINE},
     };
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
@@ -255,6 +256,7 @@ bool routes_register(h2o_pathconf_t *path, const char *name)
             fill_piece();
             h2o_handler_t *handler = h2o_create_handler(path, sizeof(*handler));
             handler->on_req = routes[i].on_req;
+            gate_note_kind(path, routes[i].kind);
             return true;
         }
     return false;

@@ -13,7 +13,8 @@
  * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
  * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
  * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
- * the status page; server.c the loops as one, and the coordinator's callbacks. */
+ * the status page; stall.c what does not move; server.c the loops as one, and the coordinator's
+ * callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -25,8 +26,10 @@
 
 #include "coord.h"
 #include "listener.h"
+#include "metrics.h"
 #include "options.h"
 #include "server.h"
+#include "stall.h"
 #include "tickets.h"
 #include "tls.h"
 
@@ -43,6 +46,7 @@ enum loop_order {
     ORDER_FREEZE = 1 << 8,        /* stop answering, then make the list */
     ORDER_CUT = 1 << 9,           /* close every connection; only after ORDER_FREEZE */
     ORDER_EXIT = 1 << 10,         /* leave the thread */
+    ORDER_PING = 1 << 11,         /* count one in `pongs` */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -85,7 +89,8 @@ struct loop {
     struct server *server;
     unsigned index;
     pthread_t thread;
-    int wake_fd; /* eventfd */
+    int wake_fd;             /* eventfd */
+    struct stall_slot *slot; /* for the last request that began here; NULL: nobody looks */
     h2o_evloop_t *evloop;
     h2o_context_t ctx;
     struct loop_listener *listeners; /* server->listeners.count of them */
@@ -133,6 +138,8 @@ struct loop {
     _Atomic(struct job *) done_jobs;
     /* atomic: written by the owner, read by any, relaxed; the coordinator's poke orders them */
     struct loop_counts counts;
+    struct loop_metrics metrics; /* the same */
+    _Atomic uint64_t pongs;      /* see stall.c */
     _Atomic uint64_t max_rtt_ns; /* of this minute and the last; read by the closing loop */
 };
 
@@ -148,6 +155,7 @@ struct server {
     struct loop *loops;
     struct pool *pool;
     struct coord *coord;
+    struct stall *stall; /* NULL: nobody looks whether it moves */
     uint64_t max_connections;
     unsigned started; /* loops whose thread runs */
 
@@ -284,6 +292,8 @@ bool linger_discard(int fd, bool *ret_any);
 
 /* ---- gate.c ---- */
 
+/* One more kind of handler is on the path; for the metrics.     Thread: before start. */
+void gate_note_kind(h2o_pathconf_t *path, enum route_kind kind);
 /* Register the gate on a path, before any other handler.     Thread: before start. */
 void gate_register(h2o_pathconf_t *path);
 /* On a path that requests come to from another one, and end on: only the way out. Such a path may

@@ -1,0 +1,263 @@
+#include "metrics.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "server_p.h"
+
+typedef unsigned long long ull;
+
+#define CLOCK_IS "to about a millisecond, that of the event loop's clock"
+
+static_assert(METRICS_BUCKETS == POOL_WAIT_BUCKETS, "one function writes both");
+
+static const char *const kind_names[] = {
+#define ROUTE_KIND_NAME(id, name) [ROUTE_##id] = name,
+    ROUTE_KINDS(ROUTE_KIND_NAME)
+#undef ROUTE_KIND_NAME
+};
+
+/* ---- writing ---- */
+
+static void family(FILE *out, const char *name, const char *type, const char *help)
+{
+    (void)fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* A metric without labels. */
+static void one(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
+{
+    family(out, name, type, help);
+    (void)fprintf(out, "%s %llu\n", name, (ull)value);
+}
+
+static void seconds(FILE *out, const char *name, const char *labels, double value)
+{
+    (void)fprintf(out, "%s%s %.9g\n", name, labels, value);
+}
+
+/* `label` is `route="file"`, or "". */
+static void histogram(FILE *out, const char *name, const char *label, const uint64_t *buckets,
+                      uint64_t sum_ns)
+{
+    const char *comma = label[0] != '\0' ? "," : "";
+    uint64_t so_far = 0;
+
+    for (unsigned k = 0; k < METRICS_BUCKETS - 1; k++) {
+        so_far += buckets[k];
+        (void)fprintf(out, "%s_bucket{%s%sle=\"%g\"} %llu\n", name, label, comma,
+                      (double)(UINT64_C(1) << k) / 1e3, (ull)so_far);
+    }
+    so_far += buckets[METRICS_BUCKETS - 1];
+    (void)fprintf(out, "%s_bucket{%s%sle=\"+Inf\"} %llu\n", name, label, comma, (ull)so_far);
+    const char *open = label[0] != '\0' ? "{" : "", *close = label[0] != '\0' ? "}" : "";
+    (void)fprintf(out, "%s_sum%s%s%s %.9g\n%s_count%s%s%s %llu\n", name, open, label, close,
+                  (double)sum_ns / 1e9, name, open, label, close, (ull)so_far);
+}
+
+/* ---- adding up ---- */
+
+/* The sum over the loops of the count at `offset` in struct loop_metrics. */
+static uint64_t sum(struct server *server, size_t offset)
+{
+    uint64_t all = 0;
+
+    for (unsigned i = 0; i < server->started; i++)
+        all += count_get((_Atomic uint64_t *)(void *)((char *)&server->loops[i].metrics + offset));
+    return all;
+}
+
+#define SUM(server, field) sum(server, offsetof(struct loop_metrics, field))
+#define SUM_AT(server, array, i)                                                                   \
+    sum(server, offsetof(struct loop_metrics, array) + (i) * sizeof(uint64_t))
+
+/* ---- requests ---- */
+
+static void write_requests(FILE *out, struct server *server)
+{
+    family(
+        out, "lastcall_requests_total", "counter",
+        "Requests answered, by what their path is for and by the class of the status; a path with "
+        "handlers of several kinds is \"other\".");
+    for (size_t kind = 0; kind < ROUTE_KIND_COUNT; kind++)
+        for (size_t class = 1; class < METRICS_CLASSES; class ++)
+            (void)fprintf(out, "lastcall_requests_total{route=\"%s\",status=\"%zuxx\"} %llu\n",
+                          kind_names[kind], class,
+                          (ull)SUM_AT(server, requests, kind * METRICS_CLASSES + class));
+    family(out, "lastcall_requests_aborted_total", "counter",
+           "Requests that ended without a whole answer: the client left, or a limit cut them.");
+    for (size_t kind = 0; kind < ROUTE_KIND_COUNT; kind++)
+        (void)fprintf(out, "lastcall_requests_aborted_total{route=\"%s\"} %llu\n", kind_names[kind],
+                      (ull)SUM_AT(server, aborted, kind));
+    one(out, "lastcall_requests_shed_total", "counter",
+        "Requests answered with 503 because the queue was full, or bodies held too much memory.",
+        server_shed(server));
+    family(out, "lastcall_request_duration_seconds", "histogram",
+           "From the whole request to the last byte handed to the kernel, " CLOCK_IS
+           "; requests without a whole answer are left out.");
+    for (size_t kind = 0; kind < ROUTE_KIND_COUNT; kind++) {
+        uint64_t buckets[METRICS_BUCKETS];
+        char label[32];
+        for (size_t k = 0; k < METRICS_BUCKETS; k++)
+            buckets[k] = SUM_AT(server, took, kind * METRICS_BUCKETS + k);
+        (void)snprintf(label, sizeof(label), "route=\"%s\"", kind_names[kind]);
+        histogram(out, "lastcall_request_duration_seconds", label, buckets,
+                  SUM_AT(server, took_ns, kind));
+    }
+    one(out, "lastcall_request_body_bytes", "gauge",
+        "Request bodies that are held for handlers on workers.",
+        atomic_load_explicit(&server->job_body_bytes, memory_order_relaxed));
+}
+
+/* ---- connections ---- */
+
+static void write_connections(FILE *out, struct server *server, const struct coord_census *now)
+{
+    static const char name[] = "lastcall_connections";
+    uint64_t busy = SUM(server, busy), taken = busy + now->lingering;
+
+    family(out, name, "gauge",
+           "Open connections: active with a request in flight, lingering until the peer has its "
+           "answer, all others idle.");
+    (void)fprintf(out, "%s{state=\"active\"} %llu\n", name, (ull)busy);
+    (void)fprintf(out, "%s{state=\"idle\"} %llu\n", name,
+                  (ull)(now->connections > taken ? now->connections - taken : 0));
+    (void)fprintf(out, "%s{state=\"lingering\"} %llu\n", name, (ull)now->lingering);
+    one(out, "lastcall_connections_limit", "gauge",
+        "Connections that are accepted at a time; others wait in the kernel.",
+        server->max_connections);
+    one(out, "lastcall_connections_accepted_total", "counter", "Connections accepted.",
+        now->accepted);
+    one(out, "lastcall_connections_released_total", "counter",
+        "Connections that a drain let go while they idled.", now->idle_released);
+    one(out, "lastcall_accept_errors_total", "counter",
+        "Connections that could not be accepted, for want of descriptors or because they were "
+        "gone.",
+        SUM(server, accept_errors));
+    family(out, "lastcall_tls_handshakes_total", "counter",
+           "TLS handshakes that began, by how they ended.");
+    (void)fprintf(out, "lastcall_tls_handshakes_total{result=\"ok\"} %llu\n",
+                  (ull)SUM(server, handshakes_done));
+    (void)fprintf(out, "lastcall_tls_handshakes_total{result=\"failed\"} %llu\n",
+                  (ull)SUM(server, handshakes_failed));
+    one(out, "lastcall_http2_resets_total", "counter",
+        "HTTP/2 streams that ended without a whole answer, most of them reset by the client.",
+        SUM(server, h2_resets));
+    one(out, "lastcall_listeners", "gauge", "Listeners that are open.", now->listeners);
+}
+
+/* ---- the pool ---- */
+
+static void write_pool(FILE *out, struct server *server)
+{
+    struct pool_stats stats;
+    struct pool_waits waits;
+
+    pool_get_stats(server->pool, &stats);
+    pool_get_waits(server->pool, &waits);
+    one(out, "lastcall_pool_workers", "gauge", "Worker threads.", stats.workers);
+    one(out, "lastcall_pool_workers_busy", "gauge", "Workers that run a handler.", stats.running);
+    one(out, "lastcall_pool_queue_length", "gauge", "Requests that wait for a worker.",
+        stats.queued);
+    one(out, "lastcall_pool_queue_limit", "gauge",
+        "Requests that may wait for a worker; others are shed.", server->options->queue);
+    one(out, "lastcall_pool_jobs_total", "counter", "Requests that the pool has taken.",
+        stats.taken);
+    one(out, "lastcall_pool_refused_total", "counter",
+        "Requests that the pool has refused because its queue was full.", stats.refused);
+    family(out, "lastcall_pool_wait_seconds", "histogram",
+           "How long requests have waited for a worker, " CLOCK_IS ", rounded up.");
+    histogram(out, "lastcall_pool_wait_seconds", "", waits.buckets, waits.sum_ns);
+}
+
+/* ---- the drain ---- */
+
+/* How long a phase has lasted so far. They are entered in the order of the enum. */
+static uint64_t phase_ns(const struct coord_status *status, int phase)
+{
+    uint64_t end_ns = phase == PHASE_DONE ? status->entered_ns[phase] : clock_now_ns();
+
+    if (status->entered_ns[phase] == 0)
+        return 0;
+    for (int later = PHASE_COUNT - 1; later > phase; later--)
+        if (status->entered_ns[later] != 0)
+            end_ns = status->entered_ns[later];
+    return end_ns - status->entered_ns[phase];
+}
+
+static void write_drain(FILE *out, struct server *server, const struct coord_census *now)
+{
+    struct coord_status status;
+    char label[32];
+
+    coord_get_status(server->coord, &status);
+    family(out, "lastcall_drain_phase", "gauge", "1 for the phase that holds, 0 for the others.");
+    for (int phase = 0; phase < PHASE_COUNT; phase++)
+        (void)fprintf(out, "lastcall_drain_phase{phase=\"%s\"} %d\n",
+                      phase_name((enum coord_phase)phase), status.phase == (enum coord_phase)phase);
+    family(out, "lastcall_drain_phase_duration_seconds", "gauge",
+           "How long each phase of this drain has lasted so far.");
+    for (int phase = PHASE_LAME_DUCK; phase < PHASE_DONE; phase++) {
+        (void)snprintf(label, sizeof(label), "{phase=\"%s\"}", phase_name((enum coord_phase)phase));
+        seconds(out, "lastcall_drain_phase_duration_seconds", label,
+                (double)phase_ns(&status, phase) / 1e9);
+    }
+    one(out, "lastcall_requests_in_flight", "gauge",
+        "Requests from whole to last byte handed to the kernel.", now->active);
+    one(out, "lastcall_requests_unfinished_total", "counter",
+        "Requests that the drain could not finish: cut by a limit, or on record at its end.",
+        now->given_up + status.unfinished);
+}
+
+/* ---- the process ---- */
+
+static void write_process(FILE *out, struct server *server)
+{
+    struct timespec cpu = {0};
+    struct rlimit files;
+    struct stat st;
+
+    family(out, "lastcall_build_info", "gauge", "What this is made of.");
+    (void)fprintf(out, "lastcall_build_info{version=\"%s\",libh2o=\"%s\",openssl=\"%s\"} 1\n",
+                  LASTCALL_VERSION, H2O_VERSION, OpenSSL_version(OPENSSL_VERSION_STRING));
+    one(out, "lastcall_event_loops", "gauge", "Event loops, one thread each.", server->started);
+    one(out, "lastcall_stalls_total", "counter",
+        "How often an event loop, a worker or the pool was found to stand still.",
+        server_stalls(server));
+    family(out, "process_start_time_seconds", "gauge",
+           "When the process started, since the Unix epoch.");
+    (void)fprintf(out, "process_start_time_seconds %lld\n", (long long)server->launched);
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    family(out, "process_cpu_seconds_total", "counter", "Processor time, of user and system.");
+    seconds(out, "process_cpu_seconds_total", "", (double)cpu.tv_sec + (double)cpu.tv_nsec / 1e9);
+    /* Linux 6.2 and later has the number here; counting them one by one would take its time. */
+    if (stat("/proc/self/fd", &st) == 0 && st.st_size > 0)
+        one(out, "process_open_fds", "gauge", "Open descriptors.", (uint64_t)st.st_size);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY)
+        one(out, "process_max_fds", "gauge", "The limit on them.", files.rlim_cur);
+}
+
+char *metrics_text(struct server *server)
+{
+    struct coord_census now = {0};
+    char *text = NULL;
+    size_t bytes;
+    FILE *out = open_memstream(&text, &bytes);
+
+    if (out == NULL)
+        return NULL;
+    server_ops.census(server, &now);
+    write_requests(out, server);
+    write_connections(out, server, &now);
+    write_pool(out, server);
+    write_drain(out, server, &now);
+    write_process(out, server);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
