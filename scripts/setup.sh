@@ -86,7 +86,7 @@ echo "Installing:$missing"
 export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq >/dev/null 2>&1 || true # what that means, the next one says
 # shellcheck disable=SC2086 # a list of names
-if ! said=$($as_root apt-get install -y -qq --no-install-recommends $missing 2>&1); then
+if ! said=$($as_root apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends $missing 2>&1); then
     echo "setup.sh: apt-get failed: $(printf '%s\n' "$said" | grep '^E:' | head -n 1)" >&2
     exit 69
 fi

@@ -87,6 +87,7 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     count_add(&loop->counts.connections, 1);
     sock->on_close.cb = on_close;
     sock->on_close.data = conn;
+    listener_spare_connection(from->listener, h2o_socket_get_fd(sock));
     h2o_accept(&from->accept_ctx, sock);
 }
 

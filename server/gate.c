@@ -316,6 +316,9 @@ static int list_receiving(h2o_req_t *req, void *data)
     (void)gettimeofday(&now, NULL); /* the library's stamps are wall-clock */
     int64_t age_us = (now.tv_sec - begun.tv_sec) * 1000000L + (now.tv_usec - begun.tv_usec);
     list_request(data, req, "receiving", age_us > 0 ? (uint64_t)age_us * NS_PER_US : 0);
+    struct conn *conn = conn_of(req);
+    if (conn != NULL) /* the last list is the one that has the unread ones, too */
+        conn->is_receiving = conn->loop->frozen;
     return 0;
 }
 
@@ -371,7 +374,8 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
         struct conn *conn = container_of(node, struct conn, link);
         /* Behind a request that is listed already, more of it or a pipelined one may wait: the
          * client knows that those were not answered. */
-        if (conn->sock != NULL && !conn->is_h2 && conn->active == 0 && conn->sock->input->size == 0)
+        if (conn->sock != NULL && !conn->is_h2 && !conn->is_receiving && conn->active == 0 &&
+            conn->sock->input->size == 0)
             list_unread_conn(list, conn);
     }
     /* And on connections that nobody has accepted. */

@@ -82,6 +82,10 @@ int listener_list_prepare(struct listener_list *list);
 /* For listener_list_release().     Thread: after join. */
 void listener_list_forget_switch(struct listener_list *list);
 
+/* An accepted connection has inherited the prepared filter, and would run it for every segment.
+ * Thread: any. */
+void listener_spare_connection(const struct listener *listener, int fd);
+
 /* Stop new handshakes; those under way still complete.
  * Thread: any.     Errors: 0; a negative errno: new ones may still arrive, the close is best
  * effort. */

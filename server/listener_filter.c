@@ -91,6 +91,13 @@ int listener_list_prepare(struct listener_list *list)
     return err;
 }
 
+void listener_spare_connection(const struct listener *listener, int fd)
+{
+    int unused = 0;
+    if (listener->newcomers_off != NULL)
+        (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused));
+}
+
 void listener_list_forget_switch(struct listener_list *list)
 {
     if (list->switch_page != NULL)

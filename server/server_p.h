@@ -240,6 +240,7 @@ struct conn {
     SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
     bool given_up;          /* what is not answered will not be */
+    bool is_receiving;      /* as of a list: the request that arrives is on it */
     bool asked_to_close;    /* the client did, not we */
     bool reset_when_cut;    /* an end of file would make half an answer look whole */
     uint32_t active;        /* requests between gate and end */

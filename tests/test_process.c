@@ -595,6 +595,31 @@ static void test_half_a_request_at_the_deadline_is_reported(void **state)
     process_release(&p);
 }
 
+/* The rest of its body lies in the kernel when the deadline passes: it is one request all the same.
+ */
+static void test_half_read_request_at_the_deadline_is_reported_once(void **state)
+{
+    struct process p;
+    int fds[16];
+    (void)state;
+    process_start(&p, NULL, ARGS("--deadline", "0", "--threads", "1"));
+    for (unsigned i = 0; i < 16; i++) {
+        fds[i] = client_connect(&p);
+        client_send(fds[i], "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\n");
+    }
+    wait_until_busy(&p);
+    process_signal(&p, SIGSTOP);
+    for (unsigned i = 0; i < 16; i++)
+        client_send(fds[i], "abc");
+    process_signal(&p, SIGTERM); /* both wait for it when it goes on */
+    process_signal(&p, SIGCONT);
+    process_expect(&p, LIMIT_MS, 3);
+    assert_contains(p.log, " 16 requests unfinished");
+    for (unsigned i = 0; i < 16; i++)
+        (void)close(fds[i]);
+    process_release(&p);
+}
+
 /* The response that closes must not be lost to what the client has pipelined behind it. */
 static void test_closing_response_survives_a_pipelined_request(void **state)
 {
@@ -1299,6 +1324,7 @@ int main(void)
         TEST(test_request_whose_header_is_arriving_is_waited_for),
         TEST(test_request_whose_body_is_arriving_is_waited_for),
         TEST(test_half_a_request_at_the_deadline_is_reported),
+        TEST(test_half_read_request_at_the_deadline_is_reported_once),
         TEST(test_closing_response_survives_a_pipelined_request),
         TEST(test_slow_reader_of_a_large_response_gets_all_of_it),
         TEST(test_reader_that_does_not_read_is_cut_and_reported),
@@ -1329,5 +1355,7 @@ int main(void)
         TEST(test_bad_root_is_status_78),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
+    if (getenv("LASTCALL_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_TEST"));
     return cmocka_run_group_tests_name("process", tests, make_directory, remove_directory);
 }
