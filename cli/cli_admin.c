@@ -163,6 +163,12 @@ CURL *cli_easy_open(const struct cli_server *server, const char *path,
     return easy;
 }
 
+static int explain_hang_up(const char *name)
+{
+    return cli_fail(EX_UNAVAILABLE,
+                    "%s: the connection ended before the answer did: has the server ended?", name);
+}
+
 static int explain_connect(const char *name, const struct cli_server *server, CURL *easy)
 {
     long number = 0;
@@ -180,8 +186,9 @@ static int explain_connect(const char *name, const struct cli_server *server, CU
         return cli_fail(EX_UNAVAILABLE, "%s: there is no such socket: has the server ended?", name);
     if (err == ECONNREFUSED)
         return cli_fail(EX_UNAVAILABLE, "%s: nobody listens there: has the server ended?", name);
-    return cli_fail(EX_UNAVAILABLE, "%s: cannot connect: %s", name,
-                    err != 0 ? strerrordesc_np(err) : "the server has just ended");
+    if (err == 0) /* it was there, and had hung up before libcurl looked */
+        return explain_hang_up(name);
+    return cli_fail(EX_UNAVAILABLE, "%s: cannot connect: %s", name, strerrordesc_np(err));
 }
 
 int cli_explain_curl(const struct cli_server *server, CURL *easy, CURLcode code)
@@ -201,10 +208,7 @@ int cli_explain_curl(const struct cli_server *server, CURL *easy, CURLcode code)
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_PARTIAL_FILE:
-        return cli_fail(EX_UNAVAILABLE,
-                        "%s: the connection ended before the answer did: has the "
-                        "server ended?",
-                        name);
+        return explain_hang_up(name);
     case CURLE_UNSUPPORTED_PROTOCOL: /* the scheme has been looked at: what came is no HTTP */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_WRITE_ERROR: /* ours: more than an answer may have */
