@@ -244,6 +244,8 @@ int cli_explain_answer(const struct cli_server *server, long http, const char *t
         status = cli_fail(EX_NOPERM, "%s: %s", name, shown);
     else if (http == 409)
         status = cli_fail(CLI_REFUSED, "%s", shown);
+    else if (strcmp(code, "bad-request") == 0 || strcmp(code, "too-large") == 0)
+        status = cli_fail(EX_USAGE, "%s: %s", name, shown);
     else
         status = cli_fail(EX_PROTOCOL, "%s: %s", name, shown);
     json_decref(answer);

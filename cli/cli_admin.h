@@ -57,7 +57,8 @@ int cli_find_socket(const char *const *folders, char **ret_path);
  * Thread: main only.     Blocks: ten seconds at most.
  * Errors: 0 and *ret_answer (the caller's); the status to leave with:
  *     EX_UNAVAILABLE nobody there, no answer; EX_NOPERM the socket or the token refuses;
- *     EX_PROTOCOL not an admin listener; CLI_REFUSED it will not, as things stand. */
+ *     EX_USAGE it cannot make sense of the order; EX_PROTOCOL not an admin listener;
+ *     CLI_REFUSED it will not, as things stand. */
 #define CLI_REFUSED 1
 int cli_request(const struct cli_server *server, const char *method, const char *path,
                 const json_t *body, json_t **ret_answer);

@@ -85,9 +85,9 @@ char *cli_duration(double ms, char buf[CLOCK_TEXT_SIZE])
 {
     if (!(ms > 0))
         ms = 0;
-    if (ms >= 1000 && ms < 59950)
+    if (ms >= 999.5 && ms < 59950)
         (void)snprintf(buf, CLOCK_TEXT_SIZE, "%.1fs", ms / 1000);
-    else if (ms < 1000)
+    else if (ms < 999.5)
         (void)snprintf(buf, CLOCK_TEXT_SIZE, "%.0fms", ms);
     else
         (void)clock_format_duration((uint64_t)(ms < 1e12 ? ms : 1e12) * NS_PER_MS, buf);

@@ -22,7 +22,8 @@ struct order {
     bool wait;
 };
 
-static int give(const struct order *order)
+/* Returns 0, and whether this began the drain; or the status to leave with. */
+static int give(const struct order *order, bool *ret_began)
 {
     json_t *answer = NULL, *body = json_object();
 
@@ -31,6 +32,9 @@ static int give(const struct order *order)
     if (order->reason != NULL)
         (void)json_object_set_new(body, "reason", json_string(order->reason));
     int result = cli_request(&order->server, "POST", "/drain", body, &answer);
+    *ret_began = !json_is_false(json_object_get(answer, "began"));
+    if (result == 0 && !*ret_began && order->deadline != NULL)
+        (void)cli_fail(0, "a drain was under way already: its deadline stays what it was");
     json_decref(answer);
     json_decref(body);
     return result;
@@ -83,8 +87,9 @@ static int on_status(struct wait *wait)
     bool draining = cli_has(status, "drain");
 
     if (!wait->ordered) {
+        bool began;
         wait->ordered = true;
-        int result = give(wait->order);
+        int result = give(wait->order, &began);
         if (result != 0)
             return result;
     }
@@ -198,6 +203,7 @@ static int check(const struct order *order)
 int cli_drain(int argc, char **argv)
 {
     struct order order = {0};
+    bool began;
     const struct cli_option options[] = {
         {"wait", NULL, "show how the drain goes, and leave with the server's exit status", NULL,
          &order.wait},
@@ -223,9 +229,10 @@ int cli_drain(int argc, char **argv)
     result = cli_server_open(&order.server);
     if (result == 0 && order.wait) {
         result = drain_and_wait(&order);
-    } else if (result == 0 && (result = give(&order)) == 0) {
+    } else if (result == 0 && (result = give(&order, &began)) == 0) {
         char name[CLI_SERVER_NAME_SIZE];
-        (void)printf("%s: draining\n", cli_server_name(&order.server, name));
+        (void)printf("%s: %s\n", cli_server_name(&order.server, name),
+                     began ? "draining" : "draining already");
     }
     cli_server_close(&order.server);
     return result;

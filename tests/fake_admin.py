@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """An admin listener that misbehaves, or does in a second what a server needs a drain for.
 
-    fake_admin.py --socket PATH | --port  MODE
+    fake_admin.py FOLDER MODE...
 
-Writes where it listens to standard output, one line, once it does. MODE says how it answers:
+Listens on a Unix socket FOLDER/MODE for each MODE, and writes a line to standard output once it does.
+MODE says how it answers there:
 
     drain:N     well; POST /drain begins a drain of a second that ends with exit status N
     mute        as drain:0, but the stream ends in the middle of the drain, without a status
@@ -16,11 +17,10 @@ Writes where it listens to standard output, one line, once it does. MODE says ho
     401, 403, 404, 409, 500   answers everything with an error of that status
 """
 
-import argparse
 import json
 import os
-import pathlib
 import socket
+import sys
 import threading
 import time
 
@@ -135,11 +135,6 @@ class Fake:
                 self.answer(peer, int(self.mode), {"error": {"code": code, "message": message}})
             elif self.mode.isdigit():
                 self.answer(peer, int(self.mode), "<h1>no</h1>", "text/html")
-            elif path == "/":
-                page = pathlib.Path(__file__).parent.parent / "server/page.html"
-                self.answer(peer, 200, page.read_text(), "text/html; charset=utf-8\r\n"
-                            "Content-Security-Policy: default-src 'none'; style-src "
-                            "'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'")
             elif path == "/events":
                 self.events(peer)
             elif method == "POST":
@@ -157,23 +152,23 @@ class Fake:
             pass  # it has left
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--socket")
-    parser.add_argument("--port", action="store_true")
-    parser.add_argument("mode")
-    options = parser.parse_args()
-    if options.socket:
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(options.socket)
-    else:
-        listener = socket.create_server(("127.0.0.1", 0))
-    listener.listen(16)
-    print(options.socket or "http://127.0.0.1:%d" % listener.getsockname()[1], flush=True)
-    fake = Fake(options.mode)
+def accept(listener, mode):
+    fake = Fake(mode)
     while True:
         peer = listener.accept()[0]
         threading.Thread(target=fake.serve_quietly, args=(peer,), daemon=True).start()
+
+
+def main():
+    folder, modes = sys.argv[1], sys.argv[2:]
+    for mode in modes:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(folder, mode))
+        listener.listen(16)
+        thread = threading.Thread(target=accept, args=(listener, mode), daemon=True)
+        thread.start()
+    print("listening", flush=True)
+    thread.join()
 
 
 main()

@@ -107,15 +107,17 @@ static void wait_in_flight(const struct subject *subject, int want)
     }
 }
 
-/* A fake one; its address, as it says it, stays in `address`. */
-static void start_fake(struct command *fake, const char *mode, char address[ADDRESS_SIZE])
-{
-    const char *script = LASTCALL_TESTS_FOLDER "/fake_admin.py", *socket = in_directory("fake");
+/* The fake ones, all in one process: where each listens. */
+#define FAKES                                                                                      \
+    "drain:0", "drain:3", "mute", "silent", "closes", "garbage", "page", "404", "500", "schema",   \
+        "401", "403"
+static struct command fakes;
 
-    (void)unlink(socket);
-    command_start(fake, (const char *const[]){"python3", script, "--socket", socket, mode, NULL});
-    (void)command_wait_output(fake, 0, "\n");
-    (void)snprintf(address, ADDRESS_SIZE, "%.*s", (int)strcspn(fake->out, "\n"), fake->out);
+static void start_fakes(void)
+{
+    command_start(&fakes, (const char *const[]){"python3", LASTCALL_TESTS_FOLDER "/fake_admin.py",
+                                                directory, FAKES, NULL});
+    (void)command_wait_output(&fakes, 0, "listening\n");
 }
 
 /* ---- status ---- */
@@ -167,10 +169,9 @@ static void test_status_as_json_is_the_servers(void **state)
 /* Bytes that a client has chosen are shown, and do nothing. */
 static void test_paths_cannot_reach_the_terminal(void **state)
 {
-    struct command fake, c;
-    char at[ADDRESS_SIZE];
+    struct command c;
+    const char *at = in_directory("drain:3");
     (void)state;
-    start_fake(&fake, "drain:3", at);
     command_run(&c, 0, CMD("status", "--socket", at));
     assert_contains(c.out, "GET localhost/?[2J?[31m");
     assert_lacks(c.out, "\033");
@@ -179,7 +180,6 @@ static void test_paths_cannot_reach_the_terminal(void **state)
     assert_contains(c.out, "last seen in flight: GET localhost/?[2J?[31m");
     assert_lacks(c.out, "\033");
     command_release(&c);
-    command_release(&fake);
 }
 
 /* ---- drain ---- */
@@ -249,6 +249,41 @@ static void test_wait_ends_with_4_when_it_was_forced(void **state)
     stop(&s, 4);
 }
 
+static void test_second_order_joins_the_drain(void **state)
+{
+    struct subject s;
+    struct command c;
+    (void)state;
+    start(&s, GET("/sleep?ms=1500"), NULL);
+    wait_in_flight(&s, 1);
+    process_signal(&s.p, SIGTERM);
+    process_wait_log(&s.p, "listeners closed");
+    command_run(&c, 0, CMD("drain", "--socket", s.socket));
+    assert_contains(c.out, ": draining already\n");
+    assert_string_equal(c.err, "");
+    command_release(&c);
+    command_run(&c, 0, CMD("drain", "--wait", "--deadline", "1ms", "--socket", s.socket));
+    assert_contains(c.err, "a drain was under way already: its deadline stays what it was");
+    assert_contains(c.out, "drained in ");
+    command_release(&c);
+    stop(&s, 0);
+}
+
+static void test_order_that_the_server_cannot_read(void **state)
+{
+    struct subject s;
+    struct command c;
+    char long_reason[5000];
+    (void)state;
+    memset(long_reason, 'x', sizeof(long_reason) - 1);
+    long_reason[sizeof(long_reason) - 1] = '\0';
+    start(&s, NULL, NULL);
+    command_run(&c, 64, CMD("drain", "--reason", long_reason, "--socket", s.socket));
+    command_release(&c);
+    process_signal(&s.p, SIGTERM);
+    stop(&s, 0);
+}
+
 static void test_interrupted_wait_leaves_the_drain_running(void **state)
 {
     struct subject s;
@@ -271,14 +306,12 @@ static void test_interrupted_wait_leaves_the_drain_running(void **state)
 
 static void test_server_that_says_nothing_of_its_end(void **state)
 {
-    struct command fake, c;
-    char at[ADDRESS_SIZE];
+    struct command c;
+    const char *at = in_directory("mute");
     (void)state;
-    start_fake(&fake, "mute", at);
     command_run(&c, 69, CMD("drain", "--wait", "--socket", at));
     assert_contains(c.err, "the server is gone, and did not say how it ended");
     command_release(&c);
-    command_release(&fake);
 }
 
 /* ---- undrain ---- */
@@ -353,18 +386,16 @@ static void test_bar_on_a_terminal(void **state)
 
 static void test_bar_is_as_wide_as_the_terminal_has_become(void **state)
 {
-    struct command fake, c;
+    struct command c;
     const struct winsize narrow = {.ws_col = 40, .ws_row = 24};
-    char at[ADDRESS_SIZE];
+    const char *at = in_directory("drain:0");
     (void)state;
-    start_fake(&fake, "drain:0", at);
     command_start_on_terminal(&c, 100, 24, CMD("drain", "--wait", "--socket", at));
     size_t seen = command_wait_output(&c, 0, "closing   [------------");
     assert_int_equal(ioctl(c.out_fd, TIOCSWINSZ, &narrow), 0);
     (void)command_wait_output(&c, seen, "draining: 1 in flight, 1 connection");
     command_expect(&c, 0);
     command_release(&c);
-    command_release(&fake);
 }
 
 static void test_interrupt_key_leaves_the_drain_running(void **state)
@@ -586,20 +617,22 @@ static void test_socket_of_another_user_is_refused(void **state)
 
 static void test_nobody_there(void **state)
 {
-    struct command fake, c;
-    char at[ADDRESS_SIZE];
+    struct subject s;
+    struct command c;
     (void)state;
     command_run(&c, 69, CMD("drain", "--wait", "--socket", in_directory("nowhere")));
     assert_contains(c.err, "nowhere: there is no such socket: has the server ended?");
     command_release(&c);
-    start_fake(&fake, "closes", at);
-    command_run(&c, 69, CMD("status", "--socket", at));
+    command_run(&c, 69, CMD("status", "--socket", in_directory("closes")));
     assert_contains(c.err, "the connection ended before the answer did");
     command_release(&c);
-    command_release(&fake); /* the socket stays */
-    command_run(&c, 69, CMD("undrain", "--socket", at));
+    start(&s, NULL, NULL);
+    process_signal(&s.p, SIGKILL);
+    process_expect(&s.p, LIMIT_MS, 128 + SIGKILL);
+    command_run(&c, 69, CMD("undrain", "--socket", s.socket)); /* the socket stays */
     assert_contains(c.err, "nobody listens there: has the server ended?");
     command_release(&c);
+    stop(&s, 128 + SIGKILL);
 }
 
 static void test_what_is_no_admin_listener(void **state)
@@ -619,9 +652,8 @@ static void test_what_is_no_admin_listener(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct command fake, c;
-        char at[ADDRESS_SIZE];
-        start_fake(&fake, rows[i].mode, at);
+        struct command c;
+        const char *at = in_directory(rows[i].mode);
         command_run(&c, rows[i].status, CMD("status", "--socket", at));
         assert_contains(c.err, rows[i].says);
         assert_string_equal(c.out, "");
@@ -630,8 +662,17 @@ static void test_what_is_no_admin_listener(void **state)
         assert_contains(c.err, rows[i].says);
         assert_string_equal(c.out, "");
         command_release(&c);
-        command_release(&fake);
     }
+}
+
+/* Asked before all other tests: it takes ten seconds. */
+static struct command stuck;
+
+static void test_server_that_never_answers(void **state)
+{
+    (void)state;
+    command_expect(&stuck, 69);
+    assert_contains(stuck.err, "silent: no answer within 10s: the server is stuck, or this is no");
 }
 
 static void test_wrong_usage(void **state)
@@ -697,6 +738,8 @@ static int set_up(void **state)
     own_run = unshare(CLONE_NEWNS) == 0 &&
               mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
               mount("none", "/run", "tmpfs", 0, "mode=755") == 0;
+    start_fakes();
+    command_start(&stuck, CMD("status", "--socket", in_directory("silent")));
     return 0;
 }
 
@@ -704,6 +747,8 @@ static int tear_down(void **state)
 {
     char command[128];
     (void)state;
+    command_release(&fakes);
+    command_release(&stuck);
     (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
     return system(command);
 }
@@ -719,6 +764,8 @@ int main(void)
         TEST(test_wait_ends_with_0_when_all_was_answered),
         TEST(test_wait_ends_with_3_at_the_deadline),
         TEST(test_wait_ends_with_4_when_it_was_forced),
+        TEST(test_second_order_joins_the_drain),
+        TEST(test_order_that_the_server_cannot_read),
         TEST(test_interrupted_wait_leaves_the_drain_running),
         TEST(test_server_that_says_nothing_of_its_end),
         TEST(test_drain_is_called_off_in_its_lame_duck_time),
@@ -737,6 +784,7 @@ int main(void)
         TEST(test_what_is_no_admin_listener),
         TEST(test_wrong_usage),
         TEST(test_help_names_the_commands_and_their_options),
+        TEST(test_server_that_never_answers),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     return cmocka_run_group_tests_name("cli", tests, set_up, tear_down);

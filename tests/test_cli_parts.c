@@ -112,6 +112,7 @@ static void test_durations_are_for_people(void **state)
     (void)state;
     assert_string_equal(cli_duration(0.4, buf), "0ms");
     assert_string_equal(cli_duration(999, buf), "999ms");
+    assert_string_equal(cli_duration(999.7, buf), "1.0s");
     assert_string_equal(cli_duration(8123.4, buf), "8.1s");
     assert_string_equal(cli_duration(59999, buf), "60s");
     assert_string_equal(cli_duration(130000, buf), "2m10s");
