@@ -3,15 +3,17 @@
 #
 #   setup.sh build    compiler, libraries, test framework
 #   setup.sh bench    and the load tools and servers that bench/ measures against
-#   setup.sh ci       and the second compiler, the formatter, valgrind, and what tests compare with or hand on to
+#   setup.sh ci       and the second compiler, the formatter, valgrind, and what tests compare with, hand on to or
+#                     look through: a browser, and what drives it (from npm, into build/page)
 #   setup.sh packages NAME...    these alone
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl prometheus"
+ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl prometheus chromium nodejs npm"
 
-case "${1:-build}" in
+what="${1:-build}"
+case "$what" in
 build) packages="$build" ;;
 bench) packages="$build $bench" ;;
 ci) packages="$build $ci" ;;
@@ -25,14 +27,37 @@ packages)
     ;;
 esac
 
+# What the test of the status page drives the browser with: once, and again when the lock file changes.
+install_page() {
+    page="$(dirname "$0")/../build/page"
+    source="$(dirname "$0")/../tests/page"
+    if [ -d "$page/node_modules/playwright-core" ] && cmp -s "$source/package-lock.json" "$page/package-lock.json"; then
+        return
+    fi
+    echo "Installing: playwright-core"
+    mkdir -p "$page"
+    cp "$source/package.json" "$page"
+    cp "$source/package-lock.json" "$page"
+    rm -rf "$page/node_modules"
+    if ! said=$(cd "$page" && npm ci --ignore-scripts --no-audit --no-fund 2>&1); then
+        echo "setup.sh: npm failed: $(printf '%s\n' "$said" | head -n 1)" >&2
+        exit 69
+    fi
+}
+
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     # Any nginx will do.
     [ "$package" = nginx-light ] && command -v nginx >/dev/null 2>&1 && state=installed
+    # Other packages of Node bring it along.
+    [ "$package" = npm ] && command -v npm >/dev/null 2>&1 && state=installed
     [ "$state" = installed ] || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    [ "$what" != ci ] || install_page
+    exit 0
+fi
 
 command="apt-get update && apt-get install -y --no-install-recommends$missing"
 if ! command -v apt-get >/dev/null 2>&1; then
@@ -65,3 +90,4 @@ if ! said=$($as_root apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-inst
     echo "setup.sh: apt-get failed: $(printf '%s\n' "$said" | grep '^E:' | head -n 1)" >&2
     exit 69
 fi
+[ "$what" != ci ] || install_page

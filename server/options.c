@@ -13,6 +13,7 @@
 #include <yaml.h>
 
 #include "brotli.h"
+#include "cli.h"
 #include "clock.h"
 #include "coord.h"
 #include "h2o_api.h"
@@ -161,7 +162,7 @@ static void print_wrapped(const char *text, size_t indent, size_t width)
 
 static void print_help(void)
 {
-    (void)printf("Usage: lastcall [OPTION]...\n\n"
+    (void)printf("Usage: lastcall [OPTION]...\n       lastcall COMMAND [OPTION]...\n\n"
                  "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
                  "drains it,\na second one cuts the drain short.\n");
     for (size_t i = 0; i < ROWS; i++) {
@@ -181,6 +182,8 @@ static void print_help(void)
         (void)printf("%-30s", left);
         print_wrapped(text, 30, 100);
     }
+    (void)fputs("\nCommands, each with its own --help:\n", stdout);
+    cli_print_commands();
     (void)printf(
         "\nDurations are written 250ms, 10s, 2m, 1h.\n\n"
         "Routes without --conf and --proxy: / waits 3 s in a worker; /hello answers at once; "

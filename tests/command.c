@@ -1,0 +1,174 @@
+#include "command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "process.h"
+
+#define LIMIT_MS 30000
+
+bool command_as_nobody;
+
+static const char *binary(void)
+{
+    const char *path = getenv("LASTCALL_BINARY");
+    return path != NULL ? path : "build/release/lastcall";
+}
+
+static void become(const char *const *argv)
+{
+    const char *args[32] = {argv[0] != NULL ? argv[0] : binary()};
+    size_t n = 1;
+
+    for (; argv[n] != NULL && n < 31; n++)
+        args[n] = argv[n];
+    /* No test's end, however early, leaves it behind; setuid(2) would forget. */
+    if (command_as_nobody && (setgid(65534) != 0 || setuid(65534) != 0))
+        _exit(126);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    execvp(args[0], (char *const *)args);
+    _exit(127);
+}
+
+static void begin(struct command *command)
+{
+    memset(command, 0, sizeof(*command));
+    command->status = -1;
+    command->err_fd = -1;
+    command->out = calloc(1, 1);
+    command->err = calloc(1, 1);
+}
+
+void command_start(struct command *command, const char *const *argv)
+{
+    int out[2], err[2];
+
+    begin(command);
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(err, O_CLOEXEC), 0);
+    command->pid = fork();
+    assert_true(command->pid >= 0);
+    if (command->pid == 0) {
+        (void)dup2(open("/dev/null", O_RDONLY), STDIN_FILENO);
+        (void)dup2(out[1], STDOUT_FILENO);
+        (void)dup2(err[1], STDERR_FILENO);
+        become(argv);
+    }
+    (void)close(out[1]);
+    (void)close(err[1]);
+    command->out_fd = out[0];
+    command->err_fd = err[0];
+    (void)fcntl(out[0], F_SETFL, O_NONBLOCK);
+    (void)fcntl(err[0], F_SETFL, O_NONBLOCK);
+}
+
+void command_start_on_terminal(struct command *command, unsigned columns, unsigned rows,
+                               const char *const *argv)
+{
+    const struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+
+    begin(command);
+    command->pid = forkpty(&command->out_fd, NULL, NULL, &size);
+    assert_true(command->pid >= 0);
+    if (command->pid == 0)
+        become(argv);
+    (void)fcntl(command->out_fd, F_SETFD, FD_CLOEXEC);
+    (void)fcntl(command->out_fd, F_SETFL, O_NONBLOCK);
+}
+
+/* Take what there is; returns false at the end. A terminal ends with EIO. */
+static bool take(int fd, char **text, size_t *size)
+{
+    char bytes[4096];
+
+    for (;;) {
+        ssize_t n = read(fd, bytes, sizeof(bytes));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return errno == EAGAIN;
+        if (n == 0)
+            return false;
+        *text = realloc(*text, *size + (size_t)n + 1);
+        assert_non_null(*text);
+        memcpy(*text + *size, bytes, (size_t)n);
+        *size += (size_t)n;
+        (*text)[*size] = '\0';
+    }
+}
+
+/* One look, of up to 100 ms. Returns false once all output has ended. */
+static bool look(struct command *command)
+{
+    struct pollfd fds[2] = {{.fd = command->out_fd, .events = POLLIN},
+                            {.fd = command->err_fd, .events = POLLIN}};
+
+    (void)poll(fds, 2, 100);
+    bool more = take(command->out_fd, &command->out, &command->out_bytes);
+    if (command->err_fd >= 0)
+        more |= take(command->err_fd, &command->err, &command->err_bytes);
+    return more;
+}
+
+size_t command_wait_output(struct command *command, size_t from, const char *text)
+{
+    uint64_t until_ns = now_ns() + 15000 * NS_PER_MS;
+
+    for (bool more = true; strstr(command->out + from, text) == NULL; more = look(command))
+        if (!more || now_ns() > until_ns)
+            fail_msg("no `%s` in the output:\n%s\n%s", text, command->out + from, command->err);
+    return command->out_bytes;
+}
+
+void command_expect(struct command *command, int want)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    int status;
+
+    while (look(command))
+        if (now_ns() > until_ns)
+            fail_msg("still running; output:\n%s\n%s", command->out, command->err);
+    while (waitpid(command->pid, &status, WNOHANG) != command->pid) {
+        if (now_ns() > until_ns)
+            fail_msg("still running, with its output closed; output:\n%s", command->out);
+        (void)poll(NULL, 0, 1);
+    }
+    command->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (command->status != want)
+        fail_msg("exit status %d in place of %d; output:\n%s\n%s", command->status, want,
+                 command->out, command->err);
+}
+
+void command_run(struct command *command, int want, const char *const *argv)
+{
+    command_start(command, argv);
+    command_expect(command, want);
+}
+
+void command_release(struct command *command)
+{
+    if (command->status < 0 && command->pid > 0) {
+        (void)kill(command->pid, SIGKILL);
+        (void)waitpid(command->pid, NULL, 0);
+    }
+    (void)close(command->out_fd);
+    if (command->err_fd >= 0)
+        (void)close(command->err_fd);
+    free(command->out);
+    free(command->err);
+    memset(command, 0, sizeof(*command));
+    command->err_fd = -1;
+}
