@@ -183,7 +183,7 @@ static void test_kinds_of_route_are_told_apart(void **state)
     struct process upstream, p, admin;
     struct load_result result;
     FILE *file = fopen(in_directory("page.txt"), "w");
-    char url[128];
+    char url[ADDRESS_SIZE + 16];
     (void)state;
     assert_non_null(file);
     (void)fputs("a page\n", file);
