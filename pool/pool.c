@@ -443,6 +443,12 @@ bool pool_job_wait(struct pool_job *job, uint32_t ms)
     return cancelled;
 }
 
+unsigned pool_job_worker(const struct pool_job *job)
+{
+    assert(self != NULL && job->ran == self); /* written by this thread, in take_locked() */
+    return (unsigned)(job->ran - job->owner->worker);
+}
+
 /* ---- counts ---- */
 
 size_t pool_active(struct pool *pool)

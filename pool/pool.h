@@ -84,6 +84,10 @@ bool pool_job_is_cancelled(const struct pool_job *job);
  * Returns true if it was cancelled.     Thread: the job's worker, in run().     Blocks: yes. */
 bool pool_job_wait(struct pool_job *job, uint32_t ms);
 
+/* Which worker runs it: 0 to workers - 1, never two jobs at a time on one.
+ * Thread: the job's worker, in run(). */
+unsigned pool_job_worker(const struct pool_job *job);
+
 /* Jobs that were accepted and whose done() has not returned.     Thread: any.     Blocks: never. */
 size_t pool_active(struct pool *pool);
 

@@ -68,6 +68,9 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     inflight->conn->active++;
     count_add(&loop->counts.active, 1);
+    if (loop->slot != NULL)
+        stall_slot_begin(loop->slot, req->input.method.base, req->input.method.len,
+                         req->input.path.base, req->input.path.len, inflight->begun_ns);
     if (req->version >= 0x200)
         letgo_calm(req);
     return -1; /* the next handler answers */

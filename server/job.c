@@ -54,7 +54,16 @@ static void run(struct pool_job *pool_job)
 
     if (atomic_load(&job->gone)) /* see gone note */
         return;
+    struct stall *stall = job->loop->server->stall;
+    struct stall_slot *slot =
+        stall != NULL ? stall_slot_of_worker(stall, pool_job_worker(pool_job)) : NULL;
+    if (slot != NULL)
+        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_TEXT),
+                         job->exchange.path, strnlen(job->exchange.path, STALL_TEXT),
+                         job->begun_ns);
     job->handler(&job->exchange);
+    if (slot != NULL)
+        stall_slot_end(slot);
 }
 
 static void done(struct pool_job *pool_job)

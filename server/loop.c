@@ -382,6 +382,8 @@ static void carry_out(struct loop *loop, unsigned orders)
     }
     if ((orders & ORDER_RESUME_ACCEPT) && loop->accept_paused && !loop->frozen)
         resume_accepting(loop);
+    if (orders & ORDER_PING)
+        count_add(&loop->pongs, 1);
     /* These wait for the end of the turn: see run_loop(). */
     loop->want_list |= (orders & ORDER_LIST) != 0;
     loop->frozen |= (orders & ORDER_FREEZE) != 0;
@@ -445,6 +447,8 @@ static void stay_frozen(struct loop *loop)
         (void)poll(&door, 1, -1);
         (void)!read(loop->wake_fd, &count, sizeof(count));
         unsigned orders = atomic_exchange_explicit(&loop->orders, 0, memory_order_acquire);
+        if (orders & ORDER_PING)
+            count_add(&loop->pongs, 1);
         loop->want_cut |= (orders & ORDER_CUT) != 0;
         loop->want_exit |= (orders & ORDER_EXIT) != 0;
     }
@@ -566,6 +570,8 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
 {
     loop->server = server;
     loop->index = index;
+    if (server->stall != NULL)
+        loop->slot = stall_slot_of_loop(server->stall, index);
     h2o_linklist_init_anchor(&loop->conns);
     h2o_linklist_init_anchor(&loop->lingering_fresh);
     h2o_linklist_init_anchor(&loop->inflight);

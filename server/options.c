@@ -107,6 +107,10 @@ static const struct option_row rows[] = {
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
      "once the listeners are open, become this user (default: with --conf and as root, nobody)",
      NULL},
+    {"watchdog-stall", "watchdog.stall", 0, KIND_DURATION, "DUR", AT(stall_ns), 0, DAY, "10s",
+     "say of a loop or a worker that it has not moved for so long, and at which request; 0: do not "
+     "look",
+     NULL},
     {NULL, "error-log", 0, KIND_PATH, NULL, AT(error_log), 0, 0, NULL, NULL, NULL},
     {NULL, "tcp-fastopen", 0, KIND_NUMBER, NULL, AT(tcp_fastopen), 0, 65535, NULL, NULL, NULL},
     {"log-format", NULL, 0, KIND_FORMAT, "text|json", AT(log_format), 0, 0, "text",
@@ -369,6 +373,7 @@ static void set_defaults(struct options *options)
     options->linger_ns = 2 * NS_PER_S;
     options->settle_max_ns = 250 * NS_PER_MS;
     options->stale_after_ns = 10 * NS_PER_S;
+    options->stall_ns = 10 * NS_PER_S;
     options->when_closed = -1;
 }
 

@@ -37,6 +37,7 @@ struct options {
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
+    uint64_t stall_ns; /* what does not move for so long is said to; 0: nobody looks */
     const char *report;
     const char *pid_file;
     const char *user;      /* become this one; NULL: stay */

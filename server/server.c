@@ -226,6 +226,8 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     server->loops = calloc(loops, sizeof(*server->loops));
     if (server->loops == NULL)
         return -ENOMEM;
+    if (server->options->stall_ns > 0)
+        err = stall_create(server, server->options->stall_ns, &server->stall);
     for (unsigned i = 0; i < loops && err == 0; i++)
         err = loop_init(&server->loops[i], server, i);
     if (err != 0)
@@ -249,6 +251,9 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     if (err != 0)
         return err;
     let_run(server);
+    err = server->stall != NULL ? stall_start(server->stall) : 0;
+    if (err != 0)
+        return err;
     for (size_t i = 0; i < server->listeners.count; i++)
         log_line(LOG_LEVEL_INFO, "listening",
                  json_pack("{s:s}", "address", server->listeners.items[i].name), "listening on %s",
@@ -267,6 +272,8 @@ int server_stop(struct server *server, uint64_t deadline_ns)
     struct timespec until = clock_timespec(deadline_ns);
     int err = 0;
 
+    if (stall_stop(server->stall, deadline_ns) != 0)
+        return -EBUSY;
     order_all(server, ORDER_EXIT);
     let_run(server); /* the start may have failed half-way */
     (void)pthread_mutex_lock(&server->mu);
@@ -289,6 +296,7 @@ void server_destroy(struct server *server)
         h2o_config_dispose(&server->globalconf);
     for (unsigned i = 0; i < server->started; i++)
         loop_destroy(&server->loops[i]);
+    stall_destroy(server->stall);
     free(server->loops);
     listener_list_release(&server->listeners);
     tickets_free(server->tickets);
@@ -297,6 +305,18 @@ void server_destroy(struct server *server)
     (void)pthread_mutex_destroy(&server->list_mu);
     (void)pthread_mutex_destroy(&server->mu);
     free(server);
+}
+
+/* ---- what others ask ---- */
+
+bool server_is_moving(struct server *server)
+{
+    return server->stall == NULL || stall_is_moving(server->stall);
+}
+
+uint64_t server_stalls(struct server *server)
+{
+    return server->stall != NULL ? stall_count(server->stall) : 0;
 }
 
 /* ---- the coordinator's callbacks ---- */

@@ -4,6 +4,7 @@
 /* The HTTP server: listeners and loops on libh2o, as the coordinator sees them. Nothing of libh2o
  * shows in this header. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -31,6 +32,14 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord);
 /* What the coordinator may ask of the server. Of these, census, and list_requests without `freeze`,
  * are for any thread. */
 extern const struct coord_server_ops server_ops;
+
+/* Does every loop turn, and the pool finish jobs while it has a queue? As of the watchdog's last
+ * look, see stall.h; true where watchdog.stall is off.     Thread: any, between server_start() and
+ * server_destroy().     Blocks: never. */
+bool server_is_moving(struct server *server);
+
+/* How often a loop, a worker or the pool was found to stand still.     Thread: as above. */
+uint64_t server_stalls(struct server *server);
 
 /* End the loops and join them. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC
  * reads `deadline_ns`: then nothing may be freed and the process should leave by _exit(2). Thread:

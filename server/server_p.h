@@ -13,7 +13,8 @@
  * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
  * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
  * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
- * the status page; server.c the loops as one, and the coordinator's callbacks. */
+ * the status page; stall.c what does not move; server.c the loops as one, and the coordinator's
+ * callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -27,6 +28,7 @@
 #include "listener.h"
 #include "options.h"
 #include "server.h"
+#include "stall.h"
 #include "tickets.h"
 #include "tls.h"
 
@@ -43,6 +45,7 @@ enum loop_order {
     ORDER_FREEZE = 1 << 8,        /* stop answering, then make the list */
     ORDER_CUT = 1 << 9,           /* close every connection; only after ORDER_FREEZE */
     ORDER_EXIT = 1 << 10,         /* leave the thread */
+    ORDER_PING = 1 << 11,         /* count one in `pongs` */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -84,7 +87,8 @@ struct loop {
     struct server *server;
     unsigned index;
     pthread_t thread;
-    int wake_fd; /* eventfd */
+    int wake_fd;             /* eventfd */
+    struct stall_slot *slot; /* for the last request that began here; NULL: nobody looks */
     h2o_evloop_t *evloop;
     h2o_context_t ctx;
     struct loop_listener *listeners; /* server->listeners.count of them */
@@ -132,6 +136,7 @@ struct loop {
     _Atomic(struct job *) done_jobs;
     /* atomic: written by the owner, read by any, relaxed; the coordinator's poke orders them */
     struct loop_counts counts;
+    _Atomic uint64_t pongs;      /* see stall.c */
     _Atomic uint64_t max_rtt_ns; /* of this minute and the last; read by the closing loop */
 };
 
@@ -147,6 +152,7 @@ struct server {
     struct loop *loops;
     struct pool *pool;
     struct coord *coord;
+    struct stall *stall; /* NULL: nobody looks whether it moves */
     uint64_t max_connections;
     unsigned started; /* loops whose thread runs */
 

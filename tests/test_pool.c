@@ -87,6 +87,7 @@ struct step {
     bool started;        /* as run() saw it */
     bool cancelled;      /* as run() saw it */
     size_t active;       /* as done() saw it */
+    unsigned worker;     /* as run() saw it */
     atomic_uint runs;    /* relaxed: whoever reads it learned by a semaphore or pool_wait_idle */
     atomic_uint dones;
 };
@@ -95,6 +96,7 @@ static void step_run(struct pool_job *job)
 {
     struct step *s = (struct step *)job;
     s->started = atomic_load(&job->started);
+    s->worker = pool_job_worker(job);
     if (s->entered != NULL)
         sem_post(s->entered);
     if (s->gate != NULL)
@@ -307,6 +309,32 @@ static struct look look_inside(const char *name)
     assert_int_equal(pool_submit(pool, &l.job), 0);
     unmake();
     return l;
+}
+
+/* Four at a time, four times: each round has each worker once. */
+static void test_jobs_that_run_at_once_have_workers_of_their_own(void **state)
+{
+    (void)state;
+    struct step steps[4];
+    make(4, 4);
+    for (unsigned round = 0; round < 4; round++) {
+        unsigned seen = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            steps[i] =
+                (struct step){.job = step_job, .entered = &entered, .gate = &gate, .left = &left};
+            assert_int_equal(pool_submit(pool, &steps[i].job), 0);
+        }
+        for (unsigned i = 0; i < 4; i++)
+            sem_wait(&entered);
+        for (unsigned i = 0; i < 4; i++)
+            sem_post(&gate);
+        for (unsigned i = 0; i < 4; i++)
+            sem_wait(&left);
+        for (unsigned i = 0; i < 4; i++)
+            seen |= 1U << steps[i].worker;
+        assert_int_equal(seen, 0xf);
+    }
+    unmake();
 }
 
 static void test_workers_block_every_signal(void **state)
@@ -978,6 +1006,7 @@ int main(void)
         claim(test_create_rejects_a_name_the_kernel_would_cut),
         claim(test_create_leaves_no_thread_when_one_can_not_start),
         claim(test_create_leaves_the_callers_mask_alone),
+        claim(test_jobs_that_run_at_once_have_workers_of_their_own),
         claim(test_workers_block_every_signal),
         claim(test_workers_carry_their_name),
         claim(test_submit_after_close_is_refused),

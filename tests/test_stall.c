@@ -1,0 +1,164 @@
+/* What does not move: the rule with numbers, the slots with two threads that race. The watchdog
+ * itself is watched in whole processes, see test_heartbeat.c. */
+
+#include "stall.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define LIMIT 100
+
+/* ---- the rule ---- */
+
+static void test_what_moves_is_never_said(void **state)
+{
+    struct stall_track track = {0};
+    (void)state;
+    for (uint64_t mark = 0; mark < 100; mark++)
+        assert_int_equal(stall_track(&track, true, mark, LIMIT, LIMIT), STALL_NONE);
+}
+
+static void test_what_has_nothing_to_do_is_never_said(void **state)
+{
+    struct stall_track track = {0};
+    (void)state;
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(stall_track(&track, false, 7, LIMIT, LIMIT), STALL_NONE);
+    /* The time in which it had nothing to do is none of the stall. */
+    assert_int_equal(stall_track(&track, true, 7, LIMIT, LIMIT), STALL_NONE);
+    assert_int_equal(stall_track(&track, true, 7, LIMIT - 1, LIMIT), STALL_NONE);
+    assert_int_equal(stall_track(&track, true, 7, 1, LIMIT), STALL_BEGAN);
+}
+
+static void test_stall_is_said_once_and_so_is_its_end(void **state)
+{
+    struct stall_track track = {0};
+    (void)state;
+    assert_int_equal(stall_track(&track, true, 0, 60, LIMIT), STALL_NONE); /* new: since when? */
+    assert_int_equal(stall_track(&track, true, 0, 60, LIMIT), STALL_NONE);
+    assert_int_equal(stall_track(&track, true, 0, 60, LIMIT), STALL_BEGAN);
+    assert_int_equal(track.still_ns, 120);
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(stall_track(&track, true, 0, 60, LIMIT), STALL_NONE);
+    assert_int_equal(stall_track(&track, true, 1, 60, LIMIT), STALL_OVER);
+    assert_int_equal(stall_track(&track, true, 1, LIMIT, LIMIT), STALL_BEGAN); /* another one */
+    assert_int_equal(stall_track(&track, false, 1, 1, LIMIT), STALL_OVER);
+    assert_int_equal(stall_track(&track, false, 1, 1, LIMIT), STALL_NONE);
+}
+
+/* ---- slots ---- */
+
+static void begin(struct stall_slot *slot, const char *method, const char *path, uint64_t begun_ns)
+{
+    stall_slot_begin(slot, method, strlen(method), path, strlen(path), begun_ns);
+}
+
+static void test_slot_says_what_runs(void **state)
+{
+    static struct stall_slot slot;
+    struct stall_seen seen, later;
+    (void)state;
+    assert_true(stall_slot_read(&slot, &seen));
+    assert_int_equal(seen.begun_ns, 0);
+    begin(&slot, "GET", "/a?b=c", 42);
+    assert_true(stall_slot_read(&slot, &seen));
+    assert_int_equal(seen.begun_ns, 42);
+    assert_string_equal(seen.text, "GET /a?b=c");
+    begin(&slot, "GET", "/a?b=c", 42); /* the same again is another one */
+    assert_true(stall_slot_read(&slot, &later));
+    assert_int_not_equal(later.turn, seen.turn);
+    stall_slot_end(&slot);
+    assert_true(stall_slot_read(&slot, &seen));
+    assert_int_equal(seen.begun_ns, 0);
+}
+
+/* Whatever a client sends as a path, and each length at which a word begins. */
+static void test_slot_cuts_what_is_too_long(void **state)
+{
+    static struct stall_slot slot;
+    struct stall_seen seen;
+    char path[400], want[400];
+    (void)state;
+    for (size_t n = 0; n < 300; n++) {
+        memset(path, 'x', n);
+        path[n] = '\0';
+        begin(&slot, "POST", path, 1);
+        assert_true(stall_slot_read(&slot, &seen));
+        (void)snprintf(want, sizeof(want), "POST %.*s", STALL_TEXT - 18, path);
+        assert_string_equal(seen.text, want);
+    }
+    memset(path, 'y', 200);
+    path[200] = '\0';
+    begin(&slot, path, path, 1);
+    assert_true(stall_slot_read(&slot, &seen));
+    (void)snprintf(want, sizeof(want), "%.16s %.*s", path, STALL_TEXT - 18, path);
+    assert_string_equal(seen.text, want);
+    stall_slot_begin(&slot, NULL, 0, NULL, 0, 1);
+    assert_true(stall_slot_read(&slot, &seen));
+    assert_string_equal(seen.text, " ");
+}
+
+static struct stall_slot raced;
+static _Atomic bool enough;
+
+/* All of one round's words are its number. */
+static void *write_rounds(void *arg)
+{
+    (void)arg;
+    for (uint64_t round = 1; !atomic_load(&enough); round++) {
+        char path[128];
+        int n = snprintf(path, sizeof(path), "%016llu.%016llu.%016llu.%016llu",
+                         (unsigned long long)round, (unsigned long long)round,
+                         (unsigned long long)round, (unsigned long long)round);
+        stall_slot_begin(&raced, "GET", 3, path, (size_t)n, round);
+        if (round % 3 == 0)
+            stall_slot_end(&raced);
+    }
+    return NULL;
+}
+
+static void test_slot_is_never_read_half(void **state)
+{
+    pthread_t writer;
+    unsigned read = 0;
+    (void)state;
+    assert_int_equal(pthread_create(&writer, NULL, write_rounds, NULL), 0);
+    for (unsigned i = 0; i < 2000000 && read < 20000; i++) {
+        struct stall_seen seen;
+        unsigned long long a, b, c, d;
+        if (!stall_slot_read(&raced, &seen) || seen.begun_ns == 0)
+            continue;
+        read++;
+        if (sscanf(seen.text, "GET %llu.%llu.%llu.%llu", &a, &b, &c, &d) != 4 || a != b || b != c ||
+            c != d || a != seen.begun_ns) {
+            atomic_store(&enough, true);
+            (void)pthread_join(writer, NULL);
+            fail_msg("half of one, half of another: %llu, %s", (unsigned long long)seen.begun_ns,
+                     seen.text);
+        }
+    }
+    atomic_store(&enough, true);
+    assert_int_equal(pthread_join(writer, NULL), 0);
+    print_message("%u whole readings\n", read);
+    assert_true(read > 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_moves_is_never_said),
+        cmocka_unit_test(test_what_has_nothing_to_do_is_never_said),
+        cmocka_unit_test(test_stall_is_said_once_and_so_is_its_end),
+        cmocka_unit_test(test_slot_says_what_runs),
+        cmocka_unit_test(test_slot_cuts_what_is_too_long),
+        cmocka_unit_test(test_slot_is_never_read_half),
+    };
+    (void)alarm(120);
+    return cmocka_run_group_tests_name("stall", tests, NULL, NULL);
+}
