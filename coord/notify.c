@@ -31,3 +31,14 @@ void notify_send(const char *format, ...)
     (void)sd_notify(0, text);
 #endif
 }
+
+uint64_t notify_watchdog_ns(void)
+{
+#ifdef LASTCALL_SYSTEMD
+    uint64_t us = 0;
+    /* It looks at $WATCHDOG_PID, too: what a parent was asked for is not ours to answer. */
+    return notify_wanted() && sd_watchdog_enabled(0, &us) > 0 ? us * 1000 : 0;
+#else
+    return 0;
+#endif
+}

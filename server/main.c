@@ -11,6 +11,7 @@
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
+#include "heartbeat.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
@@ -147,6 +148,7 @@ struct process {
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
+    struct heartbeat *heartbeat;
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 
@@ -205,6 +207,25 @@ static void stop_watch(struct process *process)
     watch_stop(process->watch);
 }
 
+static bool is_moving(void *server)
+{
+    return server_is_moving(server);
+}
+
+static int start_heartbeat(struct process *process)
+{
+    const struct heartbeat_config config = {.file = process->options->heartbeat,
+                                            .every_ns = process->options->heartbeat_every_ns,
+                                            .is_moving = is_moving,
+                                            .arg = process->server};
+    return heartbeat_wanted(&config) ? heartbeat_start(&config, &process->heartbeat) : 0;
+}
+
+static void stop_heartbeat(struct process *process)
+{
+    heartbeat_stop(process->heartbeat);
+}
+
 /* What comes up, in this order, and goes down in the other. */
 static const struct part {
     const char *name;
@@ -220,6 +241,7 @@ static const struct part {
     {"the pid file", start_pid_file, leave_pid_file, NULL},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
+    {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 

@@ -107,6 +107,10 @@ static const struct option_row rows[] = {
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
      "once the listeners are open, become this user (default: with --conf and as root, nobody)",
      NULL},
+    {"heartbeat", "heartbeat.file", 0, KIND_PATH, "FILE", AT(heartbeat), 0, 0, "none",
+     "touch this file while every loop turns and the pool moves, in a drain too", NULL},
+    {"heartbeat-every", "heartbeat.every", 0, KIND_DURATION, "DUR", AT(heartbeat_every_ns), MS(10),
+     DAY, "1s", "how often", NULL},
     {"watchdog-stall", "watchdog.stall", 0, KIND_DURATION, "DUR", AT(stall_ns), 0, DAY, "10s",
      "say of a loop or a worker that it has not moved for so long, and at which request; 0: do not "
      "look",
@@ -373,6 +377,7 @@ static void set_defaults(struct options *options)
     options->linger_ns = 2 * NS_PER_S;
     options->settle_max_ns = 250 * NS_PER_MS;
     options->stale_after_ns = 10 * NS_PER_S;
+    options->heartbeat_every_ns = 1 * NS_PER_S;
     options->stall_ns = 10 * NS_PER_S;
     options->when_closed = -1;
 }

@@ -37,6 +37,8 @@ struct options {
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
+    const char *heartbeat; /* touch this file; NULL: none */
+    uint64_t heartbeat_every_ns;
     uint64_t stall_ns; /* what does not move for so long is said to; 0: nobody looks */
     const char *report;
     const char *pid_file;
