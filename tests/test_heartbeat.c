@@ -249,17 +249,23 @@ static void test_process_that_was_stopped_is_not_stuck(void **state)
 {
     struct process p;
     (void)state;
-    process_start(&p, NULL, ARGS("--watchdog-stall", "1s"));
-    for (unsigned i = 0; i < 2; i++) {
-        assert_serves(&p);
-        process_signal(&p, SIGSTOP);
-        (void)poll(NULL, 0, 1300);
-        process_signal(&p, SIGCONT);
-    }
+    process_start(&p, NULL, ARGS("--watchdog-stall", "1s", "--workers", "1"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
     assert_serves(&p);
+    (void)poll(NULL, 0, 300); /* it has been looked at */
+    process_signal(&p, SIGSTOP);
+    (void)poll(NULL, 0, 1300);
+    process_signal(&p, SIGCONT);
+    for (unsigned i = 0; i < 10; i++) { /* it looks eight times in its second */
+        assert_serves(&p);
+        (void)poll(NULL, 0, 20);
+    }
+    (void)close(fd);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
     assert_int_equal(times_in(p.log, "has not turned"), 0);
+    assert_int_equal(times_in(p.log, "has been at"), 0);
     process_release(&p);
 }
 
