@@ -28,8 +28,9 @@ struct stall {
     uint64_t looked_ns;
     /* mu */
     pthread_mutex_t mu;
-    pthread_cond_t wake;
+    pthread_cond_t wake; /* stopping, or ended */
     bool stopping;
+    bool ended; /* the thread has nothing left to do */
     /* atomic: written by the watchdog, read by any, relaxed: each stands for itself */
     _Atomic bool moving;
     _Atomic uint64_t count;
@@ -231,6 +232,10 @@ static void *watchdog_thread(void *arg)
         stall->looked_ns = now_ns;
         look(stall, elapsed_ns);
     } while (sleep_a_period(stall));
+    (void)pthread_mutex_lock(&stall->mu);
+    stall->ended = true;
+    (void)pthread_cond_signal(&stall->wake);
+    (void)pthread_mutex_unlock(&stall->mu);
     return NULL;
 }
 
@@ -287,15 +292,20 @@ int stall_start(struct stall *stall)
 int stall_stop(struct stall *stall, uint64_t deadline_ns)
 {
     struct timespec until = clock_timespec(deadline_ns);
+    int err = 0;
 
     if (stall == NULL || !stall->started)
         return 0;
     (void)pthread_mutex_lock(&stall->mu);
     stall->stopping = true;
     (void)pthread_cond_signal(&stall->wake);
+    while (!stall->ended && err == 0)
+        err = pthread_cond_timedwait(&stall->wake, &stall->mu, &until);
+    bool ended = stall->ended;
     (void)pthread_mutex_unlock(&stall->mu);
-    if (pthread_clockjoin_np(stall->thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+    if (!ended)
         return -EBUSY;
+    (void)pthread_join(stall->thread, NULL);
     stall->started = false;
     return 0;
 }
