@@ -337,13 +337,18 @@ int main(int argc, char **argv)
     }
     status = settle(&options, process.server);
     if (status == 0) {
-        const struct coord_config config = {.ops = &server_ops,
-                                            .server = process.server,
-                                            .drain = {.lame_duck_ns = options.lame_duck_ns,
-                                                      .deadline_ns = options.deadline_ns,
-                                                      .idle_grace_ns = options.idle_grace_ns},
-                                            .report_path = options.report,
-                                            .progress_ns = PROGRESS_NS};
+        const struct coord_config config = {
+            .ops = &server_ops,
+            .server = process.server,
+            .drain = {.lame_duck_ns = options.lame_duck_ns,
+                      .deadline_ns = options.deadline_ns,
+                      .idle_grace_ns = options.idle_grace_ns,
+                      .spread_ns = options.spread_ns,
+                      .class_ns = {[DRAIN_TUNNEL] = options.tunnel_ns,
+                                   [DRAIN_STREAM] = options.stream_ns,
+                                   [DRAIN_UPLOAD] = options.upload_ns}},
+            .report_path = options.report,
+            .progress_ns = PROGRESS_NS};
         err = coord_create(&config, &process.coord);
         status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }

@@ -86,6 +86,18 @@ static const struct option_row rows[] = {
      NULL},
     {"idle-grace", "drain.idle-grace", 0, KIND_DURATION, "DUR", AT(idle_grace_ns), 0, DAY, "1s",
      "in the drain: how long an idle connection may still begin a request", NULL},
+    {"spread", "drain.spread", 0, KIND_DURATION, "DUR", AT(spread_ns), 0, DAY, "0",
+     "in the drain: let idle connections and HTTP/2 sessions go evenly over this time, so that "
+     "their "
+     "clients do not all reconnect at once",
+     NULL},
+    {"deadline-tunnel", "drain.deadlines.tunnel", 0, KIND_DURATION, "DUR", AT(tunnel_ns), MS(1),
+     DAY, "--deadline",
+     "a deadline of its own, earlier or later, for upgraded connections such as WebSocket", NULL},
+    {"deadline-stream", "drain.deadlines.stream", 0, KIND_DURATION, "DUR", AT(stream_ns), MS(1),
+     DAY, "--deadline", "likewise for responses that have begun", NULL},
+    {"deadline-upload", "drain.deadlines.upload", 0, KIND_DURATION, "DUR", AT(upload_ns), MS(1),
+     DAY, "--deadline", "likewise for requests whose body is still arriving", NULL},
     {"linger", "drain.linger", 0, KIND_DURATION, "DUR", AT(linger_ns), MS(1), DAY, "2s",
      "how long a closed connection is kept for a client that does not take its response", NULL},
     {"settle-max", "drain.settle-max", 0, KIND_DURATION, "DUR", AT(settle_max_ns), MS(1), MS(900),
