@@ -70,29 +70,16 @@ void giveup_conn(struct conn *conn, const char *limit)
 
 /* ---- whose deadline has come ---- */
 
-/* A stream to reset, by what stays true whatever happens to others first. */
-struct doomed {
-    h2o_http2_conn_t *h2;
-    uint32_t id;
-};
-
 struct look {
     struct loop *loop;
     unsigned classes;
-    struct doomed doomed[RESET_AT_ONCE];
+    h2o_http2_stream_t *doomed[RESET_AT_ONCE];
     size_t count;
 };
 
 static bool is_due(const struct look *look, enum drain_class class)
 {
     return (look->classes & 1U << class) != 0;
-}
-
-static void doom_stream(struct look *look, h2o_req_t *req)
-{
-    const h2o_http2_stream_t *stream = container_of(req, h2o_http2_stream_t, req);
-    look->doomed[look->count].h2 = (h2o_http2_conn_t *)req->conn;
-    look->doomed[look->count++].id = stream->stream_id;
 }
 
 /* Returns whether the request is of a class whose time has come. */
@@ -111,7 +98,7 @@ static bool judge(struct look *look, h2o_req_t *req, struct conn *conn, enum dra
         return false; /* there is another round */
     name_request(look->loop, req, limit_of(class, text, sizeof(text)));
     if (req->version >= 0x200)
-        doom_stream(look, req);
+        look->doomed[look->count++] = container_of(req, h2o_http2_stream_t, req);
     else
         conn->is_due = true;
     return true;
@@ -139,7 +126,7 @@ static bool is_upload(h2o_req_t *req)
     if (req->version >= 0x200)
         return container_of(req, h2o_http2_stream_t, req)->state ==
                H2O_HTTP2_STREAM_STATE_RECV_BODY;
-    return req->input.method.len > 0;
+    return req->version != 0; /* as much of the header as is there fills in the rest, too */
 }
 
 /* A request that has not passed the gate. */
@@ -185,8 +172,9 @@ static void clear_marks(struct loop *loop)
     }
 }
 
-static void reset_stream(h2o_http2_conn_t *h2, h2o_http2_stream_t *stream)
+static void reset_stream(h2o_http2_stream_t *stream)
 {
+    h2o_http2_conn_t *h2 = (h2o_http2_conn_t *)stream->req.conn;
     struct inflight *inflight = inflight_of(&stream->req);
 
     if (inflight != NULL)
@@ -207,12 +195,9 @@ static void give_up_streams(struct look *look)
         judge_inflight(look, true);
         (void)loop->ctx.globalconf->http2.callbacks.foreach_request(&loop->ctx, judge_receiving,
                                                                     look);
-        for (size_t i = 0; i < look->count; i++) {
-            h2o_http2_conn_t *h2 = look->doomed[i].h2;
-            h2o_http2_stream_t *stream = h2o_http2_conn_get_stream(h2, look->doomed[i].id);
-            if (stream != NULL)
-                reset_stream(h2, stream);
-        }
+        /* A reset frees its own stream at most; the others end in turns of the loop. */
+        for (size_t i = 0; i < look->count; i++)
+            reset_stream(look->doomed[i]);
     } while (look->count > 0);
 }
 
