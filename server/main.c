@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
@@ -149,6 +150,7 @@ struct process {
     struct signals *signals;
     struct watch *watch;
     struct heartbeat *heartbeat;
+    struct budget *budget;
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 
@@ -226,6 +228,29 @@ static void stop_heartbeat(struct process *process)
     heartbeat_stop(process->heartbeat);
 }
 
+static struct drain_config drain_config(const struct options *options)
+{
+    return (struct drain_config){.lame_duck_ns = options->lame_duck_ns,
+                                 .deadline_ns = options->deadline_ns,
+                                 .idle_grace_ns = options->idle_grace_ns,
+                                 .spread_ns = options->spread_ns,
+                                 .class_ns = {[DRAIN_TUNNEL] = options->tunnel_ns,
+                                              [DRAIN_STREAM] = options->stream_ns,
+                                              [DRAIN_UPLOAD] = options->upload_ns}};
+}
+
+static int start_budget(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct drain_config drain = drain_config(options);
+    return budget_start(&drain, options->linger_ns, options->grace_budget_ns, &process->budget);
+}
+
+static void stop_budget(struct process *process)
+{
+    budget_stop(process->budget);
+}
+
 /* What comes up, in this order, and goes down in the other. */
 static const struct part {
     const char *name;
@@ -242,6 +267,7 @@ static const struct part {
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
     {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
+    {"the look at the stop time-out", start_budget, NULL, stop_budget},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
@@ -337,18 +363,11 @@ int main(int argc, char **argv)
     }
     status = settle(&options, process.server);
     if (status == 0) {
-        const struct coord_config config = {
-            .ops = &server_ops,
-            .server = process.server,
-            .drain = {.lame_duck_ns = options.lame_duck_ns,
-                      .deadline_ns = options.deadline_ns,
-                      .idle_grace_ns = options.idle_grace_ns,
-                      .spread_ns = options.spread_ns,
-                      .class_ns = {[DRAIN_TUNNEL] = options.tunnel_ns,
-                                   [DRAIN_STREAM] = options.stream_ns,
-                                   [DRAIN_UPLOAD] = options.upload_ns}},
-            .report_path = options.report,
-            .progress_ns = PROGRESS_NS};
+        const struct coord_config config = {.ops = &server_ops,
+                                            .server = process.server,
+                                            .drain = drain_config(&options),
+                                            .report_path = options.report,
+                                            .progress_ns = PROGRESS_NS};
         err = coord_create(&config, &process.coord);
         status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }

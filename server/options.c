@@ -102,6 +102,11 @@ static const struct option_row rows[] = {
      "how long a closed connection is kept for a client that does not take its response", NULL},
     {"settle-max", "drain.settle-max", 0, KIND_DURATION, "DUR", AT(settle_max_ns), MS(1), MS(900),
      "250ms", "the most that closing the listeners may wait for handshakes under way", NULL},
+    {"grace-budget", "drain.grace-budget", 0, KIND_DURATION, "DUR", AT(grace_budget_ns), 0, DAY,
+     "TimeoutStopSec= of our systemd unit, if any",
+     "warn at the start if a stop may take longer than this, such as a pod's "
+     "terminationGracePeriodSeconds",
+     NULL},
     {"when-exists", "drain.when-exists", 0, KIND_PATH, "PATH", AT(when_exists), 0, 0, "none",
      "drain as soon as this file or directory exists", NULL},
     {"when-stale", "drain.when-stale.file", 0, KIND_PATH, "FILE", AT(when_stale), 0, 0, "none",
