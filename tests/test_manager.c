@@ -141,9 +141,9 @@ static void test_manager_is_told_everything_in_order(void **state)
     forget_manager();
     for (unsigned i = 0; i < 3; i++)
         fds[i] = client_connect(&p);
-    client_send(fds[0], GET("/sleep?ms=1600"));
-    client_send(fds[1], GET("/sleep?ms=2700"));
-    client_send(fds[2], GET("/sleep?ms=3800"));
+    client_send(fds[0], GET("/sleep?ms=900"));
+    client_send(fds[1], GET("/sleep?ms=1700"));
+    client_send(fds[2], GET("/sleep?ms=2700"));
     for (unsigned i = 0; i < 3; i++)
         assert_serves(&p);
     process_signal(&p, SIGTERM);
