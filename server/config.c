@@ -455,6 +455,7 @@ static void define_commands(struct server *server)
         {"pool", ALL | MAPPING, on_group},
         {"drain", ALL | MAPPING, on_group},
         {"admin", ALL | MAPPING, on_group},
+        {"heartbeat", ALL | MAPPING, on_group},
         {"watchdog", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
         {"handler", PATH | SCALAR, on_handler},

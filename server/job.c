@@ -41,6 +41,7 @@ struct job {
     struct inflight *inflight; /* NULL: abandoned */
     h2o_linklist_t link;       /* loop->abandoned */
     bool finished;
+    bool given_up; /* named already */
     char *authority;
     uint64_t begun_ns;
     size_t body_bytes;
@@ -265,7 +266,7 @@ static void finish(struct job *job)
     if (job->inflight == NULL) {
         h2o_linklist_unlink(&job->link);
         job_free(job);
-    } else if (!job->loop->frozen) {
+    } else if (!job->loop->frozen && !job->inflight->given_up) {
         answer(job);
     }
 }
@@ -321,12 +322,28 @@ void job_give_up_all(struct loop *loop)
     for (h2o_linklist_t *node = loop->inflight.next, *next; node != &loop->inflight; node = next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         next = node->next;
-        if (inflight->job == NULL || inflight->req->timestamps.response_start_at.tv_sec != 0)
+        if (inflight->job == NULL || inflight->given_up ||
+            inflight->req->timestamps.response_start_at.tv_sec != 0)
             continue;
         unwatch_peer(inflight->conn);
         /* The socket is cut already: the write fails, and the failure closes the connection. */
         h2o_send_error_503(inflight->req, "Service Unavailable", "gave up", 0);
     }
+}
+
+void job_give_up(struct inflight *inflight)
+{
+    struct job *job = inflight->job;
+
+    if (job == NULL || inflight->req->timestamps.response_start_at.tv_sec != 0)
+        return;
+    job->given_up = true;
+    atomic_store(&job->gone, true); /* see gone note */
+    pool_cancel(&job->pool_job);
+    if (inflight->req->version >= 0x200)
+        return; /* the stream's reset ends the request */
+    unwatch_peer(inflight->conn);
+    h2o_send_error_503(inflight->req, "Service Unavailable", "gave up", 0);
 }
 
 void job_disown_all(struct loop *loop)
@@ -358,7 +375,7 @@ void job_list_abandoned(struct loop *loop, struct coord_requests *list)
 
     for (h2o_linklist_t *node = loop->abandoned.next; node != &loop->abandoned; node = node->next) {
         struct job *job = container_of(node, struct job, link);
-        if (!atomic_load(&job->pool_job.started)) /* see gone note */
+        if (job->given_up || !atomic_load(&job->pool_job.started)) /* see gone note */
             continue; /* it will never run: nothing was begun, nobody waits */
         struct coord_request *item = coord_requests_append(list);
         if (item == NULL)

@@ -376,11 +376,15 @@ static void carry_out(struct loop *loop, unsigned orders)
     if (orders & ORDER_FINISH) {
         loop->draining = true;
         loop->draining_since_ns = clock_now_ns();
+        loop->spread_ns = atomic_load_explicit(&loop->server->spread_ns, memory_order_relaxed);
         letgo_look_soon(loop);
         loop_note_change(loop); /* what changed before was not poked for; see poke note, coord.c */
     }
     if (orders & ORDER_RELEASE_IDLE) {
         loop->released = true;
+        loop->released_since_ns = loop_now_ns(loop);
+        loop->release_spread_ns =
+            atomic_load_explicit(&loop->server->release_spread_ns, memory_order_relaxed);
         letgo_look_soon(loop);
     }
     if ((orders & ORDER_RESUME_ACCEPT) && loop->accept_paused && !loop->frozen)
@@ -388,6 +392,7 @@ static void carry_out(struct loop *loop, unsigned orders)
     if (orders & ORDER_PING)
         count_add(&loop->pongs, 1);
     /* These wait for the end of the turn: see run_loop(). */
+    loop->want_give_up |= (orders & ORDER_GIVE_UP) != 0;
     loop->want_list |= (orders & ORDER_LIST) != 0;
     loop->frozen |= (orders & ORDER_FREEZE) != 0;
     loop->want_cut |= (orders & ORDER_CUT) != 0;
@@ -472,6 +477,10 @@ static void run_loop(struct loop *loop)
         (void)h2o_evloop_run(loop->evloop, INT32_MAX);
         h2o_filecache_clear(loop->ctx.filecache); /* an open file is good for one turn */
         /* Between turns nothing of libh2o is on the stack. */
+        if (loop->want_give_up && !loop->frozen) {
+            loop->want_give_up = false;
+            giveup_due(loop, atomic_load_explicit(&loop->server->given_up, memory_order_relaxed));
+        }
         if (loop->want_list) {
             loop->want_list = false;
             make_list(loop);

@@ -9,9 +9,11 @@
 #include <unistd.h>
 
 #include "admin.h"
+#include "budget.h"
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
+#include "heartbeat.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
@@ -148,7 +150,9 @@ struct process {
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
-    struct admin *admin;  /* NULL: there is none */
+    struct admin *admin; /* NULL: there is none */
+    struct heartbeat *heartbeat;
+    struct budget *budget;
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 
@@ -217,6 +221,48 @@ static void stop_watch(struct process *process)
     watch_stop(process->watch);
 }
 
+static bool is_moving(void *server)
+{
+    return server_is_moving(server);
+}
+
+static int start_heartbeat(struct process *process)
+{
+    const struct heartbeat_config config = {.file = process->options->heartbeat,
+                                            .every_ns = process->options->heartbeat_every_ns,
+                                            .is_moving = is_moving,
+                                            .arg = process->server};
+    return heartbeat_wanted(&config) ? heartbeat_start(&config, &process->heartbeat) : 0;
+}
+
+static void stop_heartbeat(struct process *process)
+{
+    heartbeat_stop(process->heartbeat);
+}
+
+static struct drain_config drain_config(const struct options *options)
+{
+    return (struct drain_config){.lame_duck_ns = options->lame_duck_ns,
+                                 .deadline_ns = options->deadline_ns,
+                                 .idle_grace_ns = options->idle_grace_ns,
+                                 .spread_ns = options->spread_ns,
+                                 .class_ns = {[DRAIN_TUNNEL] = options->tunnel_ns,
+                                              [DRAIN_STREAM] = options->stream_ns,
+                                              [DRAIN_UPLOAD] = options->upload_ns}};
+}
+
+static int start_budget(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct drain_config drain = drain_config(options);
+    return budget_start(&drain, options->linger_ns, options->grace_budget_ns, &process->budget);
+}
+
+static void stop_budget(struct process *process)
+{
+    budget_stop(process->budget);
+}
+
 /* What comes up, in this order, and goes down in the other. */
 static const struct part {
     const char *name;
@@ -233,6 +279,8 @@ static const struct part {
     {"the pid file", start_pid_file, leave_pid_file, NULL},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
+    {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
+    {"the look at the stop time-out", start_budget, NULL, stop_budget},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
@@ -334,9 +382,7 @@ int main(int argc, char **argv)
     if (status == 0) {
         const struct coord_config config = {.ops = &server_ops,
                                             .server = process.server,
-                                            .drain = {.lame_duck_ns = options.lame_duck_ns,
-                                                      .deadline_ns = options.deadline_ns,
-                                                      .idle_grace_ns = options.idle_grace_ns},
+                                            .drain = drain_config(&options),
                                             .report_path = options.report,
                                             .progress_ns = PROGRESS_NS};
         err = coord_create(&config, &process.coord);

@@ -89,10 +89,27 @@ static const struct option_row rows[] = {
      NULL},
     {"idle-grace", "drain.idle-grace", 0, KIND_DURATION, "DUR", AT(idle_grace_ns), 0, DAY, "1s",
      "in the drain: how long an idle connection may still begin a request", NULL},
+    {"spread", "drain.spread", 0, KIND_DURATION, "DUR", AT(spread_ns), 0, DAY, "0",
+     "in the drain: let idle connections and HTTP/2 sessions go evenly over this time, so that "
+     "their "
+     "clients do not all reconnect at once",
+     NULL},
+    {"deadline-tunnel", "drain.deadlines.tunnel", 0, KIND_DURATION, "DUR", AT(tunnel_ns), MS(1),
+     DAY, "--deadline",
+     "a deadline of its own, earlier or later, for upgraded connections such as WebSocket", NULL},
+    {"deadline-stream", "drain.deadlines.stream", 0, KIND_DURATION, "DUR", AT(stream_ns), MS(1),
+     DAY, "--deadline", "likewise for responses that have begun", NULL},
+    {"deadline-upload", "drain.deadlines.upload", 0, KIND_DURATION, "DUR", AT(upload_ns), MS(1),
+     DAY, "--deadline", "likewise for requests whose body is still arriving", NULL},
     {"linger", "drain.linger", 0, KIND_DURATION, "DUR", AT(linger_ns), MS(1), DAY, "2s",
      "how long a closed connection is kept for a client that does not take its response", NULL},
     {"settle-max", "drain.settle-max", 0, KIND_DURATION, "DUR", AT(settle_max_ns), MS(1), MS(900),
      "250ms", "the most that closing the listeners may wait for handshakes under way", NULL},
+    {"grace-budget", "drain.grace-budget", 0, KIND_DURATION, "DUR", AT(grace_budget_ns), 0, DAY,
+     "TimeoutStopSec= of our systemd unit, if any",
+     "warn at the start if a stop may take longer than this, such as a pod's "
+     "terminationGracePeriodSeconds",
+     NULL},
     {"when-exists", "drain.when-exists", 0, KIND_PATH, "PATH", AT(when_exists), 0, 0, "none",
      "drain as soon as this file or directory exists", NULL},
     {"when-stale", "drain.when-stale.file", 0, KIND_PATH, "FILE", AT(when_stale), 0, 0, "none",
@@ -110,6 +127,10 @@ static const struct option_row rows[] = {
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
      "once the listeners are open, become this user (default: with --conf and as root, nobody)",
      NULL},
+    {"heartbeat", "heartbeat.file", 0, KIND_PATH, "FILE", AT(heartbeat), 0, 0, "none",
+     "touch this file while every loop turns and the pool moves, in a drain too", NULL},
+    {"heartbeat-every", "heartbeat.every", 0, KIND_DURATION, "DUR", AT(heartbeat_every_ns), MS(10),
+     DAY, "1s", "how often", NULL},
     {"watchdog-stall", "watchdog.stall", 0, KIND_DURATION, "DUR", AT(stall_ns), 0, DAY, "10s",
      "say of a loop or a worker that it has not moved for so long, and at which request; 0: do not "
      "look",
@@ -424,6 +445,7 @@ static void set_defaults(struct options *options)
     options->linger_ns = 2 * NS_PER_S;
     options->settle_max_ns = 250 * NS_PER_MS;
     options->stale_after_ns = 10 * NS_PER_S;
+    options->heartbeat_every_ns = 1 * NS_PER_S;
     options->stall_ns = 10 * NS_PER_S;
     options->when_closed = -1;
 }

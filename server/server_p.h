@@ -10,7 +10,8 @@
  *
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
- * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
+ * job.c the way to the pool and back; letgo.c how open connections end in a drain, giveup.c
+ * those whose deadline has come; tls.c
  * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
  * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
  * the status page; stall.c what does not move; server.c the loops as one, and the coordinator's
@@ -47,6 +48,7 @@ enum loop_order {
     ORDER_CUT = 1 << 9,           /* close every connection; only after ORDER_FREEZE */
     ORDER_EXIT = 1 << 10,         /* leave the thread */
     ORDER_PING = 1 << 11,         /* count one in `pongs` */
+    ORDER_GIVE_UP = 1 << 12,      /* look at server->given_up */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -81,6 +83,7 @@ struct inflight {
     struct loop *loop;
     struct conn *conn;
     struct job *job; /* NULL: served inline */
+    bool given_up;   /* what comes of it is no answer any more */
     uint64_t begun_ns;
 };
 
@@ -121,6 +124,11 @@ struct loop {
     bool released; /* ORDER_RELEASE_IDLE was seen */
     bool frozen;
     bool accept_paused;
+    uint64_t spread_ns; /* HTTP/2: over which time, from draining_since_ns on */
+    uint64_t released_since_ns;
+    uint64_t release_spread_ns; /* HTTP/1: likewise, from released_since_ns on */
+    uint64_t idle_looked_ns;
+    bool want_give_up;
     bool want_list;
     bool want_cut;
     bool want_exit;
@@ -163,7 +171,10 @@ struct server {
     _Atomic uint64_t open_connections;
     _Atomic bool some_loop_paused;
     /* atomic: relaxed; an order carries the news */
-    _Atomic bool lame_duck; /* answers say `Connection: close` */
+    _Atomic bool lame_duck;             /* answers say `Connection: close` */
+    _Atomic uint64_t spread_ns;         /* of ORDER_FINISH */
+    _Atomic uint64_t release_spread_ns; /* of ORDER_RELEASE_IDLE */
+    _Atomic unsigned given_up;          /* bits of enum drain_class */
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
     _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */
@@ -239,8 +250,12 @@ struct conn {
     bool handshake_begun;
     SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
-    bool given_up;          /* what is not answered will not be */
+    bool given_up;          /* what is not answered will not be, and nothing here is counted */
     bool is_receiving;      /* as of a list: the request that arrives is on it */
+    bool is_tunnel;         /* upgraded to a protocol that is not ours */
+    bool is_spared;         /* giveup.c, as of this look: something here is still waited for */
+    bool is_due;            /* likewise: something here is not */
+    uint32_t share;         /* its instant in a spread, in 2^32nds of that */
     bool asked_to_close;    /* the client did, not we */
     bool reset_when_cut;    /* an end of file would make half an answer look whole */
     uint32_t active;        /* requests between gate and end */
@@ -308,8 +323,6 @@ struct inflight *inflight_of(const h2o_req_t *req);
 void inflight_list(struct loop *loop, struct coord_requests *ret_list);
 /* List what has arrived and was not read; accepts and closes what was not accepted. Frozen only. */
 void inflight_list_unread(struct loop *loop, struct coord_requests *list);
-/* Name in the log, and count, what is unfinished on a connection that `limit` cuts. */
-void inflight_give_up(struct conn *conn, const char *limit);
 /* Mark the connections whose half-sent answer only a reset can show to be half. */
 void inflight_mark_resets(struct loop *loop);
 
@@ -322,8 +335,19 @@ void job_abandon(struct job *job);      /* the request is gone */
 void job_disown_all(struct loop *loop);
 void job_cancel_all(struct loop *loop);  /* and those that have been called are told */
 void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
+/* The same for one request: its handler, if it has not been called, will not be. */
+void job_give_up(struct inflight *inflight);
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 const char *job_state(const struct job *job);
+
+/* ---- giveup.c ---- Thread: owner loop only. */
+
+/* Name in the log, and count, what is unfinished on a connection that `limit` cuts; from now on
+ * nobody waits for it. The caller cuts it. */
+void giveup_conn(struct conn *conn, const char *limit);
+/* Give up what is in one of these classes (bits), now that their deadline has come; between turns.
+ */
+void giveup_due(struct loop *loop, unsigned classes);
 
 /* ---- letgo.c ---- Thread: owner loop only. */
 
