@@ -64,6 +64,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->loop = loop;
     inflight->conn = conn_of(req);
     inflight->job = NULL;
+    inflight->held = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     inflight->conn->active++;
@@ -353,6 +354,8 @@ void inflight_list(struct loop *loop, struct coord_requests *ret_list)
         const char *state = "inline";
         if (inflight->req->timestamps.response_start_at.tv_sec != 0)
             state = "responding";
+        else if (inflight->held != NULL)
+            state = "held";
         else if (inflight->job != NULL)
             state = job_state(inflight->job);
         list_request(ret_list, inflight->req, state, now_ns - inflight->begun_ns);
