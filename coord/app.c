@@ -159,11 +159,11 @@ static int spawn(struct app *app)
     (void)pthread_mutex_unlock(&app->mu);
     app->probe_at_ns = clock_now_ns() + PROBE_FIRST_NS;
     app->probe_pause_ns = PROBE_FIRST_NS;
-    log_line(LOG_LEVEL_INFO, "app-started",
-             json_pack("{s:I, s:o}", "pid", (json_int_t)pid, "command",
-                       log_json_text(name_of(app))),
-             "application %s started as process %ld; waiting for %s", name_of(app), (long)pid,
-             app->config.target.name);
+    log_line(
+        LOG_LEVEL_INFO, "app-started",
+        json_pack("{s:I, s:o}", "pid", (json_int_t)pid, "command", log_json_text(name_of(app))),
+        "application %s started as process %ld; waiting for %s", name_of(app), (long)pid,
+        app->config.target.name);
     return 0;
 }
 
@@ -208,8 +208,7 @@ static void begin_drain(struct app *app)
                  app->probe.why[0] != '\0' ? app->probe.why : "no answer");
         (void)snprintf(detail, sizeof(detail), "did not answer at %.40s within %s",
                        app->config.target.name, waited);
-        (void)coord_request_drain_ending(app->coord, "application", detail,
-                                         COORD_EXIT_UNAVAILABLE);
+        (void)coord_request_drain_ending(app->coord, "application", detail, COORD_EXIT_UNAVAILABLE);
         return;
     }
     (void)snprintf(detail, sizeof(detail), "%.40s %s", name_of(app),
@@ -371,8 +370,7 @@ static void on_answered(struct app *app, uint64_t now_ns)
     char took[CLOCK_TEXT_SIZE];
 
     log_line(LOG_LEVEL_INFO, "app-up", NULL, "application %s answers at %s after %s", name_of(app),
-             app->config.target.name,
-             clock_format_duration(now_ns - app->rules.entered_ns, took));
+             app->config.target.name, clock_format_duration(now_ns - app->rules.entered_ns, took));
     carry_out(app, app_rules_answered(&app->rules, now_ns));
     if (!app->said_ready && app->rules.state == APP_UP) {
         app->said_ready = true;

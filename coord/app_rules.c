@@ -73,8 +73,8 @@ static unsigned try_again(struct app_rules *rules, uint64_t now_ns)
     if (rules->state == APP_UP && now_ns - rules->entered_ns >= APP_CALM_NS)
         rules->backoff_ns = APP_BACKOFF_LEAST_NS;
     enter(rules, APP_BACKOFF, now_ns, rules->backoff_ns);
-    rules->backoff_ns = rules->backoff_ns * 2 < APP_BACKOFF_MOST_NS ? rules->backoff_ns * 2
-                                                                    : APP_BACKOFF_MOST_NS;
+    rules->backoff_ns =
+        rules->backoff_ns * 2 < APP_BACKOFF_MOST_NS ? rules->backoff_ns * 2 : APP_BACKOFF_MOST_NS;
     return APP_DO_NOTHING;
 }
 

@@ -16,8 +16,9 @@
 static const int drain_signals[] = {SIGINT, SIGTERM, SIGQUIT};
 /* Their default would end the process without a drain, and a lost request would be the price of a
  * closed terminal. They are taken and, but for SIGUSR1, said to have no use yet, unless there is an
- * application to hand them on to. SIGWINCH is among them for that alone: some servers have a meaning
- * for it, and a terminal sends it to its foreground group, which the application is not in. */
+ * application to hand them on to. SIGWINCH is among them for that alone: some servers have a
+ * meaning for it, and a terminal sends it to its foreground group, which the application is not in.
+ */
 static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
 
 struct signals {
@@ -114,7 +115,7 @@ static void *signal_thread(void *arg)
         }
         unsigned count = coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0);
         if (count >= 3)
-            _exit(COORD_EXIT_FORCED); /* whatever holds the others up, this one ends it */
+            _exit(COORD_EXIT_FORCED);         /* whatever holds the others up, this one ends it */
         if (count == 0 && spare.take != NULL) /* the drain is over: only the application is left */
             (void)spare.take(spare.arg, signo);
     }

@@ -350,7 +350,8 @@ static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
     struct server *server = container_of(ctx->globalconf, struct server, globalconf);
     if (node->type == YOML_TYPE_SCALAR && hold_is_for(server, node->data.scalar)) {
         server->hands_on_to_app = true;
-        if (ctx->mimemap != NULL) /* the pseudo-path of file.custom-handler takes one handler only */
+        if (ctx->mimemap !=
+            NULL) /* the pseudo-path of file.custom-handler takes one handler only */
             hold_register(ctx->pathconf);
     }
     return library_proxy(cmd, ctx, node);

@@ -27,7 +27,7 @@
  * in loop_order, acquire in on_wake) is carried out on the same loop, later, and empties that list.
  * So no request stays behind. */
 
-#define HELD_MAX 1000                    /* in all loops */
+#define HELD_MAX 1000                     /* in all loops */
 #define HELD_BODIES (UINT64_C(256) << 20) /* their bodies together; libh2o has them in memory */
 
 struct held {
@@ -84,8 +84,10 @@ int hold_check(struct server *server)
         return fail(COORD_EXIT_CONFIG, error);
     }
     if (options->app_url != NULL && !parse(options->app_url, &url)) {
-        (void)snprintf(error, sizeof(error), "app.url %.200s: want http://HOST:PORT/ or "
-                                             "http://[unix:/path]/", options->app_url);
+        (void)snprintf(error, sizeof(error),
+                       "app.url %.200s: want http://HOST:PORT/ or "
+                       "http://[unix:/path]/",
+                       options->app_url);
         return fail(COORD_EXIT_CONFIG, error);
     }
     if (options->command == NULL)

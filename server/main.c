@@ -152,8 +152,8 @@ struct process {
     struct signals *signals;
     struct watch *watch;
     struct app *app;
-    struct rlimit files; /* the limit on open files, before the server raised it */
-    int status;          /* of the process, once it is known; -1 */
+    struct rlimit files;  /* the limit on open files, before the server raised it */
+    int status;           /* of the process, once it is known; -1 */
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 

@@ -158,10 +158,11 @@ static void print_wrapped(const char *text, size_t indent, size_t width)
 
 static void print_help(void)
 {
-    (void)printf("Usage: lastcall [OPTION]... [-- COMMAND [ARG]...]\n\n"
-                 "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
-                 "drains it,\na second one cuts the drain short. COMMAND is your application, at the "
-                 "URL of --proxy: started\nfirst, stopped last.\n");
+    (void)printf(
+        "Usage: lastcall [OPTION]... [-- COMMAND [ARG]...]\n\n"
+        "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
+        "drains it,\na second one cuts the drain short. COMMAND is your application, at the "
+        "URL of --proxy: started\nfirst, stopped last.\n");
     for (size_t i = 0; i < ROWS; i++) {
         char left[64], text[512];
         const struct option_row *row = &rows[i];

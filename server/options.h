@@ -37,12 +37,12 @@ struct options {
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
-    char *const *command;        /* the application, behind `--`; NULL: none is started */
-    const char *app_url;         /* where it answers; with flags that is `proxy` */
-    const char *app_health;      /* ask for this path; NULL: a connection is enough */
+    char *const *command;          /* the application, behind `--`; NULL: none is started */
+    const char *app_url;           /* where it answers; with flags that is `proxy` */
+    const char *app_health;        /* ask for this path; NULL: a connection is enough */
     uint64_t app_start_timeout_ns; /* to answer for the first time */
-    uint64_t app_hold_ns;        /* how long a request waits for it */
-    uint64_t app_grace_ns;       /* between SIGTERM and SIGKILL */
+    uint64_t app_hold_ns;          /* how long a request waits for it */
+    uint64_t app_grace_ns;         /* between SIGTERM and SIGKILL */
     bool app_restart;
     bool init; /* reap orphans, as PID 1 does anyway */
     const char *report;

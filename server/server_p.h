@@ -11,10 +11,10 @@
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
  * hold.c requests that wait for
- * the application; job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
- * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
- * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
- * the status page; server.c the loops as one, and the coordinator's callbacks. */
+ * the application; job.c the way to the pool and back; letgo.c how open connections end in a drain;
+ * tls.c certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file
+ * says; routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our
+ * part of the status page; server.c the loops as one, and the coordinator's callbacks. */
 
 #include <assert.h>
 #include <pthread.h>

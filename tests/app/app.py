@@ -23,8 +23,12 @@ import threading
 import time
 
 MODES = sys.argv[1:]
-# The listing has one of its own, which is gone by then.
-BEGAN_WITH = sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}"))
+BEGAN_WITH = {}
+for fd in os.listdir("/proc/self/fd"):  # which has one of its own, gone by then
+    try:
+        BEGAN_WITH[fd] = os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        pass
 hups = 0
 pids = []
 
