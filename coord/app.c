@@ -21,7 +21,8 @@
 /* Group note. The application's process leads a group; its workers are in it. When we have told it
  * to end, those who outlive the leader have what is left of the grace (a shell dies at once, and
  * the server that it has started finishes); when it has ended by itself, they are killed, or they
- * would hold its port and its place. The leader's number stays taken for as long as one of its
+ * would hold its port and its place. Orphans among them are ours to reap, so a group that has ended
+ * is not mistaken for one that lives. The leader's number stays taken for as long as one of its
  * group lives, so kill(2) of the group meets nobody else; behind the last of them it finds none. */
 
 #define PROBE_FIRST_NS (5 * NS_PER_MS)
@@ -38,7 +39,7 @@ struct app {
     char **environment;
     char port[16];  /* PORT=65535 */
     int event_fd;   /* orders have come */
-    int orphans_fd; /* signalfd for SIGCHLD; -1: not as init */
+    int orphans_fd; /* signalfd for SIGCHLD */
     bool runs_thread;
     /* app thread */
     struct app_rules rules;
@@ -64,7 +65,7 @@ struct app {
 
 bool app_wanted(const struct app_config *config)
 {
-    return config->argv != NULL || config->init;
+    return config->argv != NULL || getpid() == 1;
 }
 
 static const char *name_of(const struct app *app)
@@ -343,13 +344,11 @@ static void look_at_leader(struct app *app)
         on_leader_end(app, &info);
 }
 
-/* As init: children that others have left to us. */
+/* Children that others have left to us. */
 static void reap_orphans(struct app *app)
 {
     struct signalfd_siginfo waste;
 
-    if (app->orphans_fd < 0)
-        return;
     while (read(app->orphans_fd, &waste, sizeof(waste)) > 0) /* before looking, or one is missed */
         ;
     for (;;) {
@@ -509,9 +508,7 @@ static int watch_orphans(struct app *app)
 {
     sigset_t set;
 
-    if (!app->config.init)
-        return 0;
-    (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* PID 1 is it anyway */
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* process 1 is it anyway */
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD); /* blocked by signals_block() */
     app->orphans_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

@@ -14,8 +14,10 @@
  * started with, and PORT from the address unless that is set. Whatever is left of its group when it
  * has ended is killed. It does not survive us: the kernel sends it SIGKILL when we are gone.
  *
- * As init (PID 1 of a container, or `init`) the thread reaps whatever is orphaned to us. It is the
- * only one that waits for children there: libh2o does so only while it reads a configuration. */
+ * What the application leaves behind becomes our child, as it becomes that of process 1 (we are a
+ * subreaper, prctl(2)), and the thread reaps it: also where the container's first process would
+ * not. So it is the only one that may wait for children. (libh2o does so while it reads a
+ * configuration, which is over by then.) */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,7 +34,6 @@ struct app_config {
     struct probe_target target;
     uint16_t port; /* PORT for it; 0: none */
     struct app_rules_config rules;
-    bool init;           /* reap orphans */
     struct rlimit files; /* its limit on open files */
     /* Requests are to wait (they do from the start), or to go on. On the app thread, must not
      * block. */
@@ -40,7 +41,7 @@ struct app_config {
     void *on_hold_arg;
 };
 
-/* Is there anything to do?     Thread: any. */
+/* Is there anything to do? As process 1 there are orphans to reap.     Thread: any. */
 bool app_wanted(const struct app_config *config);
 
 /* Start the thread, and on it the process.

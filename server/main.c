@@ -202,7 +202,6 @@ static int start_app(struct process *process)
                                 .rules = {.start_timeout_ns = options->app_start_timeout_ns,
                                           .grace_ns = options->app_grace_ns,
                                           .restart = options->app_restart},
-                                .init = options->init || getpid() == 1,
                                 .files = process->files,
                                 .on_hold = server_hold,
                                 .on_hold_arg = process->server};

@@ -89,8 +89,6 @@ static const struct option_row rows[] = {
      "start it again when it ends, after 100 ms, 200 ms ... 30 s; else drain, and end with its "
      "status",
      NULL},
-    {"init", NULL, 0, KIND_FLAG, NULL, AT(init), 0, 0, NULL,
-     "reap orphaned processes, as it does by itself where it is process 1", NULL},
     {"deadline", "drain.deadline", 0, KIND_DURATION, "DUR", AT(deadline_ns), 0, DAY, "10s",
      "how long a drain may take once the listeners begin to close; then unfinished requests are "
      "reported and cut",

@@ -44,7 +44,6 @@ struct options {
     uint64_t app_hold_ns;          /* how long a request waits for it */
     uint64_t app_grace_ns;         /* between SIGTERM and SIGKILL */
     bool app_restart;
-    bool init; /* reap orphans, as PID 1 does anyway */
     const char *report;
     const char *pid_file;
     const char *user;      /* become this one; NULL: stay */
