@@ -26,7 +26,7 @@
 #define PYTHON "python3", LASTCALL_TESTS_FOLDER "/app/app.py"
 #define NODE "node", LASTCALL_TESTS_FOLDER "/app/app.js"
 
-static char gate_path[64], url[64];
+static char gate_path[64], url[96];
 static uint16_t app_port;
 
 static void assert_contains(const char *text, const char *want)
