@@ -9,7 +9,7 @@ set -eu
 
 build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl"
+ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl nodejs"
 
 case "${1:-build}" in
 build) packages="$build" ;;
@@ -28,8 +28,9 @@ esac
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    # Any nginx will do.
+    # Any nginx will do, and any Node.
     [ "$package" = nginx-light ] && command -v nginx >/dev/null 2>&1 && state=installed
+    [ "$package" = nodejs ] && command -v node >/dev/null 2>&1 && state=installed
     [ "$state" = installed ] || missing="$missing $package"
 done
 [ -n "$missing" ] || exit 0

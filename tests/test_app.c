@@ -14,7 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -432,26 +434,67 @@ static void test_an_application_on_a_unix_socket(void **state)
 static void test_it_finds_the_world_as_if_started_alone(void **state)
 {
     struct process p;
+    struct rlimit files;
     char want[32];
     (void)state;
     (void)snprintf(want, sizeof(want), "\"port\": \"%u\"", app_port);
     (void)setenv("NOTIFY_SOCKET", "/nowhere", 1);
-    process_open_files = 4000;
+    /* lastcall raises its own limit, as far as it may. */
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    const struct rlimit fewer = {.rlim_cur = 500, .rlim_max = files.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
     start_up(&p, NULL, APP(PYTHON));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
     (void)unsetenv("NOTIFY_SOCKET");
-    process_open_files = 0;
     char *answer = ask(&p, GET("/world"));
     assert_contains(answer, want);
     assert_contains(answer, "\"notify\": null");
     assert_contains(answer, "\"blocked\": \"0000000000000000\"");
     assert_contains(answer, "\"group\": true");
-    assert_contains(answer, "\"files\": 4000");
+    assert_contains(answer, "\"files\": 500");
     assert_contains(answer, "\"descriptors\": {");
     assert_null(strstr(answer, "socket:")); /* a listener that it held would never close */
     assert_null(strstr(answer, "anon_inode:"));
     free(answer);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_the_service_manager_is_told_when_it_answers(void **state)
+{
+    struct process p;
+    struct sockaddr_un here = {.sun_family = AF_UNIX};
+    const struct timeval patience = {.tv_sec = 15};
+    char text[512];
+    (void)state;
+#ifndef LASTCALL_SYSTEMD
+    print_message("skipped: built without libsystemd\n");
+    skip();
+#endif
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    (void)snprintf(here.sun_path, sizeof(here.sun_path), "/tmp/lastcall-app-%ld.notify",
+                   (long)getpid());
+    (void)unlink(here.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    start(&p, NULL, APP(PYTHON, "late"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    process_wait_log(&p, "started as process ");
+    int client = client_connect(&p); /* what comes now is behind all that could be said too early */
+    client_send(client, GET("/"));
+    wait_taken(&p, 1);
+    assert_int_equal(recv(fd, text, sizeof(text), MSG_DONTWAIT), -1);
+    open_gate(NULL);
+    ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    assert_contains(text, "READY=1\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    (void)close(client);
+    (void)close(fd);
+    (void)unlink(here.sun_path);
     process_release(&p);
 }
 
@@ -629,6 +672,25 @@ static void test_a_crash_is_passed_on_as_128_and_the_signal(void **state)
     ends_with(APP(PYTHON), GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
     if (have_node())
         ends_with(APP(NODE), GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
+}
+
+static void test_a_crash_takes_its_workers_along(void **state)
+{
+    struct process p;
+    int child = 0, orphan = 0;
+    (void)state;
+    start_up(&p, APP("--restart"), APP(PYTHON, "family"));
+    char *answer = ask(&p, GET("/pids"));
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    free(ask(&p, GET("/crash")));
+    wait_dead(child);
+    wait_dead(orphan);
+    wait_no_zombies(&p);
+    assert_answers(&p, GET("/"), "python\n"); /* of the next one */
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
 }
 
 static void test_what_it_leaves_unfinished_wins_over_its_status(void **state)
@@ -979,6 +1041,7 @@ int main(void)
         TEST(test_an_unhealthy_application_is_given_up),
         TEST(test_an_application_on_a_unix_socket),
         TEST(test_it_finds_the_world_as_if_started_alone),
+        TEST(test_the_service_manager_is_told_when_it_answers),
         TEST(test_it_is_told_only_when_its_requests_are_answered),
         TEST(test_a_deaf_application_is_killed_after_its_grace),
         TEST(test_another_signal_ends_the_grace),
@@ -990,6 +1053,7 @@ int main(void)
         TEST(test_it_does_not_outlive_a_killed_server),
         TEST(test_its_exit_status_is_passed_on),
         TEST(test_a_crash_is_passed_on_as_128_and_the_signal),
+        TEST(test_a_crash_takes_its_workers_along),
         TEST(test_what_it_leaves_unfinished_wins_over_its_status),
         TEST(test_its_end_in_a_drain_is_said_and_changes_no_status),
         TEST(test_it_is_started_again_and_requests_wait_meanwhile),
