@@ -90,8 +90,13 @@ int hold_check(struct server *server)
                        options->app_url);
         return fail(COORD_EXIT_CONFIG, error);
     }
-    if (options->command == NULL)
+    if (options->command == NULL) {
+        if (options->app_url != NULL && !options->test)
+            log_line(LOG_LEVEL_WARN, "configuration", NULL,
+                     "app.url is %s, but no command stands behind --: nothing is started",
+                     options->app_url);
         return 0;
+    }
     if (options->app_url == NULL) {
         (void)snprintf(error, sizeof(error),
                        "-- %.200s: where will it answer? app: {url: ...} in %.200s says so",

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pwd.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -35,6 +36,14 @@ static void assert_contains(const char *text, const char *want)
 {
     if (text == NULL || strstr(text, want) == NULL)
         fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
+}
+
+/* For a configuration: as root one would go on as nobody, who may not read everything here. */
+static const char *user_name(void)
+{
+    const struct passwd *user = getpwuid(getuid());
+    assert_non_null(user);
+    return user->pw_name;
 }
 
 static bool have_node(void)
@@ -271,8 +280,10 @@ static void test_requests_wait_until_python_answers(void **state)
 static void test_requests_wait_until_node_answers(void **state)
 {
     (void)state;
-    if (!have_node())
+    if (!have_node()) {
+        print_message("skipped: no node here\n");
         skip();
+    }
     requests_wait_for(APP(NODE, "late"), "node\n");
 }
 
@@ -797,11 +808,15 @@ static void test_what_is_wrong_is_one_clear_line(void **state)
     (void)snprintf(conf, sizeof(conf), "/tmp/lastcall-app-%ld.conf", (long)getpid());
     FILE *file = fopen(conf, "w");
     (void)fprintf(file,
-                  "listen: {host: 127.0.0.1, port: 0}\nuser: root\nhosts: {default: {paths: "
+                  "listen: {host: 127.0.0.1, port: 0}\nuser: %s\nhosts: {default: {paths: "
                   "{/: {proxy.reverse.url: '%s'}}}}\n",
-                  url);
+                  user_name(), url);
     (void)fclose(file);
     fails_to_start(APP("-c", conf, "--", "true"), 78, "where will it answer? app: {url: ...} in ");
+    file = fopen(conf, "a");
+    (void)fprintf(file, "app: {url: '%s', restart: MAYBE}\n", url);
+    (void)fclose(file);
+    fails_to_start(APP("-c", conf, "--", "true"), 78, "app.restart MAYBE: want ON or OFF");
     (void)unlink(conf);
 }
 
@@ -831,14 +846,14 @@ static void test_a_file_may_say_it_all(void **state)
     FILE *file = fopen(conf, "w");
     (void)fprintf(file,
                   "listen: {host: 127.0.0.1, port: 0}\n"
-                  "user: root\n"
+                  "user: %s\n"
                   "hosts:\n  default:\n    paths:\n"
                   "      /ready: {handler: ready}\n"
                   "      /api: {proxy.reverse.url: '%s/api'}\n"
                   "      /: {proxy.reverse.url: '%s'}\n"
                   "app: {url: '%s', health: /health, start-timeout: 20s, hold: 20s, grace: 10s, "
                   "restart: OFF}\n",
-                  url, url, url);
+                  user_name(), url, url, url);
     (void)fclose(file);
     process_start_configured(&p, APP("-c", conf, "--", PYTHON, "unhealthy"));
     assert_answers(&p, GET("/ready"), "HTTP/1.1 503 ");
@@ -916,25 +931,32 @@ static pid_t child_of(pid_t pid)
     return (pid_t)strtol(text, NULL, 10);
 }
 
-/* Process 1 of a namespace of its own, as in a container; unshare(1) stands where the container's
- * runtime does. */
+/* lastcall as process 1 of a namespace of its own, as in a container; `p` is unshare(1), which
+ * stands where the container's runtime does. */
+static void start_as_process_1(struct process *p, const char *const *argv)
+{
+    char binary[256];
+    const char *was = getenv("LASTCALL_BINARY");
+    const char *args[20] = {"--pid", "--fork", "--kill-child", binary, "--listen", "127.0.0.1:0"};
+
+    if (system("unshare --pid --fork true 2>/dev/null") != 0) {
+        print_message("skipped: no namespaces of processes here\n");
+        skip();
+    }
+    (void)snprintf(binary, sizeof(binary), "%s", was != NULL ? was : "build/release/lastcall");
+    for (size_t n = 6; *argv != NULL; argv++)
+        args[n++] = *argv;
+    (void)setenv("LASTCALL_BINARY", "/usr/bin/unshare", 1);
+    process_start_configured(p, args);
+    (void)setenv("LASTCALL_BINARY", binary, 1);
+}
+
 static void test_process_1_reaps_hands_on_and_drains(void **state)
 {
     struct process p;
-    char binary[256];
-    const char *was = getenv("LASTCALL_BINARY");
     int child = 0, orphan = 0;
     (void)state;
-    if (system("unshare --pid --fork true 2>/dev/null") != 0)
-        skip();
-    (void)snprintf(binary, sizeof(binary), "%s", was != NULL ? was : "build/release/lastcall");
-    (void)setenv("LASTCALL_BINARY", "/usr/bin/unshare", 1);
-    process_start_configured(&p, APP("--pid", "--fork", "--kill-child", binary, "--listen",
-                                     "127.0.0.1:0", "--proxy", url, "--", PYTHON, "family"));
-    if (was != NULL)
-        (void)setenv("LASTCALL_BINARY", was, 1);
-    else
-        (void)unsetenv("LASTCALL_BINARY");
+    start_as_process_1(&p, APP("--proxy", url, "--", PYTHON, "family"));
     process_wait_log(&p, " answers at ");
     pid_t first = child_of(p.pid);
     assert_true(first > 0);
@@ -953,6 +975,30 @@ static void test_process_1_reaps_hands_on_and_drains(void **state)
     assert_contains(answer, "slept\n");
     free(answer);
     (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_process_1_without_an_application_reaps_too(void **state)
+{
+    struct process p;
+    char command[128];
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    (void)state;
+    start_as_process_1(&p, APP("--threads", "1"));
+    pid_t first = child_of(p.pid);
+    (void)snprintf(command, sizeof(command),
+                   "nsenter --target %ld --pid sh -c 'sleep 1000 >/dev/null 2>&1 &'", (long)first);
+    assert_int_equal(system(command), 0);
+    pid_t orphan = child_of(first);
+    assert_true(orphan > 0);
+    (void)kill(orphan, SIGKILL);
+    while (state_of(orphan, NULL) != 0) {
+        if (now_ns() > until_ns)
+            fail_msg("the orphan was not reaped");
+        (void)poll(NULL, 0, 5);
+    }
+    assert_int_equal(kill(first, SIGTERM), 0);
     process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
@@ -1018,8 +1064,10 @@ static void test_nothing_is_lost_before_python(void **state)
 static void test_nothing_is_lost_before_node(void **state)
 {
     (void)state;
-    if (!have_node())
+    if (!have_node()) {
+        print_message("skipped: no node here\n");
         skip();
+    }
     for (unsigned run = 0; run < runs(); run++) {
         stop_under_load(APP(NODE), LOAD_HTTP1_CLOSE, run);
         stop_under_load(APP(NODE, "polite"), LOAD_HTTP1_KEEPALIVE, run);
@@ -1064,6 +1112,7 @@ int main(void)
         TEST(test_signals_without_a_use_are_handed_on),
         TEST(test_orphans_are_reaped),
         TEST(test_process_1_reaps_hands_on_and_drains),
+        TEST(test_process_1_without_an_application_reaps_too),
         TEST(test_nothing_is_lost_before_python),
         TEST(test_nothing_is_lost_before_node),
     };
