@@ -57,6 +57,7 @@ struct coord {
     bool noted;       /* a trigger came behind the first one */
     bool began;       /* the begin of the drain has been logged */
     unsigned signals; /* that asked for this drain */
+    int clean_status; /* the exit status of a drain that ends clean */
 };
 
 static void lock(struct coord *coord)
@@ -169,6 +170,17 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
     return first;
 }
 
+bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
+                                int status)
+{
+    lock(coord);
+    bool first = request_locked(coord, trigger, detail);
+    if (first)
+        coord->clean_status = status;
+    unlock(coord);
+    return first;
+}
+
 unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
 {
     char name[24], detail[48] = "";
@@ -198,6 +210,7 @@ bool coord_undrain(struct coord *coord)
         memset(&coord->report.begin, 0, sizeof(coord->report.begin));
         coord->drain.config = coord->config.drain; /* the request may have had its own deadline */
         coord->signals = 0;
+        coord->clean_status = COORD_EXIT_CLEAN;
     }
     poke_locked(coord);
     unlock(coord);
@@ -340,7 +353,7 @@ static void enter_aborting(struct coord *coord)
     coord->config.ops->cut(coord->config.server);
 }
 
-static int exit_status(const struct coord *coord)
+static int exit_status_locked(const struct coord *coord)
 {
     const struct report *report = &coord->report;
 
@@ -351,7 +364,7 @@ static int exit_status(const struct coord *coord)
         return COORD_EXIT_DEADLINE;
     if (report->end.given_up > 0) /* each of them was logged */
         return COORD_EXIT_DEADLINE;
-    return COORD_EXIT_CLEAN;
+    return coord->clean_status;
 }
 
 static void enter_done(struct coord *coord)
@@ -360,7 +373,7 @@ static void enter_done(struct coord *coord)
     coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
     coord->report.end = coord->census;
     coord->report.pool_active_at_end = coord->pool_active;
-    coord->report.status = exit_status(coord);
+    coord->report.status = exit_status_locked(coord);
     struct report report = coord->report;
     struct drain drain = coord->drain;
     unlock(coord);

@@ -51,8 +51,9 @@ struct coord_request {
     char *path;
     char *authority;
     char *peer;
-    const char *state; /* "unread", "receiving", "inline", "queued", "running", "responding" or
-                                "abandoned" (the client left, the handler was still at it) */
+    const char *state; /* "unread", "receiving", "held" (until the application answers), "inline",
+                          "queued", "running", "responding" or "abandoned" (the client left, the
+                          handler was still at it) */
     uint64_t age_ns;
     uint64_t body_bytes; /* of the request, as far as it came */
     uint64_t sent_bytes; /* of the response's body */
@@ -155,6 +156,12 @@ void coord_request_drain(struct coord *coord, const char *trigger, const char *d
  * begins the drain sets it. Returns whether this one did. Thread: any.     Blocks: never. */
 bool coord_request_drain_within(struct coord *coord, const char *trigger, const char *detail,
                                 uint64_t deadline_ns);
+
+/* The same, because something has ended without which the server is of no use; a drain that it
+ * begins, and that ends clean, has `status` as its exit status in place of 0.
+ * Thread: any.     Blocks: never. */
+bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
+                                int status);
 
 /* A signal asks: the first begins the drain, or joins one that something else began; the second
  * cuts it short. Returns how many there were since the last undrain: at the third, the caller

@@ -184,7 +184,9 @@ void report_log_end(const struct report *report, const struct drain *drain)
                  (ull)report->end.given_up);
         return;
     }
-    if (drain->cause != DRAIN_CAUSE_QUIET && report->status != COORD_EXIT_CLEAN) {
+    if (drain->cause == DRAIN_CAUSE_FORCED ||
+        (drain->cause == DRAIN_CAUSE_DEADLINE &&
+         report->unfinished.count + report->unfinished.left_out + report->end.given_up > 0)) {
         log_cut_short(report, drain);
         return;
     }

@@ -48,10 +48,11 @@ install_page() {
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    # Any nginx will do.
+    # Any nginx will do, and any Node.
     [ "$package" = nginx-light ] && command -v nginx >/dev/null 2>&1 && state=installed
     # Other packages of Node bring it along.
     [ "$package" = npm ] && command -v npm >/dev/null 2>&1 && state=installed
+    [ "$package" = nodejs ] && command -v node >/dev/null 2>&1 && state=installed
     [ "$state" = installed ] || missing="$missing $package"
 done
 if [ -z "$missing" ]; then

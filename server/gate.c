@@ -72,6 +72,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->conn = conn_of(req);
     inflight->job = NULL;
     inflight->given_up = false;
+    inflight->held = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     if (inflight->conn->active++ == 0)
@@ -391,6 +392,8 @@ void inflight_list(struct loop *loop, struct coord_requests *ret_list)
             continue;
         if (inflight->req->timestamps.response_start_at.tv_sec != 0)
             state = "responding";
+        else if (inflight->held != NULL)
+            state = "held";
         else if (inflight->job != NULL)
             state = job_state(inflight->job);
         list_request(ret_list, inflight->req, state, now_ns - inflight->begun_ns);

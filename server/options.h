@@ -43,7 +43,14 @@ struct options {
     int when_closed;
     const char *heartbeat; /* touch this file; NULL: none */
     uint64_t heartbeat_every_ns;
-    uint64_t stall_ns; /* what does not move for so long is said to; 0: nobody looks */
+    uint64_t stall_ns;             /* what does not move for so long is said to; 0: nobody looks */
+    char *const *command;          /* the application, behind `--`; NULL: none is started */
+    const char *app_url;           /* where it answers; with flags that is `proxy` */
+    const char *app_health;        /* ask for this path; NULL: a connection is enough */
+    uint64_t app_start_timeout_ns; /* to answer for the first time */
+    uint64_t app_hold_ns;          /* how long a request waits for it */
+    uint64_t app_grace_ns;         /* between SIGTERM and SIGKILL */
+    bool app_restart;
     const char *report;
     const char *pid_file;
     const char *user;             /* become this one; NULL: stay */

@@ -167,6 +167,8 @@ static int configure(struct server *server)
         status = check_flag_tls(options);
     if (status == 0)
         status = config_apply(server);
+    if (status == 0)
+        status = hold_check(server);
     if (status == 0 && !options->test)
         status = open_flag_listeners(server);
     if (status == 0)

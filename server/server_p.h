@@ -10,12 +10,11 @@
  *
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
- * job.c the way to the pool and back; letgo.c how open connections end in a drain, giveup.c
- * those whose deadline has come; tls.c
- * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
- * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
- * the status page; stall.c what does not move; server.c the loops as one, and the coordinator's
- * callbacks. */
+ * job.c the way to the pool and back; hold.c requests that wait for the application; letgo.c how
+ * open connections end in a drain, giveup.c those whose deadline has come; tls.c certificates and
+ * records; tickets.c how TLS sessions are resumed; config*.c what a file says; routes.c the
+ * handlers of our own; brotli.c a filter that the library lacks; status.c our part of the status
+ * page; stall.c what does not move; server.c the loops as one, and the coordinator's callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -49,6 +48,7 @@ enum loop_order {
     ORDER_EXIT = 1 << 10,         /* leave the thread */
     ORDER_PING = 1 << 11,         /* count one in `pongs` */
     ORDER_GIVE_UP = 1 << 12,      /* look at server->given_up */
+    ORDER_LET_GO_ON = 1 << 13,    /* the application answers: requests that wait for it go on */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -74,6 +74,7 @@ struct loop_listener {
 };
 
 struct job;
+struct held;
 
 /* A request from whole to disposed; lives in the request's memory pool. */
 struct inflight {
@@ -82,8 +83,9 @@ struct inflight {
     h2o_req_t *req;
     struct loop *loop;
     struct conn *conn;
-    struct job *job; /* NULL: served inline */
-    bool given_up;   /* what comes of it is no answer any more */
+    struct job *job;   /* NULL: served inline */
+    struct held *held; /* NULL: it does not wait for the application */
+    bool given_up;     /* what comes of it is no answer any more */
     uint64_t begun_ns;
 };
 
@@ -104,6 +106,8 @@ struct loop {
     h2o_linklist_t conns;            /* struct conn, link: open ones */
     h2o_linklist_t inflight;         /* struct inflight, link */
     h2o_linklist_t abandoned;        /* struct job, link: client gone, handler still running */
+    h2o_linklist_t held;             /* struct held, link: oldest first */
+    h2o_timeout_entry_t hold_timer;  /* has the oldest waited long enough? */
     h2o_timeout_t ticks[TICK_COUNT]; /* lists of timers, see h2o/timeout.h; made at first use */
     uint64_t now_ns;                 /* see loop_now_ns() */
     uint64_t now_of_turn;
@@ -159,6 +163,7 @@ struct server {
     h2o_globalconf_t globalconf;
     struct tickets *tickets; /* NULL: no listener speaks TLS */
     bool listen_failed;      /* while the configuration was read */
+    bool hands_on_to_app;    /* some path does */
     time_t launched;
     struct loop *loops;
     struct pool *pool;
@@ -178,6 +183,9 @@ struct server {
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
     _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */
+    _Atomic bool holding;             /* requests for the application wait; see hold note, hold.c */
+    _Atomic uint64_t held_requests;   /* so many do */
+    _Atomic uint64_t held_body_bytes; /* and their bodies are so large */
 
     pthread_mutex_t list_mu; /* held by the one who asks the loops for their lists; before mu */
 
@@ -348,6 +356,21 @@ void giveup_conn(struct conn *conn, const char *limit);
 /* Give up what is in one of these classes (bits), now that their deadline has come; between turns.
  */
 void giveup_due(struct loop *loop, unsigned classes);
+/* ---- hold.c ---- */
+
+/* Is `url` the application's? Paths and schemes are not compared.
+ * Thread: main only, while the configuration is read. */
+bool hold_is_for(const struct server *server, const char *url);
+/* Let requests of a path wait while they would go to the application; in front of its proxy's
+ * handler.     Thread: main only, before start. */
+void hold_register(h2o_pathconf_t *path);
+/* Look at what was configured of an application; says what is wrong.
+ * Thread: main only, behind the configuration.     Errors: 0; an exit status. */
+int hold_check(struct server *server);
+/* All of these: Thread: owner loop only. */
+void hold_let_go_on(struct loop *loop);
+void hold_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits */
+void hold_stop(struct loop *loop);        /* no timer of it will run */
 
 /* ---- letgo.c ---- Thread: owner loop only. */
 

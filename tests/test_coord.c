@@ -1056,6 +1056,38 @@ static void test_unfinished_that_the_list_left_out_count_as_well(void **state)
     assert_message_has("drain-deadline", "2 requests unfinished");
 }
 
+static void test_what_ended_has_its_status_where_the_drain_is_clean(void **state)
+{
+    (void)state;
+    set_counts(&fake, 0, 0, 0);
+    make(ordinary);
+    assert_true(coord_request_drain_ending(coord, "application", "ended", 7));
+    assert_int_equal(coord_run(coord), 7);
+    assert_logged("drained", 1);
+}
+
+static void test_what_ended_in_a_drain_does_not_set_its_status(void **state)
+{
+    (void)state;
+    set_counts(&fake, 0, 0, 0);
+    make(ordinary);
+    coord_request_drain(coord, "test", "");
+    assert_false(coord_request_drain_ending(coord, "application", "ended", 7));
+    assert_int_equal(coord_run(coord), 0);
+}
+
+static void test_the_unfinished_win_over_the_status_of_what_ended(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.deadline_ns = NS_PER_MS;
+    fake.play = play_busy;
+    add_unfinished(&fake, "GET", "/slow");
+    make(config);
+    assert_true(coord_request_drain_ending(coord, "application", "ended", 7));
+    assert_int_equal(coord_run(coord), 3);
+}
+
 static void test_forced_status_is_4(void **state)
 {
     (void)state;
@@ -2362,6 +2394,9 @@ int main(void)
         claim(test_deadline_with_unfinished_is_3),
         claim(test_deadline_with_nothing_unfinished_is_0),
         claim(test_unfinished_that_the_list_left_out_count_as_well),
+        claim(test_what_ended_has_its_status_where_the_drain_is_clean),
+        claim(test_what_ended_in_a_drain_does_not_set_its_status),
+        claim(test_the_unfinished_win_over_the_status_of_what_ended),
         claim(test_forced_status_is_4),
         claim(test_forced_with_nothing_unfinished_is_4_too),
         claim(test_a_hundred_unfinished_are_not_a_hundred_lines),
