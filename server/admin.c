@@ -230,6 +230,7 @@ struct admin_conn *admin_conn_of(h2o_req_t *req)
 /* It is closed in one of the next turns, see on_close(). */
 static void push_out(struct admin_conn *conn)
 {
+    conn->pushed_out = true;
     (void)shutdown(h2o_socket_get_fd(conn->sock), SHUT_RDWR);
     if (conn->stream != NULL)
         admin_events_nudge(conn->stream);

@@ -435,7 +435,10 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     bool is_get = h2o_memis(method.base, method.len, H2O_STRLIT("GET")) ||
                   h2o_memis(method.base, method.len, H2O_STRLIT("HEAD"));
 
-    admin_conn_touch(admin_conn_of(req));
+    if (admin_conn_of(req)->pushed_out) /* else the library goes on with what was pipelined */
+        req->http1_is_persistent = 0;
+    else
+        admin_conn_touch(admin_conn_of(req));
     if (entry == NULL)
         return answer_error(req, 404, "not-found", "there is no such path; GET / lists them");
     if (is_get && entry->show != NULL)

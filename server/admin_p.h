@@ -27,6 +27,7 @@ struct admin_conn {
     h2o_linklist_t link; /* admin->conns: who has been silent longest comes first */
     h2o_socket_t *sock;
     bool is_unix;
+    bool pushed_out;             /* shut down, to be closed as soon as the library lets go of it */
     struct admin_stream *stream; /* the request is one for /events */
 };
 

@@ -45,8 +45,10 @@ struct loop_metrics {
 /* Thread: any. */
 static inline unsigned metrics_bucket(uint64_t ns)
 {
+    if (ns <= 1000000) /* most requests */
+        return 0;
     uint64_t ms = (ns + 999999) / 1000000; /* rounded up: a bound belongs to its bucket */
-    unsigned k = ms <= 1 ? 0 : 64 - (unsigned)__builtin_clzll(ms - 1);
+    unsigned k = 64 - (unsigned)__builtin_clzll(ms - 1);
     return k < METRICS_BUCKETS - 1 ? k : METRICS_BUCKETS - 1;
 }
 

@@ -269,12 +269,26 @@ void process_expect(struct process *process, uint32_t limit_ms, int want)
         fail_msg("exit status %d in place of %d; log:\n%s", status, want, process->log);
 }
 
+/* The usual one, which a process that was killed leaves behind. */
+static void remove_admin_socket(struct process *process)
+{
+    static const char line[] = "admin on unix:";
+    char path[ADDRESS_SIZE];
+
+    (void)drain_log(process);
+    const char *at = strstr(process->log, line);
+    if (at == NULL || sscanf(at + sizeof(line) - 1, "%127[^\n]", path) != 1)
+        return;
+    (void)unlink(path);
+}
+
 void process_release(struct process *process)
 {
     if (process->status < 0 && process->pid > 0) {
         (void)kill(process->pid, SIGKILL);
         (void)waitpid(process->pid, NULL, 0);
         note_running(process->pid, 0);
+        remove_admin_socket(process);
     }
     (void)close(process->log_fd);
     free(process->log);

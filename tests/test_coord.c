@@ -2049,6 +2049,194 @@ static void test_a_text_that_memory_failed_for_does_not_crash_the_report(void **
 
 #define claim(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+/* ---- for onlookers ---- */
+
+/* What they saw, step by step; on the coordinator's thread, which is the test's. */
+static struct {
+    enum coord_phase phases[CALLS_MAX];
+    struct coord_status status[CALLS_MAX];
+    size_t calls_before[CALLS_MAX]; /* of the server's callbacks */
+    size_t count;
+} onlooker;
+
+static void look_on(void *arg, enum coord_phase phase)
+{
+    /* A lock that is held here would be asked for twice. */
+    coord_get_status(arg, &onlooker.status[onlooker.count]);
+    onlooker.calls_before[onlooker.count] = fake.call_count;
+    onlooker.phases[onlooker.count++] = phase;
+}
+
+static void make_watched(struct coord_config config)
+{
+    memset(&onlooker, 0, sizeof(onlooker));
+    make(config);
+    coord_on_step(coord, look_on, coord);
+}
+
+static void test_onlookers_are_told_each_step_behind_it(void **state)
+{
+    (void)state;
+    make_watched(ordinary);
+    coord_request_drain(coord, "test", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    static const enum coord_phase want[] = {PHASE_CLOSING, PHASE_DRAINING, PHASE_DONE};
+    assert_int_equal(onlooker.count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(onlooker.phases[i], want[i]);
+        assert_int_equal(onlooker.status[i].phase, want[i]);
+    }
+    assert_calls("lame-duck close finish");
+    assert_int_equal(onlooker.calls_before[0], 2); /* the listeners were told before they were */
+    assert_int_equal(onlooker.calls_before[1], 3);
+}
+
+static void look_on_too(void *arg, enum coord_phase phase)
+{
+    (void)phase;
+    ++*(unsigned *)arg;
+}
+
+static void test_as_many_onlookers_as_there_is_room_for(void **state)
+{
+    (void)state;
+    unsigned seen[COORD_STEPS_MAX] = {0};
+    make(ordinary);
+    for (size_t i = 0; i < COORD_STEPS_MAX; i++)
+        coord_on_step(coord, look_on_too, &seen[i]);
+    coord_request_drain(coord, "test", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    for (size_t i = 0; i < COORD_STEPS_MAX; i++)
+        assert_int_equal(seen[i], 3);
+}
+
+static void look_on_and_undrain(void *arg, enum coord_phase phase)
+{
+    look_on(arg, phase);
+    if (onlooker.count == 2)
+        undone[0] = coord_undrain(arg);
+}
+
+static void play_second_trigger_then_force(struct fake *f, enum call call, enum coord_phase phase)
+{
+    play_obedient(f, call, phase);
+    if (call != CENSUS)
+        return;
+    if (phase == PHASE_LAME_DUCK && f->acts == 0) {
+        coord_request_drain(f->coord, "api", "second");
+        f->acts = 1;
+    } else if (phase == PHASE_RUNNING && f->acts == 1) {
+        coord_signal(f->coord, SIGTERM, 0);
+        coord_signal(f->coord, SIGTERM, 0);
+        f->acts = 2;
+    }
+}
+
+static void test_onlookers_are_told_of_a_later_trigger_and_of_an_undrain(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = FAR;
+    fake.play = play_second_trigger_then_force;
+    memset(&onlooker, 0, sizeof(onlooker));
+    make(config);
+    coord_on_step(coord, look_on_and_undrain, coord);
+    coord_request_drain(coord, "file", "first");
+    assert_int_equal(coord_run(coord), COORD_EXIT_FORCED);
+    assert_true(undone[0]);
+    static const enum coord_phase want[] = {PHASE_LAME_DUCK, PHASE_LAME_DUCK, PHASE_RUNNING};
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(onlooker.phases[i], want[i]);
+    assert_int_equal(onlooker.status[0].trigger_count, 1);
+    assert_int_equal(onlooker.status[1].trigger_count, 2);
+    assert_string_equal(onlooker.status[1].triggers[0].name, "file");
+    assert_string_equal(onlooker.status[1].triggers[1].detail, "second");
+    assert_int_equal(onlooker.status[2].trigger_count, 0);
+    assert_int_equal(onlooker.status[2].entered_ns[PHASE_LAME_DUCK], 0);
+}
+
+static void test_status_before_a_drain_has_nothing_of_one(void **state)
+{
+    (void)state;
+    struct coord_status status;
+    make(ordinary);
+    coord_get_status(coord, &status);
+    assert_int_equal(status.phase, PHASE_RUNNING);
+    assert_int_equal(status.trigger_count, 0);
+    assert_false(status.forced);
+    assert_true(status.lame_duck_until_ns == CLOCK_NEVER);
+    assert_true(status.deadline_at_ns == CLOCK_NEVER);
+    assert_int_equal(status.begin.connections, 0);
+    assert_int_equal(status.exit_status, -1);
+    assert_int_equal(status.unfinished, 0);
+    for (int phase = PHASE_LAME_DUCK; phase < PHASE_COUNT; phase++)
+        assert_int_equal(status.entered_ns[phase], 0);
+}
+
+static void test_status_tells_when_lame_duck_and_deadline_are_over(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = 2 * NS_PER_MS;
+    config.drain.deadline_ns = 3 * NS_PER_MS;
+    fake.play = play_busy;
+    add_unfinished(&fake, "GET", "/");
+    fake.unfinished.left_out = 2;
+    make_watched(config);
+    coord_request_drain(coord, "file", "why");
+    assert_int_equal(coord_run(coord), COORD_EXIT_DEADLINE);
+    const struct coord_status *duck = &onlooker.status[0], *closing = &onlooker.status[1];
+    assert_int_equal(duck->phase, PHASE_LAME_DUCK);
+    assert_true(duck->lame_duck_until_ns == duck->entered_ns[PHASE_LAME_DUCK] + 2 * NS_PER_MS);
+    assert_true(duck->deadline_at_ns == CLOCK_NEVER);
+    assert_int_equal(duck->begin.active, 1);
+    assert_string_equal(duck->triggers[0].detail, "why");
+    assert_int_equal(closing->phase, PHASE_CLOSING);
+    assert_true(closing->lame_duck_until_ns == CLOCK_NEVER);
+    assert_true(closing->deadline_at_ns == closing->entered_ns[PHASE_CLOSING] + 3 * NS_PER_MS);
+    assert_int_equal(closing->exit_status, -1);
+    const struct coord_status *end = &onlooker.status[onlooker.count - 1];
+    assert_int_equal(end->phase, PHASE_DONE);
+    assert_int_equal(end->exit_status, COORD_EXIT_DEADLINE);
+    assert_int_equal(end->unfinished, 3);
+}
+
+static void test_a_drain_within_has_its_own_deadline(void **state)
+{
+    (void)state;
+    fake.play = play_busy;
+    make_watched(ordinary); /* whose deadline is far */
+    assert_true(coord_request_drain_within(coord, "api", "", 2 * NS_PER_MS));
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN); /* nothing was on the list */
+    const struct coord_status *closing = &onlooker.status[0];
+    assert_true(closing->deadline_at_ns == closing->entered_ns[PHASE_CLOSING] + 2 * NS_PER_MS);
+    assert_true(closing->drain.deadline_ns == 2 * NS_PER_MS);
+    assert_int_equal(count_calls(FREEZE), 1);
+}
+
+static void test_a_drain_within_that_comes_later_changes_no_deadline(void **state)
+{
+    (void)state;
+    make_watched(ordinary);
+    coord_request_drain(coord, "file", "");
+    assert_false(coord_request_drain_within(coord, "api", "", 0));
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_int_equal(count_calls(FREEZE), 0);
+    assert_true(onlooker.status[0].drain.deadline_ns == FAR);
+    assert_int_equal(onlooker.status[0].trigger_count, 2);
+}
+
+static void test_an_undrain_takes_the_deadline_with_it(void **state)
+{
+    (void)state;
+    make_watched(ordinary);
+    assert_true(coord_request_drain_within(coord, "api", "", 0));
+    assert_true(coord_undrain(coord));
+    coord_request_drain(coord, "file", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_true(onlooker.status[0].drain.deadline_ns == FAR);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -2134,6 +2322,14 @@ int main(void)
         claim(test_force_in_lame_duck_closes_the_listeners),
         claim(test_a_request_while_the_report_is_written_is_no_race),
         claim(test_a_text_that_memory_failed_for_does_not_crash_the_report),
+        claim(test_onlookers_are_told_each_step_behind_it),
+        claim(test_as_many_onlookers_as_there_is_room_for),
+        claim(test_onlookers_are_told_of_a_later_trigger_and_of_an_undrain),
+        claim(test_status_before_a_drain_has_nothing_of_one),
+        claim(test_status_tells_when_lame_duck_and_deadline_are_over),
+        claim(test_a_drain_within_has_its_own_deadline),
+        claim(test_a_drain_within_that_comes_later_changes_no_deadline),
+        claim(test_an_undrain_takes_the_deadline_with_it),
     };
     return cmocka_run_group_tests_name("coord", tests, group_setup, group_teardown);
 }

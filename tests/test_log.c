@@ -243,6 +243,25 @@ static void test_quiet_drops_info_and_nothing_else(void **state)
     }
 }
 
+static void test_the_level_can_be_set_while_it_runs(void **state)
+{
+    static const char *const names[] = {"error", "warning", "info"};
+    (void)state;
+    log_init(LOG_FORMAT_TEXT, false);
+    for (size_t i = 0; i < 3; i++) {
+        enum log_level level = LOG_LEVEL_INFO;
+        assert_true(log_level_named(names[i], &level));
+        log_set_level(level);
+        for (enum log_level line = LOG_LEVEL_ERROR; line <= LOG_LEVEL_INFO; line++) {
+            log_line(line, "event", NULL, "x");
+            assert_int_equal(strcmp(what_was_said(), "") != 0, line <= level);
+        }
+    }
+    enum log_level untouched = LOG_LEVEL_WARN;
+    assert_false(log_level_named("debug", &untouched));
+    assert_int_equal(untouched, LOG_LEVEL_WARN);
+}
+
 /* ---- what a client may send ---- */
 
 static void test_control_bytes_are_defused(void **state)
@@ -630,6 +649,7 @@ int main(void)
         claim(test_a_field_can_not_replace_what_the_log_says),
         claim(test_the_fields_are_stolen_whether_they_are_written_or_not),
         claim(test_quiet_drops_info_and_nothing_else),
+        claim(test_the_level_can_be_set_while_it_runs),
         claim(test_control_bytes_are_defused),
         claim(test_control_bytes_are_defused_in_json_too),
         claim(test_no_control_byte_passes),

@@ -368,6 +368,49 @@ static void test_workers_carry_their_name(void **state)
     assert_string_equal(look_inside("tencharact").name, "tencharact-0");
 }
 
+/* ---- waits ---- */
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    assert_int_equal(clock_gettime(CLOCK_MONOTONIC, &now), 0);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t waits_from(const struct pool_waits *waits, size_t bucket)
+{
+    uint64_t n = 0;
+    for (size_t k = bucket; k < POOL_WAIT_BUCKETS; k++)
+        n += waits->buckets[k];
+    return n;
+}
+
+static void test_a_wait_is_counted_from_when_the_job_came(void **state)
+{
+    (void)state;
+    const uint64_t s = UINT64_C(1000000000);
+    struct step unknown = {.job = step_job}, ahead = {.job = step_job}, late = {.job = step_job},
+                lost = {.job = step_job};
+    struct pool_waits waits;
+
+    make(1, 8);
+    late.job.came_ns = clock_ns() - 3 * s;  /* 2048 ms are too few, 4096 enough */
+    lost.job.came_ns = clock_ns() - 99 * s; /* beyond the last bound, 65.536 s */
+    ahead.job.came_ns = clock_ns() + 3600 * s;
+    assert_int_equal(pool_submit(pool, &unknown.job), 0);
+    assert_int_equal(pool_submit(pool, &ahead.job), 0);
+    assert_int_equal(pool_submit(pool, &late.job), 0);
+    assert_int_equal(pool_submit(pool, &lost.job), 0);
+    assert_int_equal(pool_wait_idle(pool, FOREVER), 0);
+    pool_get_waits(pool, &waits);
+    assert_int_equal(waits_from(&waits, 0), 3);
+    assert_int_equal(waits.buckets[0], 1);
+    assert_int_equal(waits_from(&waits, 12), 2);
+    assert_int_equal(waits.buckets[POOL_WAIT_BUCKETS - 1], 1);
+    assert_true(waits.sum_ns >= 102 * s);
+    unmake();
+}
+
 /* ---- submit ---- */
 
 static void test_submit_after_close_is_refused(void **state)
@@ -1009,6 +1052,7 @@ int main(void)
         claim(test_jobs_that_run_at_once_have_workers_of_their_own),
         claim(test_workers_block_every_signal),
         claim(test_workers_carry_their_name),
+        claim(test_a_wait_is_counted_from_when_the_job_came),
         claim(test_submit_after_close_is_refused),
         claim(test_full_queue_is_a_result_the_caller_sees),
         claim(test_a_full_queue_takes_jobs_again_once_it_has_room),
