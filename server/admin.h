@@ -29,8 +29,10 @@ int admin_start(struct admin *admin, struct pool *pool, struct coord *coord);
 
 /* The process is about to end: take the socket file away, if it is still ours, and see to it that
  * who watches /events has been told, which takes no more than ADMIN_FAREWELL_MS.
- * Thread: main only.     Blocks: so long at most. */
-#define ADMIN_FAREWELL_MS 2
+ * That takes some 100 us; the rest is for a machine that has no processor for the admin thread. A
+ * watcher that has stopped reading is not waited for.     Thread: main only.
+ * Blocks: so long at most. */
+#define ADMIN_FAREWELL_MS 100
 void admin_leave(struct admin *admin);
 
 /* End the thread and join it. Pool and coordinator must still be there.     Thread: main only.

@@ -14,6 +14,7 @@
 
 #define TICK_MS 250
 #define TICKS_WHEN_CALM 4 /* an event at each of so many */
+#define STUCK_NS (500 * NS_PER_MS)
 
 struct admin_stream {
     h2o_generator_t super;
@@ -21,7 +22,8 @@ struct admin_stream {
     h2o_req_t *req;
     struct admin *admin;
     struct admin_conn *conn;
-    char *text; /* the event on its way */
+    char *text;       /* the event on its way */
+    uint64_t sent_ns; /* since when it is */
     bool writing;
     bool stale;
     bool ended;
@@ -33,11 +35,19 @@ static bool is_last(const struct coord_status *status)
     return status->phase == PHASE_DONE && status->exit_status >= 0;
 }
 
+/* Its reader has stopped reading, and is not waited for. */
+static bool is_stuck(const struct admin_stream *stream)
+{
+    return stream->writing && clock_now_ns() - stream->sent_ns > STUCK_NS;
+}
+
 static void say_farewell(struct admin *admin)
 {
-    for (h2o_linklist_t *node = admin->streams.next; node != &admin->streams; node = node->next)
-        if (!container_of(node, struct admin_stream, link)->ended)
+    for (h2o_linklist_t *node = admin->streams.next; node != &admin->streams; node = node->next) {
+        const struct admin_stream *stream = container_of(node, struct admin_stream, link);
+        if (!stream->ended && !is_stuck(stream))
             return;
+    }
     (void)pthread_mutex_lock(&admin->mu);
     admin->farewell_said = true;
     (void)pthread_cond_signal(&admin->told);
@@ -51,6 +61,7 @@ static void send_event(struct admin_stream *stream, const char *text, bool last)
     free(stream->text);
     stream->text = strdup(text);
     bytes = (h2o_iovec_t){stream->text, stream->text != NULL ? strlen(stream->text) : 0};
+    stream->sent_ns = clock_now_ns();
     stream->stale = false;
     stream->writing = true;
     stream->ended = last;
