@@ -104,6 +104,23 @@ static bool judge(struct look *look, h2o_req_t *req, struct conn *conn, enum dra
     return true;
 }
 
+static enum drain_class class_of(const struct inflight *inflight)
+{
+    return inflight->req->timestamps.response_start_at.tv_sec != 0 ? DRAIN_STREAM : DRAIN_OTHER;
+}
+
+/* All of them before the first handler is told to stop: its worker would take the next one. */
+static void disown_due(struct look *look)
+{
+    h2o_linklist_t *all = &look->loop->inflight;
+
+    for (h2o_linklist_t *node = all->next; node != all; node = node->next) {
+        struct inflight *inflight = container_of(node, struct inflight, link);
+        if (is_due(look, class_of(inflight)))
+            job_disown(inflight);
+    }
+}
+
 static void judge_inflight(struct look *look, bool of_h2)
 {
     h2o_linklist_t *all = &look->loop->inflight;
@@ -111,11 +128,10 @@ static void judge_inflight(struct look *look, bool of_h2)
     for (h2o_linklist_t *node = all->next; node != all; node = node->next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         h2o_req_t *req = inflight->req;
-        bool begun = req->timestamps.response_start_at.tv_sec != 0;
         if ((req->version >= 0x200) != of_h2 || inflight->given_up ||
             inflight->conn->sock == NULL || inflight->conn->given_up)
             continue;
-        inflight->given_up = judge(look, req, inflight->conn, begun ? DRAIN_STREAM : DRAIN_OTHER);
+        inflight->given_up = judge(look, req, inflight->conn, class_of(inflight));
     }
 }
 
@@ -233,6 +249,7 @@ void giveup_due(struct loop *loop, unsigned classes)
 
     assert_owner(loop);
     inflight_mark_resets(loop);
+    disown_due(&look);
     give_up_streams(&look);
     judge_inflight(&look, false);
     (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, judge_receiving, &look);
