@@ -59,8 +59,8 @@ static void run(struct pool_job *pool_job)
     struct stall_slot *slot =
         stall != NULL ? stall_slot_of_worker(stall, pool_job_worker(pool_job)) : NULL;
     if (slot != NULL)
-        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_TEXT),
-                         job->exchange.path, strnlen(job->exchange.path, STALL_TEXT),
+        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_METHOD),
+                         job->exchange.path, strnlen(job->exchange.path, STALL_PATH),
                          job->begun_ns);
     job->handler(&job->exchange);
     if (slot != NULL)
