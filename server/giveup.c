@@ -20,9 +20,16 @@
 #define TEXT_LONGEST 1024
 #define RESET_AT_ONCE 64
 
-static const char *limit_of(enum drain_class class, char *text, size_t size)
+/* A class without a deadline of its own has the general one. */
+static const char *limit_of(const struct loop *loop, enum drain_class class, char *text,
+                            size_t size)
 {
-    if (class == DRAIN_OTHER)
+    const struct options *options = loop->server->options;
+    const uint64_t own_ns[DRAIN_CLASSES] = {[DRAIN_TUNNEL] = options->tunnel_ns,
+                                            [DRAIN_STREAM] = options->stream_ns,
+                                            [DRAIN_UPLOAD] = options->upload_ns};
+
+    if (own_ns[class] == 0)
         return "the deadline";
     (void)snprintf(text, size, "the deadline of %s", drain_class_name(class));
     return text;
@@ -96,12 +103,29 @@ static bool judge(struct look *look, h2o_req_t *req, struct conn *conn, enum dra
     }
     if (req->version >= 0x200 && look->count == RESET_AT_ONCE)
         return false; /* there is another round */
-    name_request(look->loop, req, limit_of(class, text, sizeof(text)));
+    name_request(look->loop, req, limit_of(look->loop, class, text, sizeof(text)));
     if (req->version >= 0x200)
         look->doomed[look->count++] = container_of(req, h2o_http2_stream_t, req);
     else
         conn->is_due = true;
     return true;
+}
+
+static enum drain_class class_of(const struct inflight *inflight)
+{
+    return inflight->req->timestamps.response_start_at.tv_sec != 0 ? DRAIN_STREAM : DRAIN_OTHER;
+}
+
+/* All of them before the first handler is told to stop: its worker would take the next one. */
+static void disown_due(struct look *look)
+{
+    h2o_linklist_t *all = &look->loop->inflight;
+
+    for (h2o_linklist_t *node = all->next; node != all; node = node->next) {
+        struct inflight *inflight = container_of(node, struct inflight, link);
+        if (is_due(look, class_of(inflight)))
+            job_disown(inflight);
+    }
 }
 
 static void judge_inflight(struct look *look, bool of_h2)
@@ -111,11 +135,10 @@ static void judge_inflight(struct look *look, bool of_h2)
     for (h2o_linklist_t *node = all->next; node != all; node = node->next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         h2o_req_t *req = inflight->req;
-        bool begun = req->timestamps.response_start_at.tv_sec != 0;
         if ((req->version >= 0x200) != of_h2 || inflight->given_up ||
             inflight->conn->sock == NULL || inflight->conn->given_up)
             continue;
-        inflight->given_up = judge(look, req, inflight->conn, begun ? DRAIN_STREAM : DRAIN_OTHER);
+        inflight->given_up = judge(look, req, inflight->conn, class_of(inflight));
     }
 }
 
@@ -152,7 +175,7 @@ static void judge_tunnel(struct look *look, struct conn *conn)
     conn->is_due = true;
     count_add(&look->loop->counts.given_up, 1);
     log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: a tunnel, cut by %s",
-             limit_of(DRAIN_TUNNEL, text, sizeof(text)));
+             limit_of(look->loop, DRAIN_TUNNEL, text, sizeof(text)));
 }
 
 /* ---- acting on it ---- */
@@ -233,6 +256,7 @@ void giveup_due(struct loop *loop, unsigned classes)
 
     assert_owner(loop);
     inflight_mark_resets(loop);
+    disown_due(&look);
     give_up_streams(&look);
     judge_inflight(&look, false);
     (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, judge_receiving, &look);

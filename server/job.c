@@ -59,8 +59,8 @@ static void run(struct pool_job *pool_job)
     struct stall_slot *slot =
         stall != NULL ? stall_slot_of_worker(stall, pool_job_worker(pool_job)) : NULL;
     if (slot != NULL)
-        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_TEXT),
-                         job->exchange.path, strnlen(job->exchange.path, STALL_TEXT),
+        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_METHOD),
+                         job->exchange.path, strnlen(job->exchange.path, STALL_PATH),
                          job->begun_ns);
     job->handler(&job->exchange);
     if (slot != NULL)
@@ -331,6 +331,12 @@ void job_give_up_all(struct loop *loop)
     }
 }
 
+void job_disown(struct inflight *inflight)
+{
+    if (inflight->job != NULL)
+        atomic_store(&inflight->job->gone, true); /* see gone note */
+}
+
 void job_give_up(struct inflight *inflight)
 {
     struct job *job = inflight->job;
@@ -338,7 +344,7 @@ void job_give_up(struct inflight *inflight)
     if (job == NULL || inflight->req->timestamps.response_start_at.tv_sec != 0)
         return;
     job->given_up = true;
-    atomic_store(&job->gone, true); /* see gone note */
+    job_disown(inflight);
     pool_cancel(&job->pool_job);
     if (inflight->req->version >= 0x200)
         return; /* the stream's reset ends the request */
@@ -350,8 +356,7 @@ void job_disown_all(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
-        if (inflight->job != NULL)
-            atomic_store(&inflight->job->gone, true); /* see gone note */
+        job_disown(inflight);
     }
 }
 

@@ -343,8 +343,10 @@ void job_abandon(struct job *job);      /* the request is gone */
 void job_disown_all(struct loop *loop);
 void job_cancel_all(struct loop *loop);  /* and those that have been called are told */
 void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
-/* The same for one request: its handler, if it has not been called, will not be. */
+/* The same for one request. */
 void job_give_up(struct inflight *inflight);
+/* Its handler, if it has not been called, will not be. */
+void job_disown(struct inflight *inflight);
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 const char *job_state(const struct job *job);
 

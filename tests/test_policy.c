@@ -402,10 +402,11 @@ static void test_queued_request_that_is_given_up_never_runs(void **state)
     int upload = client_connect(&p), runs = client_connect(&p), waits = client_connect(&p);
     client_send(upload, HALF_AN_UPLOAD);
     client_send(runs, GET("/sleep?ms=60000"));
-    client_send(waits, GET("/sleep?ms=59999"));
+    settle(&p);
+    client_send(waits, GET("/sleep?ms=59999&ignore-cancel=1"));
     settle(&p);
     process_signal(&p, SIGTERM);
-    process_wait_log(&p, "unfinished: GET /sleep?ms=59999, cut by the deadline");
+    process_wait_log(&p, "unfinished: GET /sleep?ms=59999&ignore-cancel=1, cut by the deadline");
     client_send(upload, "67890"); /* the one worker is free for it */
     assert_answered(upload);
     process_expect(&p, LIMIT_MS, 3);

@@ -90,14 +90,14 @@ static void test_slot_cuts_what_is_too_long(void **state)
         path[n] = '\0';
         begin(&slot, "POST", path, 1);
         assert_true(stall_slot_read(&slot, &seen));
-        (void)snprintf(want, sizeof(want), "POST %.*s", STALL_TEXT - 18, path);
+        (void)snprintf(want, sizeof(want), "POST %.*s", STALL_PATH, path);
         assert_string_equal(seen.text, want);
     }
     memset(path, 'y', 200);
     path[200] = '\0';
     begin(&slot, path, path, 1);
     assert_true(stall_slot_read(&slot, &seen));
-    (void)snprintf(want, sizeof(want), "%.16s %.*s", path, STALL_TEXT - 18, path);
+    (void)snprintf(want, sizeof(want), "%.*s %.*s", STALL_METHOD, path, STALL_PATH, path);
     assert_string_equal(seen.text, want);
     stall_slot_begin(&slot, NULL, 0, NULL, 0, 1);
     assert_true(stall_slot_read(&slot, &seen));
