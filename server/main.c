@@ -11,6 +11,7 @@
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
+#include "journal.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
@@ -144,11 +145,55 @@ struct process {
     const struct options *options;
     struct server *server;
     struct coord *coord;
+    struct journal *journal;
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
+    int status;           /* or the whole line and the status, if `error` is not empty */
+    char error[JOURNAL_ERROR_SIZE];
 };
+
+static struct journal_config journal_config(const struct options *options)
+{
+    return (struct journal_config){.dir = options->journal_dir,
+                                   .methods = options->journal_methods,
+                                   .paths = options->journal_paths,
+                                   .redact = options->journal_redact,
+                                   .max_body = options->journal_max_body,
+                                   .max_inflight_bytes = options->journal_max_inflight_bytes,
+                                   .partitions = (unsigned)options->threads,
+                                   .sync = options->journal_msync ? JOURNAL_SYNC_MSYNC
+                                                                  : JOURNAL_SYNC_NONE};
+}
+
+static int start_journal(struct process *process)
+{
+    const struct journal_config config = journal_config(process->options);
+
+    if (config.dir == NULL)
+        return 0;
+    process->status = journal_open(&config, &process->journal, process->error);
+    if (process->status != 0)
+        return -ECANCELED; /* the line is in process->error */
+    server_attach_journal(process->server, process->journal);
+    coord_attach_journal(process->coord, process->journal);
+    return 0;
+}
+
+static int check_journal(const struct options *options)
+{
+    const struct journal_config config = journal_config(options);
+    char error[JOURNAL_ERROR_SIZE];
+    int status = config.dir != NULL ? journal_check(&config, error) : 0;
+
+    return status != 0 ? fail_with(status, error) : 0;
+}
+
+static void leave_journal(struct process *process)
+{
+    journal_leave(process->journal);
+}
 
 static int start_pool(struct process *process)
 {
@@ -215,6 +260,7 @@ static const struct part {
      * may be stuck, are not among these: see tear_down(). */
     void (*stop)(struct process *process);
 } parts[] = {
+    {"the in-flight record", start_journal, leave_journal, NULL}, /* freed last of all, by main() */
     {"worker threads", start_pool, NULL, NULL},
     {"loop threads", start_server, NULL, NULL},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
@@ -277,6 +323,8 @@ static int serve(struct process *process)
     if (err == 0) {
         notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
+    } else if (process->error[0] != '\0') {
+        status = fail_with(process->status, process->error);
     } else {
         status = fail(COORD_EXIT_UNAVAILABLE,
                       process->at_fault != NULL ? process->at_fault : parts[started].name, err);
@@ -307,9 +355,11 @@ int main(int argc, char **argv)
     if (status != 0)
         return status;
     if (options.test) {
-        (void)puts("configuration OK");
+        status = check_journal(&options);
+        if (status == 0)
+            (void)puts("configuration OK");
         server_destroy(process.server);
-        return 0;
+        return status;
     }
     status = settle(&options, process.server);
     if (status == 0) {
@@ -325,5 +375,6 @@ int main(int argc, char **argv)
     }
     coord_destroy(process.coord);
     server_destroy(process.server);
+    journal_destroy(process.journal);
     return status;
 }

@@ -37,6 +37,13 @@ struct options {
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
+    const char *journal_dir;     /* the in-flight record and the archive; NULL: none is kept */
+    const char *journal_methods; /* lists with commas: see journal_config, journal.h */
+    const char *journal_paths;
+    const char *journal_redact;
+    uint64_t journal_max_body;
+    uint64_t journal_max_inflight_bytes;
+    bool journal_msync;
     const char *report;
     const char *pid_file;
     const char *user;      /* become this one; NULL: stay */
@@ -55,6 +62,9 @@ int options_parse(int argc, char **argv, struct options *ret_options);
 /* Is there a directive `num-threads`, `drain.deadline`, ... for one of the settings?
  * Thread: any. */
 bool options_has_directive(const char *directive);
+
+/* May a file give it several values, which are then one text with commas?     Thread: any. */
+bool options_is_list(const char *directive);
 
 #define OPTIONS_NAMES_SIZE 256
 

@@ -216,6 +216,11 @@ static void let_run(struct server *server)
     (void)pthread_mutex_unlock(&server->mu);
 }
 
+void server_attach_journal(struct server *server, struct journal *journal)
+{
+    server->journal = journal;
+}
+
 int server_start(struct server *server, struct pool *pool, struct coord *coord)
 {
     unsigned loops = (unsigned)server->options->threads;
