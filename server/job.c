@@ -149,7 +149,7 @@ static void unwatch_peer(struct conn *conn)
     if (conn == NULL || conn->watched == NULL)
         return;
     h2o_socket_read_stop(conn->sock);
-    h2o_socket_dont_read(conn->sock, 0);
+    h2o_socket_dont_read(conn->sock, conn->holds);
     conn->watched = NULL;
 }
 
@@ -183,7 +183,7 @@ static void watch_peer(struct job *job)
         return;
     struct conn *conn = job->inflight->conn;
     h2o_socket_dont_read(conn->sock, 1);
-    h2o_socket_read_start(conn->sock, on_peer);
+    hold_watch(conn->sock, on_peer);
     conn->watched = job;
 }
 

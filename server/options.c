@@ -28,6 +28,7 @@ enum kind {
     KIND_SIZE,
     KIND_LIST,
     KIND_SYNC,
+    KIND_SWITCH,
     KIND_FLAG
 };
 
@@ -118,6 +119,7 @@ static const struct option_row rows[] = {
      MIB(1) / 4, MIB(32768), NULL, NULL, NULL},
     {NULL, "journal.redact", 0, KIND_LIST, NULL, AT(journal_redact), 0, 0, NULL, NULL, NULL},
     {NULL, "journal.sync", 0, KIND_SYNC, NULL, AT(journal_msync), 0, 0, NULL, NULL, NULL},
+    {NULL, "journal.hold", 0, KIND_SWITCH, NULL, AT(journal_hold), 0, 0, NULL, NULL, NULL},
     {"pid-file", "pid-file", 0, KIND_PATH, "FILE", AT(pid_file), 0, 0, "none",
      "write the process id to FILE once connections are accepted; removed at exit", "Running"},
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
@@ -335,6 +337,9 @@ static const char *set_value(const struct option_row *row, const char *text,
     case KIND_SYNC:
         *(bool *)at = strcmp(text, "msync") == 0;
         return *(bool *)at || strcmp(text, "none") == 0 ? NULL : "want none or msync";
+    case KIND_SWITCH:
+        *(bool *)at = strcasecmp(text, "ON") == 0;
+        return *(bool *)at || strcasecmp(text, "OFF") == 0 ? NULL : "want ON or OFF";
     case KIND_FLAG:
         *(bool *)at = true;
         return NULL;

@@ -44,6 +44,7 @@ struct options {
     uint64_t journal_max_body;
     uint64_t journal_max_inflight_bytes;
     bool journal_msync;
+    bool journal_hold;
     const char *report;
     const char *pid_file;
     const char *user;      /* become this one; NULL: stay */

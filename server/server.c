@@ -185,6 +185,7 @@ int server_create(struct options *options, struct server **ret_server)
     if (server == NULL)
         return fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
     server->options = options;
+    hold_init();
     server->launched = time(NULL);
     (void)pthread_mutex_init(&server->mu, NULL);
     (void)pthread_mutex_init(&server->list_mu, NULL);

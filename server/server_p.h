@@ -116,7 +116,8 @@ struct loop {
     bool closing;
     bool draining; /* ORDER_FINISH was seen: pokes the coordinator when quiet */
     uint64_t draining_since_ns;
-    bool released; /* ORDER_RELEASE_IDLE was seen */
+    bool released;        /* ORDER_RELEASE_IDLE was seen */
+    struct conn *holding; /* hold.c: the one whose callback runs; NULL: none, or it has closed */
     bool frozen;
     bool record_closed; /* the journal's slots are the archive's */
     bool accept_paused;
@@ -252,6 +253,8 @@ struct conn {
     bool h2_receiving;       /* a request is still arriving, as of this look */
     uint64_t h2_last_due_ns; /* not before: a round trip after the first GOAWAY was written; 0: it
                               * was not */
+    bool holds;              /* hold.c: what is read stays in the kernel until it is on record */
+    h2o_socket_cb held_read; /* the library's callback behind it */
     struct job *watched; /* job.c: HTTP/1, the request being served; the socket reports a hang-up */
     /* gate.c */
     uint32_t h2_resets;
@@ -272,6 +275,16 @@ bool conn_admit(struct loop *loop);
 void conn_unadmit(struct loop *loop);
 /* Close the socket under whoever uses it; its callbacks then clean up. */
 void conn_cut(struct conn *conn);
+
+/* The connection of a socket that journal.hold is for; NULL: it is not. */
+struct conn *conn_that_holds(const h2o_socket_t *sock);
+
+/* ---- hold.c ---- */
+
+/* Thread: main only, before any socket is read. */
+void hold_init(void);
+/* Be told that a socket is readable, and read nothing.     Thread: owner loop only. */
+void hold_watch(h2o_socket_t *sock, h2o_socket_cb cb);
 
 /* ---- linger.c ---- Thread: owner loop only. */
 
