@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* `journal.hold`: the bytes of a request stay in the kernel until it is on record.
  *
@@ -57,9 +59,12 @@ static void discard(const struct conn *conn, size_t bytes)
     int fd = h2o_socket_get_fd(conn->sock);
 
     while (bytes > 0) {
-        /* TCP discards without copying (tcp(7)); a Unix socket has to be read. */
-        size_t most = conn->is_tcp || bytes < sizeof(scratch) ? bytes : sizeof(scratch);
-        ssize_t n = recv(fd, scratch, most, MSG_DONTWAIT | (conn->is_tcp ? MSG_TRUNC : 0));
+        /* TCP discards without copying (tcp(7)), which what checks the arguments of recv(2) at run
+         * time does not believe; a Unix socket has to be read. */
+        size_t most = bytes < sizeof(scratch) ? bytes : sizeof(scratch);
+        ssize_t n = conn->is_tcp ? syscall(SYS_recvfrom, fd, NULL, bytes, MSG_DONTWAIT | MSG_TRUNC,
+                                           NULL, NULL)
+                                 : recv(fd, scratch, most, MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) /* reset meanwhile: there is nothing left */
