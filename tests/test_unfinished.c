@@ -558,7 +558,7 @@ static void test_a_folder_that_can_not_be_used_is_refused(void **state)
     assert_int_equal(chmod(dir, 0770), 0);
     expect_refused("", 78, "others may write there");
     assert_int_equal(chmod(dir, 0700), 0);
-    (void)snprintf(dir, sizeof(dir), "%s/none", kept);
+    (void)strcpy(dir, "/nowhere/journal");
     expect_refused("", 78, "No such file or directory (make the folder");
     (void)strcpy(dir, "/dev/null");
     expect_refused("", 78, "not a directory");
