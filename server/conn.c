@@ -61,6 +61,8 @@ static void on_close(void *data)
     conn->sock = NULL;
     if (conn->handshake_begun && conn->ssl == NULL)
         count_add(&conn->loop->metrics.handshakes_failed, 1);
+    if (conn->loop->peeking == conn)
+        conn->loop->peeking = NULL;
     if (conn->linger_fd >= 0 && !conn->given_up) {
         linger_begin(conn);
         return;
@@ -91,6 +93,7 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     conn->is_tcp = from->listener->family != AF_UNIX;
     conn->is_tls = from->listener->tls != NULL;
     conn->expects_proxy_line = from->listener->expects_proxy_line;
+    conn->peeks = loop->server->options->journal_hold && loop->journal != NULL && !conn->is_tls;
     conn->linger_fd = -1;
     conn->idle_since_ns = loop_now_ns(loop);
     conn->share = share_of(loop);
@@ -101,6 +104,12 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     sock->on_close.data = conn;
     listener_spare_connection(from->listener, h2o_socket_get_fd(sock));
     h2o_accept(&from->accept_ctx, sock);
+}
+
+struct conn *conn_that_peeks(const h2o_socket_t *sock)
+{
+    struct conn *conn = sock->on_close.cb == on_close ? sock->on_close.data : NULL;
+    return conn != NULL && conn->peeks ? conn : NULL;
 }
 
 void conn_shakes_hands(struct conn *conn, SSL *ssl)

@@ -73,6 +73,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->job = NULL;
     inflight->given_up = false;
     inflight->held = NULL;
+    inflight->slot = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     if (inflight->conn->active++ == 0)
@@ -84,6 +85,8 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
                          req->input.path.base, req->input.path.len, inflight->begun_ns);
     if (req->version >= 0x200)
         letgo_calm(req);
+    if (loop->journal != NULL)
+        onrecord_begin(inflight);
     return -1; /* the next handler answers */
 }
 
@@ -113,10 +116,15 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     struct loop *loop = inflight->loop;
     bool given_up = inflight->given_up || inflight->conn->given_up;
     bool answered = !loop->frozen && !given_up && is_answered(req);
+    /* What a limit of our own has cut stays on record, to be archived at the end. */
+    bool stays = given_up && !is_answered(req);
+    struct journal_slot *slot = stays ? NULL : inflight->slot;
 
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
-        job_abandon(inflight->job);
+        slot = job_abandon(inflight->job, slot);
+    if (slot != NULL)
+        onrecord_end(loop, slot);
     if (--inflight->conn->active == 0)
         count_add(&loop->metrics.busy, (uint64_t)-1);
     if (!inflight->conn->given_up)
@@ -164,7 +172,11 @@ static void see_to_last_line(struct loop *loop, h2o_req_t *req)
 
 static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
 {
-    see_to_last_line(container_of(self, struct inflight, super)->loop, req);
+    struct inflight *inflight = container_of(self, struct inflight, super);
+
+    see_to_last_line(inflight->loop, req);
+    if (inflight->slot != NULL)
+        journal_set_responding(inflight->slot);
     h2o_setup_next_prefilter(self, req, slot);
 }
 

@@ -16,6 +16,7 @@
 #include "coord.h"
 #include "file.h"
 #include "heartbeat.h"
+#include "journal.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
@@ -151,6 +152,7 @@ struct process {
     const struct options *options;
     struct server *server;
     struct coord *coord;
+    struct journal *journal;
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
@@ -159,9 +161,51 @@ struct process {
     struct budget *budget;
     struct app *app;
     struct rlimit files;  /* the limit on open files, before the server raised it */
-    int status;           /* of the process, once it is known; -1 */
+    int status;           /* of the process, once it is known; -1; with `error`, of its start */
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
+    char error[JOURNAL_ERROR_SIZE]; /* the whole line about a start that failed; or "" */
 };
+
+static struct journal_config journal_config(const struct options *options)
+{
+    return (struct journal_config){.dir = options->journal_dir,
+                                   .methods = options->journal_methods,
+                                   .paths = options->journal_paths,
+                                   .redact = options->journal_redact,
+                                   .max_body = options->journal_max_body,
+                                   .max_inflight_bytes = options->journal_max_inflight_bytes,
+                                   .partitions = (unsigned)options->threads,
+                                   .sync = options->journal_msync ? JOURNAL_SYNC_MSYNC
+                                                                  : JOURNAL_SYNC_NONE};
+}
+
+static int start_journal(struct process *process)
+{
+    const struct journal_config config = journal_config(process->options);
+
+    if (config.dir == NULL)
+        return 0;
+    process->status = journal_open(&config, &process->journal, process->error);
+    if (process->status != 0)
+        return -ECANCELED; /* the line is in process->error */
+    server_attach_journal(process->server, process->journal);
+    coord_attach_journal(process->coord, process->journal);
+    return 0;
+}
+
+static int check_journal(const struct options *options)
+{
+    const struct journal_config config = journal_config(options);
+    char error[JOURNAL_ERROR_SIZE];
+    int status = config.dir != NULL ? journal_check(&config, error) : 0;
+
+    return status != 0 ? fail_with(status, error) : 0;
+}
+
+static void leave_journal(struct process *process)
+{
+    journal_leave(process->journal);
+}
 
 static int start_pool(struct process *process)
 {
@@ -341,6 +385,7 @@ static const struct part {
      * may be stuck, are not among these, nor is who looks at them: see tear_down(). */
     void (*stop)(struct process *process);
 } parts[] = {
+    {"the in-flight record", start_journal, leave_journal, NULL}, /* freed last of all, by main() */
     {"worker threads", start_pool, NULL, NULL},
     {"loop threads", start_server, NULL, NULL},
     {"the admin listener", start_admin, leave_admin, NULL},
@@ -412,6 +457,8 @@ static int serve(struct process *process)
         if (process->options->command == NULL) /* else once that is up, see app.c */
             notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
+    } else if (process->error[0] != '\0') {
+        status = fail_with(process->status, process->error);
     } else {
         status = fail(COORD_EXIT_UNAVAILABLE,
                       process->at_fault != NULL ? process->at_fault : parts[started].name, err);
@@ -444,9 +491,11 @@ int main(int argc, char **argv)
     if (status != 0)
         return status;
     if (options.test) {
-        (void)puts("configuration OK");
+        status = check_journal(&options);
+        if (status == 0)
+            (void)puts("configuration OK");
         server_destroy(process.server);
-        return 0;
+        return status;
     }
     status = admin_open(&options, process.server, &process.admin);
     if (status == 0)
@@ -463,5 +512,6 @@ int main(int argc, char **argv)
     admin_destroy(process.admin);
     coord_destroy(process.coord);
     server_destroy(process.server);
+    journal_destroy(process.journal);
     return status;
 }

@@ -51,6 +51,14 @@ struct options {
     uint64_t app_hold_ns;          /* how long a request waits for it */
     uint64_t app_grace_ns;         /* between SIGTERM and SIGKILL */
     bool app_restart;
+    const char *journal_dir;     /* the in-flight record and the archive; NULL: none is kept */
+    const char *journal_methods; /* lists with commas: see journal_config, journal.h */
+    const char *journal_paths;
+    const char *journal_redact;
+    uint64_t journal_max_body;
+    uint64_t journal_max_inflight_bytes;
+    bool journal_msync;
+    bool journal_hold;
     const char *report;
     const char *pid_file;
     const char *user;             /* become this one; NULL: stay */
@@ -72,6 +80,9 @@ int options_parse(int argc, char **argv, struct options *ret_options);
 /* Is there a directive `num-threads`, `drain.deadline`, ... for one of the settings?
  * Thread: any. */
 bool options_has_directive(const char *directive);
+
+/* May a file give it several values, which are then one text with commas?     Thread: any. */
+bool options_is_list(const char *directive);
 
 #define OPTIONS_NAMES_SIZE 256
 
