@@ -224,6 +224,12 @@ static int start_server(struct process *process)
     return server_start(process->server, process->pool, process->coord);
 }
 
+static int start_serving(struct process *process)
+{
+    server_serve(process->server);
+    return 0;
+}
+
 static int start_admin(struct process *process)
 {
     return admin_start(process->admin, process->pool, process->coord);
@@ -387,14 +393,16 @@ static const struct part {
 } parts[] = {
     {"the in-flight record", start_journal, leave_journal, NULL}, /* freed last of all, by main() */
     {"worker threads", start_pool, NULL, NULL},
-    {"loop threads", start_server, NULL, NULL},
+    {"loop threads", start_server, NULL, NULL}, /* they wait for the last row */
     {"the admin listener", start_admin, leave_admin, NULL},
-    {"the pid file", start_pid_file, leave_pid_file, NULL},
     {"the application", start_app, leave_app, stop_app},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
     {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
     {"the look at the stop time-out", start_budget, NULL, stop_budget},
+    {"the pid file", start_pid_file, leave_pid_file, NULL},
+    {"serving", start_serving, NULL,
+     NULL}, /* it does not fail, so nothing accepted is lost by that */
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 

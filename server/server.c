@@ -260,15 +260,16 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     }
     if (err != 0)
         return err;
+    return server->stall != NULL ? stall_start(server->stall) : 0;
+}
+
+void server_serve(struct server *server)
+{
     let_run(server);
-    err = server->stall != NULL ? stall_start(server->stall) : 0;
-    if (err != 0)
-        return err;
     for (size_t i = 0; i < server->listeners.count; i++)
         log_line(LOG_LEVEL_INFO, "listening",
                  json_pack("{s:s}", "address", server->listeners.items[i].name), "listening on %s",
                  server->listeners.items[i].name);
-    return 0;
 }
 
 static void order_all(struct server *server, unsigned orders)

@@ -32,9 +32,15 @@ struct journal;
  * Owner:  borrowed until server_destroy().     Thread: main only, before server_start(). */
 void server_attach_journal(struct server *server, struct journal *journal);
 
-/* Start the loops; from here on requests are answered.
- * Thread: main only, once.     Blocks: until the loops run.     Errors: 0; a negative errno. */
+/* Start the loops, which wait for server_serve().
+ * Thread: main only, once.     Blocks: until the loops stand ready.     Errors: 0; a negative
+ * errno.
+ */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);
+
+/* From here on requests are answered. It can not fail: all that a start may fail of comes before,
+ * while nothing has been accepted that could be lost.     Thread: main only, once. */
+void server_serve(struct server *server);
 
 /* Where the application will answer, and the port of that (0: a Unix socket). Says what is wrong.
  * Thread: main only, after server_create(), if options->command is set.
