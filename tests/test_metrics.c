@@ -118,7 +118,13 @@ static void test_requests_and_connections_agree_with_the_client(void **state)
     process_start(&p, NULL, ARGS("--workers", "4"));
     admin = admin_of(&p);
     for (size_t i = 0; i < 3; i++) {
-        run(&p, (struct load_options){.protocol = protocols[i], .streams = 5, .max_requests = 2000},
+        /* New connections come one at a time: of several, some would be there at the end without a
+         * request for them, accepted by us and not counted by the client. */
+        run(&p,
+            (struct load_options){.protocol = protocols[i],
+                                  .connections = protocols[i] == LOAD_HTTP1_CLOSE ? 1 : 8,
+                                  .streams = 5,
+                                  .max_requests = 2000},
             &result);
         answered += result.answered_2xx;
         connects += result.connects;
