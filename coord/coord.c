@@ -57,6 +57,7 @@ struct coord {
     bool noted;       /* a trigger came behind the first one */
     bool began;       /* the begin of the drain has been logged */
     unsigned signals; /* that asked for this drain */
+    int clean_status; /* the exit status of a drain that ends clean */
 };
 
 static void lock(struct coord *coord)
@@ -164,7 +165,18 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
     lock(coord);
     bool first = request_locked(coord, trigger, detail);
     if (first) /* before CLOSING, which sets the point in time: drain_request() saw to that */
-        coord->drain.config.deadline_ns = deadline_ns;
+        drain_limit(&coord->drain, deadline_ns);
+    unlock(coord);
+    return first;
+}
+
+bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
+                                int status)
+{
+    lock(coord);
+    bool first = request_locked(coord, trigger, detail);
+    if (first)
+        coord->clean_status = status;
     unlock(coord);
     return first;
 }
@@ -198,6 +210,7 @@ bool coord_undrain(struct coord *coord)
         memset(&coord->report.begin, 0, sizeof(coord->report.begin));
         coord->drain.config = coord->config.drain; /* the request may have had its own deadline */
         coord->signals = 0;
+        coord->clean_status = COORD_EXIT_CLEAN;
     }
     poke_locked(coord);
     unlock(coord);
@@ -304,9 +317,16 @@ static void enter_closing(struct coord *coord)
     if (coord->pool != NULL)
         (void)pool_watch_idle(coord->pool, true);
     coord->config.ops->lame_duck(coord->config.server, true);
+    log_line(LOG_LEVEL_INFO, "closing", NULL,
+             "closing the listeners: from here on the drain can not be called off");
     coord->config.ops->close_listeners(coord->config.server);
     notify_send("STOPPING=1\nSTATUS=closing the listeners");
     coord->answered_when_notified = coord->census.answered;
+}
+
+static uint64_t spread_ns(struct coord *coord)
+{
+    return drain_spread_ns(&coord->drain, clock_now_ns()); /* settled since CLOSING */
 }
 
 static void enter_draining(struct coord *coord)
@@ -323,7 +343,7 @@ static void enter_draining(struct coord *coord)
              clock_format_duration(took_ns, text),
              (unsigned long long)(now->accepted - begin->accepted),
              now->accepted - begin->accepted == 1 ? "" : "s");
-    coord->config.ops->finish(coord->config.server);
+    coord->config.ops->finish(coord->config.server, spread_ns(coord));
 }
 
 static void enter_aborting(struct coord *coord)
@@ -333,7 +353,7 @@ static void enter_aborting(struct coord *coord)
     coord->config.ops->cut(coord->config.server);
 }
 
-static int exit_status(const struct coord *coord)
+static int exit_status_locked(const struct coord *coord)
 {
     const struct report *report = &coord->report;
 
@@ -344,7 +364,7 @@ static int exit_status(const struct coord *coord)
         return COORD_EXIT_DEADLINE;
     if (report->end.given_up > 0) /* each of them was logged */
         return COORD_EXIT_DEADLINE;
-    return COORD_EXIT_CLEAN;
+    return coord->clean_status;
 }
 
 static void enter_done(struct coord *coord)
@@ -353,7 +373,7 @@ static void enter_done(struct coord *coord)
     coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
     coord->report.end = coord->census;
     coord->report.pool_active_at_end = coord->pool_active;
-    coord->report.status = exit_status(coord);
+    coord->report.status = exit_status_locked(coord);
     struct report report = coord->report;
     struct drain drain = coord->drain;
     unlock(coord);
@@ -385,8 +405,9 @@ static void look_around(struct coord *coord, enum coord_phase phase, struct drai
     coord->config.ops->census(coord->config.server, &coord->census);
     coord->pool_active = coord->pool != NULL ? pool_active(coord->pool) : 0;
     ret_view->listeners_closed = coord->census.listeners == 0;
-    ret_view->quiet = coord->census.listeners == 0 && coord->census.active == 0 &&
-                      coord->census.connections == 0 && coord->pool_active == 0;
+    ret_view->quiet =
+        coord->census.listeners == 0 && coord->census.active == 0 && coord->census.connections == 0;
+    ret_view->jobs = coord->pool_active > 0;
     ret_view->archived = phase == PHASE_ABORTING; /* its enter function has returned */
 }
 
@@ -501,7 +522,9 @@ int coord_run(struct coord *coord)
         unlock(coord);
 
         if (advice.release_idle)
-            coord->config.ops->release_idle(coord->config.server);
+            coord->config.ops->release_idle(coord->config.server, spread_ns(coord));
+        if (advice.give_up != 0)
+            coord->config.ops->give_up(coord->config.server, advice.give_up);
         if (advice.next != phase) {
             enter[advice.next](coord);
             tell_steps(coord, advice.next);

@@ -51,8 +51,9 @@ struct coord_request {
     char *path;
     char *authority;
     char *peer;
-    const char *state; /* "unread", "receiving", "inline", "queued", "running", "responding" or
-                                "abandoned" (the client left, the handler was still at it) */
+    const char *state; /* "unread", "receiving", "held" (until the application answers), "inline",
+                          "queued", "running", "responding" or "abandoned" (the client left, the
+                          handler was still at it) */
     uint64_t age_ns;
     uint64_t body_bytes; /* of the request, as far as it came */
     uint64_t sent_bytes; /* of the response's body */
@@ -82,7 +83,7 @@ struct coord_status {
     bool forced;                      /* a second signal has come */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t lame_duck_until_ns;      /* CLOCK_NEVER outside of LAME_DUCK */
-    uint64_t deadline_at_ns;          /* CLOCK_NEVER before CLOSING */
+    uint64_t deadline_at_ns;          /* the last of all; CLOCK_NEVER before CLOSING */
     struct drain_config drain;        /* what holds for this drain, or would for the next */
     struct coord_trigger triggers[COORD_TRIGGERS_MAX]; /* of this drain; the first won */
     size_t trigger_count;
@@ -99,10 +100,17 @@ struct coord_server_ops {
     void (*lame_duck)(void *server, bool on);
     /* Begin to close every listener without resetting anyone. Must not block; poke when done. */
     void (*close_listeners)(void *server);
-    /* Tell open connections that this is the end: GOAWAY. Must not block. */
-    void (*finish)(void *server);
-    /* Idle-grace is over: let go of every connection that only idles. Must not block. */
-    void (*release_idle)(void *server);
+    /* Tell open connections that this is the end: GOAWAY, evenly over `spread_ns`. Must not block.
+     */
+    void (*finish)(void *server, uint64_t spread_ns);
+    /* Idle-grace is over: let go of every connection that only idles, evenly over `spread_ns`. Must
+     * not block. */
+    void (*release_idle)(void *server, uint64_t spread_ns);
+    /* The deadline of these classes (bits, 1 << enum drain_class) has come, and others are still
+     * waited for: name and count what is in them now, as given_up, cut it, and count it no more as
+     * active or connected. With OTHER among them, also what has no request is cut. Must not block.
+     */
+    void (*give_up)(void *server, unsigned classes);
     /* List the requests not yet answered, oldest first. Takes no time, as a rule, and may block for
      * 250 ms where the loops get no processor: a name is worth more than to be punctual then.
      * With `freeze`: no answer leaves any more, and jobs are told to give up. */
@@ -144,10 +152,16 @@ int coord_run(struct coord *coord);
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail);
 
 /* The same, with another deadline than the configured one; 0 and later ones than that are allowed.
- * Only the request that begins the drain sets it. Returns whether this one did.
- * Thread: any.     Blocks: never. */
+ * It is one for the whole drain: no class (drain.h) has a later one then. Only the request that
+ * begins the drain sets it. Returns whether this one did. Thread: any.     Blocks: never. */
 bool coord_request_drain_within(struct coord *coord, const char *trigger, const char *detail,
                                 uint64_t deadline_ns);
+
+/* The same, because something has ended without which the server is of no use; a drain that it
+ * begins, and that ends clean, has `status` as its exit status in place of 0.
+ * Thread: any.     Blocks: never. */
+bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
+                                int status);
 
 /* A signal asks: the first begins the drain, or joins one that something else began; the second
  * cuts it short. Returns how many there were since the last undrain: at the third, the caller

@@ -11,7 +11,70 @@ void drain_init(struct drain *drain, const struct drain_config *config, uint64_t
     drain->entered_ns[PHASE_RUNNING] = now_ns;
     drain->deadline_at_ns = CLOCK_NEVER;
     drain->grace_at_ns = CLOCK_NEVER;
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        drain->class_at_ns[i] = CLOCK_NEVER;
 }
+
+const char *drain_class_name(enum drain_class class)
+{
+    static const char *const names[DRAIN_CLASSES] = {
+#define NAME(id, name) [DRAIN_##id] = (name),
+        DRAIN_CLASS_LIST(NAME)
+#undef NAME
+    };
+    assert(class < DRAIN_CLASSES);
+    return names[class];
+}
+
+/* ---- deadlines ---- */
+
+static uint64_t class_ns(const struct drain_config *config, size_t class)
+{
+    return class == DRAIN_OTHER || config->class_ns[class] == 0 ? config->deadline_ns
+                                                                : config->class_ns[class];
+}
+
+uint64_t drain_longest_ns(const struct drain_config *config)
+{
+    uint64_t longest_ns = 0;
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        if (class_ns(config, i) > longest_ns)
+            longest_ns = class_ns(config, i);
+    return longest_ns;
+}
+
+void drain_limit(struct drain *drain, uint64_t longest_ns)
+{
+    drain->config.deadline_ns = longest_ns;
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        if (drain->config.class_ns[i] > longest_ns)
+            drain->config.class_ns[i] = 0;
+}
+
+/* Nine tenths: an idle connection must not look like a late one. */
+static uint64_t most_of(uint64_t deadline_ns)
+{
+    return deadline_ns - deadline_ns / 10;
+}
+
+uint64_t drain_spread_ns(const struct drain *drain, uint64_t now_ns)
+{
+    uint64_t end_ns = drain->entered_ns[PHASE_CLOSING] + most_of(drain->config.deadline_ns);
+    uint64_t room_ns = end_ns > now_ns ? end_ns - now_ns : 0;
+
+    return drain->config.spread_ns < room_ns ? drain->config.spread_ns : room_ns;
+}
+
+static unsigned due_classes(const struct drain *drain, uint64_t now_ns)
+{
+    unsigned due = 0;
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        if (now_ns >= drain->class_at_ns[i])
+            due |= 1U << i;
+    return due;
+}
+
+/* ---- requests ---- */
 
 bool drain_request(struct drain *drain, uint64_t now_ns)
 {
@@ -35,6 +98,8 @@ void drain_force(struct drain *drain)
     drain->requested = true;
     drain->forced = true;
 }
+
+/* ---- steps ---- */
 
 static enum coord_phase cut_short(struct drain *drain, enum drain_cause cause)
 {
@@ -63,13 +128,17 @@ static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
     case PHASE_CLOSING:
     case PHASE_DRAINING:
         /* Quiet comes first: a last answer and the deadline in the same look is a clean end. */
-        if (drain->phase == PHASE_DRAINING && view->quiet) {
+        if (drain->phase == PHASE_DRAINING && view->quiet && !view->jobs) {
             drain->cause = DRAIN_CAUSE_QUIET;
             return PHASE_DONE;
         }
         if (drain->forced)
             return cut_short(drain, DRAIN_CAUSE_FORCED);
         if (now_ns >= drain->deadline_at_ns)
+            return cut_short(drain, DRAIN_CAUSE_DEADLINE);
+        /* A class with a later deadline keeps the drain up, not jobs that nobody waits for. */
+        if (drain->phase == PHASE_DRAINING && view->quiet &&
+            now_ns >= drain->class_at_ns[DRAIN_OTHER])
             return cut_short(drain, DRAIN_CAUSE_DEADLINE);
         return view->listeners_closed ? PHASE_DRAINING : drain->phase;
     case PHASE_ABORTING:
@@ -85,13 +154,19 @@ struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struc
 {
     struct drain_advice advice = {.next = next_phase(drain, now_ns, view)};
 
+    if (advice.next != drain->phase ||
+        (drain->phase != PHASE_CLOSING && drain->phase != PHASE_DRAINING))
+        return advice;
     /* In CLOSING too: idle connections may hold the descriptors that the queue is waiting for. */
-    if (advice.next == drain->phase &&
-        (drain->phase == PHASE_CLOSING || drain->phase == PHASE_DRAINING) &&
-        !drain->idle_released && now_ns >= drain->grace_at_ns) {
+    if (!drain->idle_released && now_ns >= drain->grace_at_ns) {
         drain->idle_released = true;
         advice.release_idle = true;
     }
+    /* Each deadline is a point, not a line: what comes into a class behind it, as a response that
+     * begins late, is given up at the next one. */
+    unsigned due = due_classes(drain, now_ns);
+    if (due != drain->given_up)
+        advice.give_up = drain->given_up = due;
     return advice;
 }
 
@@ -106,13 +181,27 @@ void drain_enter(struct drain *drain, enum coord_phase next, uint64_t now_ns)
         uint64_t deadline_ns = drain->config.deadline_ns;
         uint64_t grace_ns = drain->config.idle_grace_ns;
 
-        /* Both are set before anything closes. The grace ends early enough for the connections it
-         * releases to be gone by the deadline: an idle connection must not look like a late one. */
-        if (grace_ns > deadline_ns - deadline_ns / 10)
-            grace_ns = deadline_ns - deadline_ns / 10;
-        drain->deadline_at_ns = now_ns + deadline_ns;
+        /* All are set before anything closes. The grace ends early enough for the connections it
+         * releases to be gone by the deadline. */
+        if (grace_ns > most_of(deadline_ns))
+            grace_ns = most_of(deadline_ns);
+        drain->deadline_at_ns = now_ns + drain_longest_ns(&drain->config);
+        for (size_t i = 0; i < DRAIN_CLASSES; i++)
+            drain->class_at_ns[i] = now_ns + class_ns(&drain->config, i);
         drain->grace_at_ns = now_ns + grace_ns;
     }
+}
+
+static uint64_t next_point_ns(const struct drain *drain)
+{
+    uint64_t next_ns = drain->deadline_at_ns;
+
+    if (!drain->idle_released && drain->grace_at_ns < next_ns)
+        next_ns = drain->grace_at_ns;
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        if ((drain->given_up & 1U << i) == 0 && drain->class_at_ns[i] < next_ns)
+            next_ns = drain->class_at_ns[i];
+    return next_ns;
 }
 
 uint64_t drain_next_look_ns(const struct drain *drain)
@@ -122,9 +211,7 @@ uint64_t drain_next_look_ns(const struct drain *drain)
         return drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns;
     case PHASE_CLOSING:
     case PHASE_DRAINING:
-        if (!drain->idle_released && drain->grace_at_ns < drain->deadline_at_ns)
-            return drain->grace_at_ns;
-        return drain->deadline_at_ns;
+        return next_point_ns(drain);
     case PHASE_RUNNING:
     case PHASE_ABORTING:
     case PHASE_DONE:

@@ -49,23 +49,44 @@ static const char *plural(uint64_t n)
     return n == 1 ? "" : "s";
 }
 
+/* `10s`, or `10s (tunnels 2s, uploads 30s)`. */
+static const char *deadlines_text(const struct drain_config *config, char *text, size_t size)
+{
+    char one[CLOCK_TEXT_SIZE];
+    size_t used =
+        (size_t)snprintf(text, size, "%s", clock_format_duration(config->deadline_ns, one));
+    bool any = false;
+
+    for (size_t i = 0; i < DRAIN_CLASSES && used < size; i++) {
+        if (config->class_ns[i] == 0)
+            continue;
+        used += (size_t)snprintf(text + used, size - used, "%s%s %s", any ? ", " : " (",
+                                 drain_class_name((enum drain_class)i),
+                                 clock_format_duration(config->class_ns[i], one));
+        any = true;
+    }
+    if (any && used < size)
+        (void)snprintf(text + used, size - used, ")");
+    return text;
+}
+
 void report_log_begin(const struct report *report, const struct drain_config *config)
 {
     const struct coord_trigger *trigger = &report->triggers[0];
     const char *comes = strncmp(trigger->name, "SIG", 3) == 0 ? " received" : ":";
-    char text[CLOCK_TEXT_SIZE];
+    char text[160];
 
     log_line(LOG_LEVEL_INFO, "drain-begun",
              json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name),
                        "detail", log_json_text(trigger->detail), "in_flight",
                        (json_int_t)report->begin.active, "connections",
                        (json_int_t)report->begin.connections, "deadline_ms",
-                       (json_int_t)(config->deadline_ns / NS_PER_MS)),
+                       (json_int_t)(drain_longest_ns(config) / NS_PER_MS)),
              "%s%s%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
              trigger->name, trigger->detail[0] != '\0' || comes[0] == ' ' ? comes : "",
              trigger->detail[0] != '\0' ? " " : "", trigger->detail, (ull)report->begin.active,
              plural(report->begin.active), (ull)report->begin.connections,
-             plural(report->begin.connections), clock_format_duration(config->deadline_ns, text));
+             plural(report->begin.connections), deadlines_text(config, text, sizeof(text)));
 }
 
 static uint64_t left_ns(const struct drain *drain, uint64_t now_ns)
@@ -163,7 +184,9 @@ void report_log_end(const struct report *report, const struct drain *drain)
                  (ull)report->end.given_up);
         return;
     }
-    if (drain->cause != DRAIN_CAUSE_QUIET && report->status != COORD_EXIT_CLEAN) {
+    if (drain->cause == DRAIN_CAUSE_FORCED ||
+        (drain->cause == DRAIN_CAUSE_DEADLINE &&
+         report->unfinished.count + report->unfinished.left_out + report->end.given_up > 0)) {
         log_cut_short(report, drain);
         return;
     }
@@ -245,14 +268,15 @@ static json_t *counts_json(const struct report *report)
 int report_write(const struct report *report, const struct drain *drain, const char *path)
 {
     static const char *const causes[] = {"none", "quiet", "deadline", "forced"};
-    json_t *root = json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
-        "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome", causes[drain->cause],
-        "exit_status", report->status, "triggers", triggers_json(report), "triggers_left_out",
-        (json_int_t)report->triggers_left_out, "took_ms",
-        (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "deadline_ms",
-        (double)drain->config.deadline_ns / (double)NS_PER_MS, "phases", phases_json(report, drain),
-        "counts", counts_json(report), "unfinished", unfinished_json(&report->unfinished));
+    json_t *root =
+        json_pack("{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o}", "schema", 1,
+                  "server", "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome",
+                  causes[drain->cause], "exit_status", report->status, "triggers",
+                  triggers_json(report), "triggers_left_out", (json_int_t)report->triggers_left_out,
+                  "took_ms", (double)since_closing_ns(report, drain) / (double)NS_PER_MS,
+                  "deadline_ms", (double)drain_longest_ns(&drain->config) / (double)NS_PER_MS,
+                  "phases", phases_json(report, drain), "counts", counts_json(report), "unfinished",
+                  unfinished_json(&report->unfinished));
     if (root == NULL)
         return -ENOMEM;
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

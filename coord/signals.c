@@ -15,14 +15,18 @@
 
 static const int drain_signals[] = {SIGINT, SIGTERM, SIGQUIT};
 /* Their default would end the process without a drain, and a lost request would be the price of a
- * closed terminal. They are taken and said to have no use yet. */
-static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2};
+ * closed terminal. They are taken and, but for SIGUSR1, said to have no use yet, unless there is an
+ * application to hand them on to. SIGWINCH is among them for that alone: some servers have a
+ * meaning for it, and a terminal sends it to its foreground group, which the application is not in.
+ */
+static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
 
 struct signals {
     pthread_t thread;
     struct coord *coord;
 };
 
+/* Those that the thread takes. */
 static void fill_set(sigset_t *set)
 {
     (void)sigemptyset(set);
@@ -31,6 +35,14 @@ static void fill_set(sigset_t *set)
     for (size_t i = 0; i < sizeof(idle_signals) / sizeof(idle_signals[0]); i++)
         (void)sigaddset(set, idle_signals[i]);
     (void)sigaddset(set, SIGNAL_STOP);
+}
+
+/* And those that nobody may lose: app.c reads SIGCHLD from a descriptor, and the kernel drops it
+ * where it is not blocked and has no handler. */
+static void fill_blocked(sigset_t *set)
+{
+    fill_set(set);
+    (void)sigaddset(set, SIGCHLD);
 }
 
 static bool asks_for_drain(int signo)
@@ -46,6 +58,33 @@ static void (*reopen_logs)(void); /* immutable after signals_start */
 void signals_on_reopen(void (*reopen)(void))
 {
     reopen_logs = reopen;
+}
+
+static struct {
+    bool (*take)(void *arg, int signo);
+    void *arg;
+} spare; /* immutable after signals_start */
+
+void signals_on_spare(bool (*take)(void *arg, int signo), void *arg)
+{
+    spare.take = take;
+    spare.arg = arg;
+}
+
+/* What we have no use for goes to the application, if there is one. */
+static void hand_on(int signo)
+{
+    const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */
+
+    bool taken = spare.take != NULL && spare.take(spare.arg, signo);
+    if (signo == SIGWINCH) /* with every step of a window that is drawn larger */
+        return;
+    if (taken)
+        log_line(LOG_LEVEL_INFO, "signal-handed-on", NULL,
+                 "SIG%s received: handed on to the application", name != NULL ? name : "RT");
+    else
+        log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
+                 name != NULL ? name : "RT");
 }
 
 static void *signal_thread(void *arg)
@@ -71,13 +110,14 @@ static void *signal_thread(void *arg)
             continue;
         }
         if (!asks_for_drain(signo)) {
-            const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */
-            log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
-                     name != NULL ? name : "RT");
+            hand_on(signo);
             continue;
         }
-        if (coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0) >= 3)
-            _exit(COORD_EXIT_FORCED); /* whatever holds the others up, this one ends it */
+        unsigned count = coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0);
+        if (count >= 3)
+            _exit(COORD_EXIT_FORCED);         /* whatever holds the others up, this one ends it */
+        if (count == 0 && spare.take != NULL) /* the drain is over: only the application is left */
+            (void)spare.take(spare.arg, signo);
     }
 }
 
@@ -90,7 +130,7 @@ int signals_block(void)
     ignore.sa_handler = SIG_IGN;
     if (sigaction(SIGPIPE, &ignore, NULL) != 0)
         return -errno;
-    fill_set(&set);
+    fill_blocked(&set);
     return -pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -103,7 +143,7 @@ static void in_child(void)
     memset(&usual, 0, sizeof(usual));
     usual.sa_handler = SIG_DFL;
     (void)sigaction(SIGPIPE, &usual, NULL);
-    fill_set(&set);
+    fill_blocked(&set);
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
     (void)setpgid(0, 0);
 }

@@ -9,7 +9,7 @@
 
 struct signals;
 
-/* Block what signals_start() will wait for, and ignore SIGPIPE.
+/* Block what signals_start() will wait for, and SIGCHLD for app.h; ignore SIGPIPE.
  * Thread: main only, before any other thread starts.     Errors: 0; a negative errno. */
 int signals_block(void);
 
@@ -22,6 +22,11 @@ int signals_spare_children(void);
 /* What SIGUSR1 asks for; it is called on the signal thread. NULL, as before the first call:
  * nothing. Thread: main only, before signals_start(). */
 void signals_on_reopen(void (*reopen)(void));
+
+/* Who may have a use for a signal that we have none for (SIGHUP, SIGUSR2, SIGWINCH), and for one
+ * that asks for a drain which is over: returns whether it took it. It is called on the signal
+ * thread. NULL, as before the first call: nobody.     Thread: main only, before signals_start(). */
+void signals_on_spare(bool (*take)(void *arg, int signo), void *arg);
 
 /* Start the thread. Signals that came since signals_block() are pending and are taken now.
  * SIGINT, SIGTERM and SIGQUIT ask for the drain; the second of them forces; at the third this

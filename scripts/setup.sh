@@ -10,7 +10,7 @@ set -eu
 
 build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl prometheus chromium nodejs npm"
+ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl prometheus chromium nodejs npm systemd python3-yaml"
 
 what="${1:-build}"
 case "$what" in
@@ -48,10 +48,11 @@ install_page() {
 missing=""
 for package in $packages; do
     state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
-    # Any nginx will do.
+    # Any nginx will do, and any Node.
     [ "$package" = nginx-light ] && command -v nginx >/dev/null 2>&1 && state=installed
     # Other packages of Node bring it along.
     [ "$package" = npm ] && command -v npm >/dev/null 2>&1 && state=installed
+    [ "$package" = nodejs ] && command -v node >/dev/null 2>&1 && state=installed
     [ "$state" = installed ] || missing="$missing $package"
 done
 if [ -z "$missing" ]; then

@@ -316,11 +316,17 @@ static void on_wake(h2o_socket_t *sock, const char *err)
     admin_events_step(admin);
 }
 
-/* On the coordinator's thread. */
+/* On the coordinator's thread, which may be on its way out: a thread that nobody needs is not woken
+ * to compete with it. Who begins to watch counts first and then asks for the status, under the
+ * coordinator's lock; so does this, the other way round, behind a step that was written under it.
+ * One of the two sees the other. */
 static void on_step(void *arg, enum coord_phase phase)
 {
+    struct admin *admin = arg;
+
     (void)phase;
-    wake(arg);
+    if (atomic_load_explicit(&admin->watchers, memory_order_relaxed) > 0)
+        wake(admin);
 }
 
 static void configure(struct admin *admin)

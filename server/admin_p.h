@@ -83,7 +83,7 @@ struct admin {
 
     /* atomic: release by main, acquire by the admin thread, behind the eventfd */
     _Atomic bool want_exit;
-    /* atomic: relaxed, written by the admin thread; main asks whether it is worth waiting */
+    /* atomic: relaxed, written by the admin thread; main asks whether anybody is to be told */
     _Atomic unsigned watchers;
     /* mu */
     pthread_mutex_t mu;

@@ -336,7 +336,7 @@ static int on_streams(h2o_configurator_command_t *cmd, h2o_configurator_context_
     return config_fail(cmd, node, "%s: want a whole number, at least 1", node->data.scalar);
 }
 
-/* And one about the path of a Unix socket. */
+/* And one about the path of a Unix socket. What goes to our application may have to wait for it. */
 static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
 {
     static const struct sockaddr_un address;
@@ -346,6 +346,14 @@ static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
     if (path != NULL && strcspn(path + 8, "]") >= sizeof(address.sun_path))
         return config_fail(cmd, node, "the path of a Unix socket must have 1 to %zu bytes",
                            sizeof(address.sun_path) - 1);
+    /* The command is the library's, and does not know whose it is. */
+    struct server *server = container_of(ctx->globalconf, struct server, globalconf);
+    if (node->type == YOML_TYPE_SCALAR && hold_is_for(server, node->data.scalar)) {
+        server->hands_on_to_app = true;
+        if (ctx->mimemap !=
+            NULL) /* the pseudo-path of file.custom-handler takes one handler only */
+            hold_register(ctx->pathconf);
+    }
     return library_proxy(cmd, ctx, node);
 }
 
@@ -455,7 +463,9 @@ static void define_commands(struct server *server)
         {"pool", ALL | MAPPING, on_group},
         {"drain", ALL | MAPPING, on_group},
         {"admin", ALL | MAPPING, on_group},
+        {"heartbeat", ALL | MAPPING, on_group},
         {"watchdog", ALL | MAPPING, on_group},
+        {"app", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
         {"handler", PATH | SCALAR, on_handler},
     };

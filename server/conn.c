@@ -61,10 +61,21 @@ static void on_close(void *data)
     conn->sock = NULL;
     if (conn->handshake_begun && conn->ssl == NULL)
         count_add(&conn->loop->metrics.handshakes_failed, 1);
-    if (conn->linger_fd >= 0)
+    if (conn->linger_fd >= 0 && !conn->given_up) {
         linger_begin(conn);
-    else
-        conn_gone(conn);
+        return;
+    }
+    if (conn->linger_fd >= 0)
+        (void)close(conn->linger_fd);
+    conn_gone(conn);
+}
+
+/* Multiples of the golden ratio: however many connections are left in the end, their shares lie
+ * evenly, and loops do not fall into step. */
+static uint32_t share_of(struct loop *loop)
+{
+    uint64_t n = count_get(&loop->counts.accepted) + ((uint64_t)loop->index << 32);
+    return (uint32_t)(n * UINT64_C(0x9e3779b97f4a7c15) >> 32);
 }
 
 void conn_open(struct loop_listener *from, h2o_socket_t *sock)
@@ -82,6 +93,7 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     conn->expects_proxy_line = from->listener->expects_proxy_line;
     conn->linger_fd = -1;
     conn->idle_since_ns = loop_now_ns(loop);
+    conn->share = share_of(loop);
     h2o_linklist_insert(&loop->conns, &conn->link);
     count_add(&loop->counts.accepted, 1);
     count_add(&loop->counts.connections, 1);
@@ -124,8 +136,9 @@ void conn_gone(struct conn *conn)
     if (conn->idle_released)
         count_add(&loop->counts.idle_released, 1);
     h2o_linklist_unlink(&conn->link);
+    if (!conn->given_up)
+        count_add(&loop->counts.connections, (uint64_t)-1);
     free(conn);
-    count_add(&loop->counts.connections, (uint64_t)-1);
     conn_unadmit(loop);
     loop_note_change(loop);
 }

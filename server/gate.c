@@ -71,11 +71,14 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->loop = loop;
     inflight->conn = conn_of(req);
     inflight->job = NULL;
+    inflight->given_up = false;
+    inflight->held = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     if (inflight->conn->active++ == 0)
         count_add(&loop->metrics.busy, 1);
-    count_add(&loop->counts.active, 1);
+    if (!inflight->conn->given_up)
+        count_add(&loop->counts.active, 1);
     if (loop->slot != NULL)
         stall_slot_begin(loop->slot, req->input.method.base, req->input.method.len,
                          req->input.path.base, req->input.path.len, inflight->begun_ns);
@@ -108,14 +111,16 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
         return;
     }
     struct loop *loop = inflight->loop;
-    bool answered = !loop->frozen && !inflight->conn->given_up && is_answered(req);
+    bool given_up = inflight->given_up || inflight->conn->given_up;
+    bool answered = !loop->frozen && !given_up && is_answered(req);
 
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
         job_abandon(inflight->job);
     if (--inflight->conn->active == 0)
         count_add(&loop->metrics.busy, (uint64_t)-1);
-    count_add(&loop->counts.active, (uint64_t)-1);
+    if (!inflight->conn->given_up)
+        count_add(&loop->counts.active, (uint64_t)-1);
     if (answered) {
         count_add(&loop->counts.answered, 1);
         count_answer(loop, kind, req);
@@ -125,6 +130,8 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     }
     if (req->version < 0x200)
         inflight->conn->idle_since_ns = loop_now_ns(loop);
+    if (req->res.status == 101) /* from here on it is none of HTTP's */
+        inflight->conn->is_tunnel = true;
     if (req->version >= 0x200) {
         if (answered)
             inflight->conn->h2_answers++;
@@ -213,27 +220,6 @@ void inflight_mark_resets(struct loop *loop)
     }
 }
 
-void inflight_give_up(struct conn *conn, const char *limit)
-{
-    struct loop *loop = conn->loop;
-
-    if (conn->given_up)
-        return;
-    conn->given_up = true;
-    for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
-        const struct inflight *inflight = container_of(node, struct inflight, link);
-        const h2o_req_t *req = inflight->req;
-        if (inflight->conn != conn)
-            continue;
-        count_add(&loop->counts.given_up, 1);
-        log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: %.*s %.*s, cut by %s",
-                 (int)(req->input.method.len < 32 ? req->input.method.len : 32),
-                 req->input.method.base,
-                 (int)(req->input.path.len < TEXT_LONGEST ? req->input.path.len : TEXT_LONGEST),
-                 req->input.path.base, limit);
-    }
-}
-
 /* ---- lists ---- */
 
 struct coord_request *coord_requests_append(struct coord_requests *list)
@@ -305,8 +291,9 @@ static void list_request(struct coord_requests *list, h2o_req_t *req, const char
 static int list_receiving(h2o_req_t *req, void *data)
 {
     struct timeval begun = req->timestamps.request_begin_at, now;
+    struct conn *conn = conn_of(req);
 
-    if (begun.tv_sec == 0 || req->processed_at.at.tv_sec != 0 ||
+    if (conn == NULL || conn->given_up || begun.tv_sec == 0 || req->processed_at.at.tv_sec != 0 ||
         (req->version < 0x200 && letgo_is_idle(req)))
         return 0;
     /* Not a byte in clear: list_unread_conn() has it. */
@@ -316,9 +303,7 @@ static int list_receiving(h2o_req_t *req, void *data)
     (void)gettimeofday(&now, NULL); /* the library's stamps are wall-clock */
     int64_t age_us = (now.tv_sec - begun.tv_sec) * 1000000L + (now.tv_usec - begun.tv_usec);
     list_request(data, req, "receiving", age_us > 0 ? (uint64_t)age_us * NS_PER_US : 0);
-    struct conn *conn = conn_of(req);
-    if (conn != NULL) /* the last list is the one that has the unread ones, too */
-        conn->is_receiving = conn->loop->frozen;
+    conn->is_receiving = conn->loop->frozen; /* that list has the unread ones, too */
     return 0;
 }
 
@@ -374,8 +359,8 @@ void inflight_list_unread(struct loop *loop, struct coord_requests *list)
         struct conn *conn = container_of(node, struct conn, link);
         /* Behind a request that is listed already, more of it or a pipelined one may wait: the
          * client knows that those were not answered. */
-        if (conn->sock != NULL && !conn->is_h2 && !conn->is_receiving && conn->active == 0 &&
-            conn->sock->input->size == 0)
+        if (conn->sock != NULL && !conn->given_up && !conn->is_h2 && !conn->is_receiving &&
+            conn->active == 0 && conn->sock->input->size == 0)
             list_unread_conn(list, conn);
     }
     /* And on connections that nobody has accepted. */
@@ -403,8 +388,12 @@ void inflight_list(struct loop *loop, struct coord_requests *ret_list)
     for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         const char *state = "inline";
+        if (inflight->given_up) /* it was named when it was */
+            continue;
         if (inflight->req->timestamps.response_start_at.tv_sec != 0)
             state = "responding";
+        else if (inflight->held != NULL)
+            state = "held";
         else if (inflight->job != NULL)
             state = job_state(inflight->job);
         list_request(ret_list, inflight->req, state, now_ns - inflight->begun_ns);

@@ -41,6 +41,7 @@ struct job {
     struct inflight *inflight; /* NULL: abandoned */
     h2o_linklist_t link;       /* loop->abandoned */
     bool finished;
+    bool given_up; /* named already */
     char *authority;
     uint64_t begun_ns;
     size_t body_bytes;
@@ -58,8 +59,8 @@ static void run(struct pool_job *pool_job)
     struct stall_slot *slot =
         stall != NULL ? stall_slot_of_worker(stall, pool_job_worker(pool_job)) : NULL;
     if (slot != NULL)
-        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_TEXT),
-                         job->exchange.path, strnlen(job->exchange.path, STALL_TEXT),
+        stall_slot_begin(slot, job->exchange.method, strnlen(job->exchange.method, STALL_METHOD),
+                         job->exchange.path, strnlen(job->exchange.path, STALL_PATH),
                          job->begun_ns);
     job->handler(&job->exchange);
     if (slot != NULL)
@@ -265,7 +266,7 @@ static void finish(struct job *job)
     if (job->inflight == NULL) {
         h2o_linklist_unlink(&job->link);
         job_free(job);
-    } else if (!job->loop->frozen) {
+    } else if (!job->loop->frozen && !job->inflight->given_up) {
         answer(job);
     }
 }
@@ -321,7 +322,8 @@ void job_give_up_all(struct loop *loop)
     for (h2o_linklist_t *node = loop->inflight.next, *next; node != &loop->inflight; node = next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         next = node->next;
-        if (inflight->job == NULL || inflight->req->timestamps.response_start_at.tv_sec != 0)
+        if (inflight->job == NULL || inflight->given_up ||
+            inflight->req->timestamps.response_start_at.tv_sec != 0)
             continue;
         unwatch_peer(inflight->conn);
         /* The socket is cut already: the write fails, and the failure closes the connection. */
@@ -329,12 +331,32 @@ void job_give_up_all(struct loop *loop)
     }
 }
 
+void job_disown(struct inflight *inflight)
+{
+    if (inflight->job != NULL)
+        atomic_store(&inflight->job->gone, true); /* see gone note */
+}
+
+void job_give_up(struct inflight *inflight)
+{
+    struct job *job = inflight->job;
+
+    if (job == NULL || inflight->req->timestamps.response_start_at.tv_sec != 0)
+        return;
+    job->given_up = true;
+    job_disown(inflight);
+    pool_cancel(&job->pool_job);
+    if (inflight->req->version >= 0x200)
+        return; /* the stream's reset ends the request */
+    unwatch_peer(inflight->conn);
+    h2o_send_error_503(inflight->req, "Service Unavailable", "gave up", 0);
+}
+
 void job_disown_all(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
-        if (inflight->job != NULL)
-            atomic_store(&inflight->job->gone, true); /* see gone note */
+        job_disown(inflight);
     }
 }
 
@@ -358,7 +380,7 @@ void job_list_abandoned(struct loop *loop, struct coord_requests *list)
 
     for (h2o_linklist_t *node = loop->abandoned.next; node != &loop->abandoned; node = node->next) {
         struct job *job = container_of(node, struct job, link);
-        if (!atomic_load(&job->pool_job.started)) /* see gone note */
+        if (job->given_up || !atomic_load(&job->pool_job.started)) /* see gone note */
             continue; /* it will never run: nothing was begun, nobody waits */
         struct coord_request *item = coord_requests_append(list);
         if (item == NULL)

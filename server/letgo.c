@@ -26,6 +26,8 @@
  * become HTTP/2 later would be missed, it waits a fixed second, and it waits for no stream. */
 
 #define ROUND_TRIP_MIN_NS (1 * NS_PER_MS)
+#define IDLE_LOOKS 256 /* in a spread */
+#define IDLE_LOOK_MOST_NS (100 * NS_PER_MS)
 #define CALM_AFTER_RESETS 100 /* then a peer must let at least as many requests be answered */
 
 /* ---- HTTP/1 ---- */
@@ -59,12 +61,23 @@ bool letgo_is_idle(h2o_req_t *req)
     return true;
 }
 
+/* Has the instant come that this connection has in a spread of `spread_ns`? */
+static bool is_its_turn(const struct conn *conn, uint64_t since_ns, uint64_t spread_ns,
+                        uint64_t now_ns)
+{
+    /* In steps of a 2^20th, which no product overflows: a spread of a day is one of 2^47 ns. */
+    return now_ns - since_ns >= (spread_ns >> 20) * (conn->share >> 12);
+}
+
 static bool is_grace_over(const struct conn *conn)
 {
+    const struct loop *loop = conn->loop;
+    uint64_t now_ns = loop_now_ns(conn->loop);
     int unread = 0;
 
     if (conn->idle_released ||
-        loop_now_ns(conn->loop) - conn->idle_since_ns < conn->loop->server->options->idle_grace_ns)
+        now_ns - conn->idle_since_ns < loop->server->options->idle_grace_ns ||
+        !is_its_turn(conn, loop->released_since_ns, loop->release_spread_ns, now_ns))
         return false; /* the slow look comes by again */
     /* What is unread is read in this loop's next turn. */
     return ioctl(h2o_socket_get_fd(conn->sock), FIONREAD, &unread) != 0 || unread == 0;
@@ -177,12 +190,15 @@ static bool advance(h2o_http2_conn_t *h2, uint64_t now_ns)
     bool receiving = conn->h2_receiving || h2->_headers_unparsed != NULL;
     conn->h2_receiving = false; /* marked anew at each look */
     if (is_out_of_patience(conn->loop, now_ns)) {
-        inflight_give_up(conn, "http2-graceful-shutdown-timeout");
+        giveup_conn(conn, "http2-graceful-shutdown-timeout");
         conn_cut(conn);
         return false;
     }
     if (h2->state != H2O_HTTP2_CONN_STATE_OPEN)
         return false;
+    if (conn->h2_stage == H2_STAGE_OPEN &&
+        !is_its_turn(conn, conn->loop->draining_since_ns, conn->loop->spread_ns, now_ns))
+        return false; /* served as ever; the slow look comes by again */
     if (conn->ssl != NULL && tls_is_mid_record(conn->ssl))
         return false;
     if (!letgo_h2_has_begun(h2)) {
@@ -229,16 +245,30 @@ static bool advance_all(struct loop *loop, uint64_t now_ns)
     return soon;
 }
 
+/* With a spread, idle connections may be many for long, while requests end and ask for looks. */
+static bool wants_idle_look(struct loop *loop, uint64_t now_ns)
+{
+    uint64_t every_ns = loop->release_spread_ns / IDLE_LOOKS;
+
+    if (every_ns > IDLE_LOOK_MOST_NS)
+        every_ns = IDLE_LOOK_MOST_NS;
+    if (!loop->released || now_ns - loop->idle_looked_ns < every_ns)
+        return false;
+    loop->idle_looked_ns = now_ns;
+    return true;
+}
+
 static void look(h2o_timeout_entry_t *entry)
 {
     struct loop *loop = container_of(entry, struct loop, letgo_timer);
+    uint64_t now_ns = clock_now_ns();
 
-    if (loop->released) {
+    if (wants_idle_look(loop, now_ns)) {
         (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
                                                                     NULL);
         release_silent(loop);
     }
-    bool soon = loop->draining && advance_all(loop, clock_now_ns());
+    bool soon = loop->draining && advance_all(loop, now_ns);
     /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a
      * connection that has only now turned into HTTP/2. */
     if (!h2o_timeout_is_linked(entry))

@@ -376,18 +376,25 @@ static void carry_out(struct loop *loop, unsigned orders)
     if (orders & ORDER_FINISH) {
         loop->draining = true;
         loop->draining_since_ns = clock_now_ns();
+        loop->spread_ns = atomic_load_explicit(&loop->server->spread_ns, memory_order_relaxed);
         letgo_look_soon(loop);
         loop_note_change(loop); /* what changed before was not poked for; see poke note, coord.c */
     }
     if (orders & ORDER_RELEASE_IDLE) {
         loop->released = true;
+        loop->released_since_ns = loop_now_ns(loop);
+        loop->release_spread_ns =
+            atomic_load_explicit(&loop->server->release_spread_ns, memory_order_relaxed);
         letgo_look_soon(loop);
     }
     if ((orders & ORDER_RESUME_ACCEPT) && loop->accept_paused && !loop->frozen)
         resume_accepting(loop);
     if (orders & ORDER_PING)
         count_add(&loop->pongs, 1);
+    if ((orders & ORDER_LET_GO_ON) && !loop->frozen)
+        hold_let_go_on(loop);
     /* These wait for the end of the turn: see run_loop(). */
+    loop->want_give_up |= (orders & ORDER_GIVE_UP) != 0;
     loop->want_list |= (orders & ORDER_LIST) != 0;
     loop->frozen |= (orders & ORDER_FREEZE) != 0;
     loop->want_cut |= (orders & ORDER_CUT) != 0;
@@ -434,6 +441,7 @@ static void cut_all(struct loop *loop)
         conn_cut(container_of(node, struct conn, link));
     }
     job_give_up_all(loop);
+    hold_give_up_all(loop);
 }
 
 /* Frozen: no socket is touched, so no answer leaves. The list that is made now is the truth: what
@@ -460,6 +468,7 @@ static void stay_frozen(struct loop *loop)
     h2o_timeout_unlink(&loop->settle_timer);
     h2o_timeout_unlink(&loop->retry_accept_timer);
     letgo_stop(loop);
+    hold_stop(loop);
     cut_all(loop);
     h2o_socket_read_start(loop->wake_sock, on_wake);
 }
@@ -472,6 +481,10 @@ static void run_loop(struct loop *loop)
         (void)h2o_evloop_run(loop->evloop, INT32_MAX);
         h2o_filecache_clear(loop->ctx.filecache); /* an open file is good for one turn */
         /* Between turns nothing of libh2o is on the stack. */
+        if (loop->want_give_up && !loop->frozen) {
+            loop->want_give_up = false;
+            giveup_due(loop, atomic_load_explicit(&loop->server->given_up, memory_order_relaxed));
+        }
         if (loop->want_list) {
             loop->want_list = false;
             make_list(loop);
@@ -484,6 +497,7 @@ static void run_loop(struct loop *loop)
             /* Asked to leave with connections open: the start of the server failed half-way. */
             loop->frozen = thawed = true;
             letgo_stop(loop);
+            hold_stop(loop);
             cut_all(loop);
         }
     }
@@ -579,6 +593,7 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
     h2o_linklist_init_anchor(&loop->lingering_fresh);
     h2o_linklist_init_anchor(&loop->inflight);
     h2o_linklist_init_anchor(&loop->abandoned);
+    h2o_linklist_init_anchor(&loop->held);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (loop->wake_fd < 0)
         return -errno;
@@ -615,6 +630,7 @@ static void release(struct loop *loop)
     h2o_timeout_unlink(&loop->settle_timer);
     h2o_timeout_unlink(&loop->letgo_timer);
     h2o_timeout_unlink(&loop->retry_accept_timer);
+    h2o_timeout_unlink(&loop->hold_timer);
     for (size_t i = 0; i < TICK_COUNT; i++)
         if (tick_exists(loop, i))
             h2o_timeout_dispose(loop->evloop, &loop->ticks[i]);

@@ -5,13 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "admin.h"
+#include "app.h"
+#include "budget.h"
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
+#include "heartbeat.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
@@ -36,6 +40,8 @@
 #define ABORT_DOWN_NS (1 * NS_PER_S)
 #endif
 #define PROGRESS_NS (3 * NS_PER_S)
+/* What the application is given to end in when its requests are answered no more. */
+#define APP_SHORT_GRACE_NS (1 * NS_PER_S)
 
 static void on_pool_idle(void *coord)
 {
@@ -148,7 +154,12 @@ struct process {
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
-    struct admin *admin;  /* NULL: there is none */
+    struct admin *admin; /* NULL: there is none */
+    struct heartbeat *heartbeat;
+    struct budget *budget;
+    struct app *app;
+    struct rlimit files;  /* the limit on open files, before the server raised it */
+    int status;           /* of the process, once it is known; -1 */
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 
@@ -191,9 +202,70 @@ static void leave_pid_file(struct process *process)
         remove_pid_file(process->options->pid_file);
 }
 
+/* ---- the application, `-- COMMAND` ---- */
+
+/* Any other status is a clean drain's, which may be the application's own. */
+static bool is_cut_short(int status)
+{
+    return status == COORD_EXIT_DEADLINE || status == COORD_EXIT_FORCED;
+}
+
+static int start_app(struct process *process)
+{
+    static char at_fault[320];
+    const struct options *options = process->options;
+    struct app_config config = {.argv = options->command,
+                                .rules = {.start_timeout_ns = options->app_start_timeout_ns,
+                                          .grace_ns = options->app_grace_ns,
+                                          .restart = options->app_restart},
+                                .files = process->files,
+                                .on_hold = server_hold,
+                                .on_hold_arg = process->server};
+
+    if (!app_wanted(&config))
+        return 0;
+    int err = options->command != NULL
+                  ? server_app_target(process->server, &config.target, &config.port)
+                  : 0;
+    if (err == 0)
+        err = app_start(&config, process->coord, &process->app);
+    if (err == -EADDRINUSE)
+        (void)snprintf(at_fault, sizeof(at_fault),
+                       "something answers at %.100s already, where the application %.100s is to",
+                       config.target.name, options->command[0]);
+    else
+        (void)snprintf(at_fault, sizeof(at_fault), "the application %.200s",
+                       options->command != NULL ? options->command[0] : "(none)");
+    process->at_fault = at_fault;
+    return err;
+}
+
+/* Nothing is in flight at it any more, or nothing is waited for. */
+static void leave_app(struct process *process)
+{
+    uint64_t grace_ns = process->options->app_grace_ns;
+
+    if (is_cut_short(process->status) && grace_ns > APP_SHORT_GRACE_NS)
+        grace_ns = APP_SHORT_GRACE_NS;
+    app_stop(process->app, grace_ns);
+}
+
+static void stop_app(struct process *process)
+{
+    app_destroy(process->app);
+}
+
+/* SIGHUP and the like: for the application, if there is one. */
+static bool take_spare_signal(void *data, int signo)
+{
+    struct process *process = data;
+    return process->app != NULL && app_signal(process->app, signo);
+}
+
 static int start_signals(struct process *process)
 {
     signals_on_reopen(logfiles_reopen);
+    signals_on_spare(take_spare_signal, process);
     return signals_start(process->coord, &process->signals);
 }
 
@@ -217,6 +289,48 @@ static void stop_watch(struct process *process)
     watch_stop(process->watch);
 }
 
+static bool is_moving(void *server)
+{
+    return server_is_moving(server);
+}
+
+static int start_heartbeat(struct process *process)
+{
+    const struct heartbeat_config config = {.file = process->options->heartbeat,
+                                            .every_ns = process->options->heartbeat_every_ns,
+                                            .is_moving = is_moving,
+                                            .arg = process->server};
+    return heartbeat_wanted(&config) ? heartbeat_start(&config, &process->heartbeat) : 0;
+}
+
+static void stop_heartbeat(struct process *process)
+{
+    heartbeat_stop(process->heartbeat);
+}
+
+static struct drain_config drain_config(const struct options *options)
+{
+    return (struct drain_config){.lame_duck_ns = options->lame_duck_ns,
+                                 .deadline_ns = options->deadline_ns,
+                                 .idle_grace_ns = options->idle_grace_ns,
+                                 .spread_ns = options->spread_ns,
+                                 .class_ns = {[DRAIN_TUNNEL] = options->tunnel_ns,
+                                              [DRAIN_STREAM] = options->stream_ns,
+                                              [DRAIN_UPLOAD] = options->upload_ns}};
+}
+
+static int start_budget(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct drain_config drain = drain_config(options);
+    return budget_start(&drain, options->linger_ns, options->grace_budget_ns, &process->budget);
+}
+
+static void stop_budget(struct process *process)
+{
+    budget_stop(process->budget);
+}
+
 /* What comes up, in this order, and goes down in the other. */
 static const struct part {
     const char *name;
@@ -231,8 +345,11 @@ static const struct part {
     {"loop threads", start_server, NULL, NULL},
     {"the admin listener", start_admin, leave_admin, NULL},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
+    {"the application", start_app, leave_app, stop_app},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
+    {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
+    {"the look at the stop time-out", start_budget, NULL, stop_budget},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
@@ -248,7 +365,7 @@ static bool is_drained(struct process *process, int status)
 {
     struct coord_census left = {0};
     server_ops.census(process->server, &left);
-    return status == COORD_EXIT_CLEAN && left.connections == 0;
+    return !is_cut_short(status) && left.connections == 0;
 }
 #endif
 
@@ -264,7 +381,7 @@ static void tear_down(struct process *process, size_t started, int status)
     if (ran && is_drained(process, status))
         _exit(status);
 #endif
-    uint64_t until_ns = clock_now_ns() + (status == 0 ? TEAR_DOWN_NS : ABORT_DOWN_NS);
+    uint64_t until_ns = clock_now_ns() + (is_cut_short(status) ? ABORT_DOWN_NS : TEAR_DOWN_NS);
     bool stuck = admin_stop(process->admin, until_ns) != 0; /* it looks at loops and pool */
     if (!stuck)
         stuck = server_stop(process->server, until_ns) != 0;
@@ -292,12 +409,14 @@ static int serve(struct process *process)
         started++;
     }
     if (err == 0) {
-        notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
+        if (process->options->command == NULL) /* else once that is up, see app.c */
+            notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
     } else {
         status = fail(COORD_EXIT_UNAVAILABLE,
                       process->at_fault != NULL ? process->at_fault : parts[started].name, err);
     }
+    process->status = status;
     leave_parts(process, started);
     tear_down(process, started, status);
     return status;
@@ -306,7 +425,7 @@ static int serve(struct process *process)
 int main(int argc, char **argv)
 {
     struct options options;
-    struct process process = {.options = &options};
+    struct process process = {.options = &options, .status = -1};
 
     int status = cli_run(argc, argv);
     if (status < 0)
@@ -320,6 +439,7 @@ int main(int argc, char **argv)
     if (err != 0)
         return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
 
+    (void)getrlimit(RLIMIT_NOFILE, &process.files);
     status = server_create(&options, &process.server);
     if (status != 0)
         return status;
@@ -334,9 +454,7 @@ int main(int argc, char **argv)
     if (status == 0) {
         const struct coord_config config = {.ops = &server_ops,
                                             .server = process.server,
-                                            .drain = {.lame_duck_ns = options.lame_duck_ns,
-                                                      .deadline_ns = options.deadline_ns,
-                                                      .idle_grace_ns = options.idle_grace_ns},
+                                            .drain = drain_config(&options),
                                             .report_path = options.report,
                                             .progress_ns = PROGRESS_NS};
         err = coord_create(&config, &process.coord);

@@ -78,6 +78,20 @@ static const struct option_row rows[] = {
      "serve the files of DIR under /files/", NULL},
     {"proxy", NULL, 0, KIND_PATH, "URL", AT(proxy), 0, 0, "none",
      "hand every request that is not for /files/ to the server at URL", NULL},
+    {NULL, "app.url", 0, KIND_PATH, NULL, AT(app_url), 0, 0, NULL, NULL, NULL},
+    {"app-health", "app.health", 0, KIND_PATH, "PATH", AT(app_health), 0, 0, "a connection",
+     "the application is up when GET PATH is answered with 2xx",
+     "The application, `lastcall --proxy URL -- COMMAND`"},
+    {"app-start-timeout", "app.start-timeout", 0, KIND_DURATION, "DUR", AT(app_start_timeout_ns),
+     MS(1), DAY, "30s", "how long it may take to be up; then this ends, with status 69", NULL},
+    {"app-hold", "app.hold", 0, KIND_DURATION, "DUR", AT(app_hold_ns), 0, DAY, "10s",
+     "how long a request waits while it starts, or starts again; then the answer is 503", NULL},
+    {"app-grace", "app.grace", 0, KIND_DURATION, "DUR", AT(app_grace_ns), 0, DAY, "5s",
+     "after the drain: from SIGTERM to SIGKILL for it", NULL},
+    {"restart", "app.restart", 0, KIND_FLAG, NULL, AT(app_restart), 0, 0, NULL,
+     "start it again when it ends, after 100 ms, 200 ms ... 30 s; else drain, and end with its "
+     "status",
+     NULL},
     {"deadline", "drain.deadline", 0, KIND_DURATION, "DUR", AT(deadline_ns), 0, DAY, "10s",
      "how long a drain may take once the listeners begin to close; then unfinished requests are "
      "reported and cut",
@@ -89,10 +103,27 @@ static const struct option_row rows[] = {
      NULL},
     {"idle-grace", "drain.idle-grace", 0, KIND_DURATION, "DUR", AT(idle_grace_ns), 0, DAY, "1s",
      "in the drain: how long an idle connection may still begin a request", NULL},
+    {"spread", "drain.spread", 0, KIND_DURATION, "DUR", AT(spread_ns), 0, DAY, "0",
+     "in the drain: let idle connections and HTTP/2 sessions go evenly over this time, so that "
+     "their "
+     "clients do not all reconnect at once",
+     NULL},
+    {"deadline-tunnel", "drain.deadlines.tunnel", 0, KIND_DURATION, "DUR", AT(tunnel_ns), MS(1),
+     DAY, "--deadline",
+     "a deadline of its own, earlier or later, for upgraded connections such as WebSocket", NULL},
+    {"deadline-stream", "drain.deadlines.stream", 0, KIND_DURATION, "DUR", AT(stream_ns), MS(1),
+     DAY, "--deadline", "likewise for responses that have begun", NULL},
+    {"deadline-upload", "drain.deadlines.upload", 0, KIND_DURATION, "DUR", AT(upload_ns), MS(1),
+     DAY, "--deadline", "likewise for requests whose body is still arriving", NULL},
     {"linger", "drain.linger", 0, KIND_DURATION, "DUR", AT(linger_ns), MS(1), DAY, "2s",
      "how long a closed connection is kept for a client that does not take its response", NULL},
     {"settle-max", "drain.settle-max", 0, KIND_DURATION, "DUR", AT(settle_max_ns), MS(1), MS(900),
      "250ms", "the most that closing the listeners may wait for handshakes under way", NULL},
+    {"grace-budget", "drain.grace-budget", 0, KIND_DURATION, "DUR", AT(grace_budget_ns), 0, DAY,
+     "TimeoutStopSec= of our systemd unit, if any",
+     "warn at the start if a stop may take longer than this, such as a pod's "
+     "terminationGracePeriodSeconds",
+     NULL},
     {"when-exists", "drain.when-exists", 0, KIND_PATH, "PATH", AT(when_exists), 0, 0, "none",
      "drain as soon as this file or directory exists", NULL},
     {"when-stale", "drain.when-stale.file", 0, KIND_PATH, "FILE", AT(when_stale), 0, 0, "none",
@@ -110,6 +141,10 @@ static const struct option_row rows[] = {
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
      "once the listeners are open, become this user (default: with --conf and as root, nobody)",
      NULL},
+    {"heartbeat", "heartbeat.file", 0, KIND_PATH, "FILE", AT(heartbeat), 0, 0, "none",
+     "touch this file while every loop turns and the pool moves, in a drain too", NULL},
+    {"heartbeat-every", "heartbeat.every", 0, KIND_DURATION, "DUR", AT(heartbeat_every_ns), MS(10),
+     DAY, "1s", "how often", NULL},
     {"watchdog-stall", "watchdog.stall", 0, KIND_DURATION, "DUR", AT(stall_ns), 0, DAY, "10s",
      "say of a loop or a worker that it has not moved for so long, and at which request; 0: do not "
      "look",
@@ -162,9 +197,11 @@ static void print_wrapped(const char *text, size_t indent, size_t width)
 
 static void print_help(void)
 {
-    (void)printf("Usage: lastcall [OPTION]...\n       lastcall COMMAND [OPTION]...\n\n"
-                 "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
-                 "drains it,\na second one cuts the drain short.\n");
+    (void)printf(
+        "Usage: lastcall [OPTION]... [-- PROGRAM [ARG]...]\n       lastcall COMMAND [OPTION]...\n\n"
+        "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
+        "drains it,\na second one cuts the drain short. PROGRAM is your application, at the URL of "
+        "--proxy: started first,\nstopped last.\n");
     for (size_t i = 0; i < ROWS; i++) {
         char left[64], text[512];
         const struct option_row *row = &rows[i];
@@ -190,8 +227,9 @@ static void print_help(void)
         "/sleep?ms=N blocks a "
         "worker;\n/stream?kb=N&ms=M sends N KiB over M ms; /files/ serves --root.\n\n"
         "Exit status: 0 drained clean; 3 the deadline passed, unfinished requests are "
-        "reported;\n4 forced by a second signal; 64 wrong usage; 69 cannot listen; 78 wrong "
-        "configuration.\n");
+        "reported;\n4 forced by a second signal; 64 wrong usage; 69 cannot listen, or cannot "
+        "start the application;\n78 wrong configuration; otherwise that of the application, which "
+        "ended by itself.\n");
 }
 
 static void print_version(void)
@@ -341,8 +379,10 @@ static const char *set_value(const struct option_row *row, const char *text,
         return NULL;
     case KIND_MODE:
         return set_mode(text, at);
-    case KIND_FLAG:
-        *(bool *)at = true;
+    case KIND_FLAG: /* on the command line it has no text */
+        if (text[0] != '\0' && strcmp(text, "ON") != 0 && strcmp(text, "OFF") != 0)
+            return "want ON or OFF";
+        *(bool *)at = strcmp(text, "OFF") != 0;
         return NULL;
     }
     return NULL;
@@ -424,8 +464,12 @@ static void set_defaults(struct options *options)
     options->linger_ns = 2 * NS_PER_S;
     options->settle_max_ns = 250 * NS_PER_MS;
     options->stale_after_ns = 10 * NS_PER_S;
+    options->heartbeat_every_ns = 1 * NS_PER_S;
     options->stall_ns = 10 * NS_PER_S;
     options->when_closed = -1;
+    options->app_start_timeout_ns = 30 * NS_PER_S;
+    options->app_hold_ns = 10 * NS_PER_S;
+    options->app_grace_ns = 5 * NS_PER_S;
 }
 
 static int set_flag(const struct option_row *row, const char *text, struct options *options)
@@ -447,19 +491,24 @@ static int set_flag(const struct option_row *row, const char *text, struct optio
     return -1;
 }
 
-static int check_together(const struct options *options)
+static int check_together(struct options *options)
 {
     if (options->conf != NULL && (options->root != NULL || options->proxy != NULL))
         return usage("--%s and --conf: the file says what is served",
                      options->root != NULL ? "root" : "proxy");
+    if (options->command != NULL && options->conf == NULL && options->proxy == NULL)
+        return usage("-- %s: where will it answer? --proxy URL says so", options->command[0]);
+    if (options->command != NULL && options->conf == NULL)
+        options->app_url = options->proxy;
     return -1;
 }
 
 int options_parse(int argc, char **argv, struct options *ret_options)
 {
     struct option longs[ROWS + 1] = {0};
-    char shorts[2 * ROWS + 2] = ":"; /* ":": a missing value is told from an unknown option */
-    int choice, index, count = 0, letters = 1;
+    /* "+": what is no option ends them; ":": a missing value is told from an unknown option */
+    char shorts[2 * ROWS + 3] = "+:";
+    int choice, index, count = 0, letters = 2, at = optind;
 
     static_assert(ROWS <= OPTIONS_ROWS_MAX, "given[] has a place for each");
     set_defaults(ret_options);
@@ -493,8 +542,14 @@ int options_parse(int argc, char **argv, struct options *ret_options)
         int status = set_flag(row, optarg != NULL ? optarg : "", ret_options);
         if (status >= 0)
             return status;
+        at = optind;
     }
-    if (optind < argc)
+    if (at < argc && strcmp(argv[at], "--") == 0) {
+        if (optind == argc)
+            return usage("--: wants the command of an application behind it");
+        ret_options->command = argv + optind;
+    } else if (optind < argc) {
         return usage("%s: not an option", argv[optind]);
+    }
     return check_together(ret_options);
 }

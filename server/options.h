@@ -27,7 +27,10 @@ struct options {
     uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
     uint64_t deadline_ns;
     uint64_t lame_duck_ns;
-    uint64_t idle_grace_ns;  /* in a drain: how long an idle connection may begin a request */
+    uint64_t idle_grace_ns; /* in a drain: how long an idle connection may begin a request */
+    uint64_t spread_ns;     /* in a drain: let go of what idles over so long; 0: at once */
+    uint64_t tunnel_ns, stream_ns, upload_ns; /* deadlines of their own; 0: deadline_ns */
+    uint64_t grace_budget_ns;                 /* whoever stops us waits so long; 0: not known */
     uint64_t linger_ns;      /* how long a closed connection may still send or read */
     uint64_t settle_max_ns;  /* how long closing a listener may take */
     uint64_t tcp_fastopen;   /* length of the queue; 0: off */
@@ -38,7 +41,16 @@ struct options {
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
-    uint64_t stall_ns; /* what does not move for so long is said to; 0: nobody looks */
+    const char *heartbeat; /* touch this file; NULL: none */
+    uint64_t heartbeat_every_ns;
+    uint64_t stall_ns;             /* what does not move for so long is said to; 0: nobody looks */
+    char *const *command;          /* the application, behind `--`; NULL: none is started */
+    const char *app_url;           /* where it answers; with flags that is `proxy` */
+    const char *app_health;        /* ask for this path; NULL: a connection is enough */
+    uint64_t app_start_timeout_ns; /* to answer for the first time */
+    uint64_t app_hold_ns;          /* how long a request waits for it */
+    uint64_t app_grace_ns;         /* between SIGTERM and SIGKILL */
+    bool app_restart;
     const char *report;
     const char *pid_file;
     const char *user;             /* become this one; NULL: stay */

@@ -107,15 +107,17 @@ static int on_hello(h2o_handler_t *self, h2o_req_t *req)
 
 /* ---- ready and live ---- */
 
-/* From LAME_DUCK on: no more, please; while connections are still accepted. */
+/* From LAME_DUCK on: no more, please; while connections are still accepted. Nor while the
+ * application behind us can not answer yet: what comes all the same is held. */
 static int on_ready(h2o_handler_t *self, h2o_req_t *req)
 {
     struct server *server = container_of(req->conn->ctx, struct loop, ctx)->server;
 
     (void)self;
-    if (!atomic_load_explicit(&server->lame_duck, memory_order_relaxed))
+    bool draining = atomic_load_explicit(&server->lame_duck, memory_order_relaxed);
+    if (!draining && !atomic_load_explicit(&server->holding, memory_order_relaxed))
         return send_plain(req, H2O_STRLIT("ready\n"));
-    h2o_send_error_503(req, "Service Unavailable", "draining\n", 0);
+    h2o_send_error_503(req, "Service Unavailable", draining ? "draining\n" : "starting\n", 0);
     return 0;
 }
 

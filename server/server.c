@@ -167,6 +167,8 @@ static int configure(struct server *server)
         status = check_flag_tls(options);
     if (status == 0)
         status = config_apply(server);
+    if (status == 0)
+        status = hold_check(server);
     if (status == 0 && !options->test)
         status = open_flag_listeners(server);
     if (status == 0)
@@ -346,14 +348,25 @@ static void op_close_listeners(void *data)
     order_all(server, ORDER_CLOSING);
 }
 
-static void op_finish(void *data)
+static void op_finish(void *data, uint64_t spread_ns)
 {
-    order_all(data, ORDER_FINISH);
+    struct server *server = data;
+    atomic_store_explicit(&server->spread_ns, spread_ns, memory_order_relaxed);
+    order_all(server, ORDER_FINISH);
 }
 
-static void op_release_idle(void *data)
+static void op_release_idle(void *data, uint64_t spread_ns)
 {
-    order_all(data, ORDER_RELEASE_IDLE);
+    struct server *server = data;
+    atomic_store_explicit(&server->release_spread_ns, spread_ns, memory_order_relaxed);
+    order_all(server, ORDER_RELEASE_IDLE);
+}
+
+static void op_give_up(void *data, unsigned classes)
+{
+    struct server *server = data;
+    atomic_store_explicit(&server->given_up, classes, memory_order_relaxed);
+    order_all(server, ORDER_GIVE_UP);
 }
 
 static int by_age(const void *a, const void *b)
@@ -472,6 +485,7 @@ const struct coord_server_ops server_ops = {
     .close_listeners = op_close_listeners,
     .finish = op_finish,
     .release_idle = op_release_idle,
+    .give_up = op_give_up,
     .list_requests = op_list_requests,
     .cut = op_cut,
     .census = op_census,

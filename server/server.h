@@ -10,6 +10,7 @@
 
 #include "coord.h"
 #include "pool.h"
+#include "probe.h"
 
 struct server;
 
@@ -28,6 +29,15 @@ void server_prepare_unprivileged(struct server *server);
 /* Start the loops; from here on requests are answered.
  * Thread: main only, once.     Blocks: until the loops run.     Errors: 0; a negative errno. */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);
+
+/* Where the application will answer, and the port of that (0: a Unix socket). Says what is wrong.
+ * Thread: main only, after server_create(), if options->command is set.
+ * Blocks: on name resolution.     Errors: 0; a negative errno. */
+int server_app_target(struct server *server, struct probe_target *ret_target, uint16_t *ret_port);
+
+/* From now on (or no longer) requests for the application wait for it; they do from the start if
+ * options->command is set.     Thread: any, one at a time.     Blocks: never. */
+void server_hold(void *server, bool hold);
 
 /* What the coordinator may ask of the server. Of these, census, and list_requests without `freeze`,
  * are for any thread. */

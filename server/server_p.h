@@ -10,11 +10,11 @@
  *
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
- * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
- * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
- * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
- * the status page; stall.c what does not move; server.c the loops as one, and the coordinator's
- * callbacks. */
+ * job.c the way to the pool and back; hold.c requests that wait for the application; letgo.c how
+ * open connections end in a drain, giveup.c those whose deadline has come; tls.c certificates and
+ * records; tickets.c how TLS sessions are resumed; config*.c what a file says; routes.c the
+ * handlers of our own; brotli.c a filter that the library lacks; status.c our part of the status
+ * page; stall.c what does not move; server.c the loops as one, and the coordinator's callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -47,6 +47,8 @@ enum loop_order {
     ORDER_CUT = 1 << 9,           /* close every connection; only after ORDER_FREEZE */
     ORDER_EXIT = 1 << 10,         /* leave the thread */
     ORDER_PING = 1 << 11,         /* count one in `pongs` */
+    ORDER_GIVE_UP = 1 << 12,      /* look at server->given_up */
+    ORDER_LET_GO_ON = 1 << 13,    /* the application answers: requests that wait for it go on */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -72,6 +74,7 @@ struct loop_listener {
 };
 
 struct job;
+struct held;
 
 /* A request from whole to disposed; lives in the request's memory pool. */
 struct inflight {
@@ -80,7 +83,9 @@ struct inflight {
     h2o_req_t *req;
     struct loop *loop;
     struct conn *conn;
-    struct job *job; /* NULL: served inline */
+    struct job *job;   /* NULL: served inline */
+    struct held *held; /* NULL: it does not wait for the application */
+    bool given_up;     /* what comes of it is no answer any more */
     uint64_t begun_ns;
 };
 
@@ -101,6 +106,8 @@ struct loop {
     h2o_linklist_t conns;            /* struct conn, link: open ones */
     h2o_linklist_t inflight;         /* struct inflight, link */
     h2o_linklist_t abandoned;        /* struct job, link: client gone, handler still running */
+    h2o_linklist_t held;             /* struct held, link: oldest first */
+    h2o_timeout_entry_t hold_timer;  /* has the oldest waited long enough? */
     h2o_timeout_t ticks[TICK_COUNT]; /* lists of timers, see h2o/timeout.h; made at first use */
     uint64_t now_ns;                 /* see loop_now_ns() */
     uint64_t now_of_turn;
@@ -121,6 +128,11 @@ struct loop {
     bool released; /* ORDER_RELEASE_IDLE was seen */
     bool frozen;
     bool accept_paused;
+    uint64_t spread_ns; /* HTTP/2: over which time, from draining_since_ns on */
+    uint64_t released_since_ns;
+    uint64_t release_spread_ns; /* HTTP/1: likewise, from released_since_ns on */
+    uint64_t idle_looked_ns;
+    bool want_give_up;
     bool want_list;
     bool want_cut;
     bool want_exit;
@@ -151,6 +163,7 @@ struct server {
     h2o_globalconf_t globalconf;
     struct tickets *tickets; /* NULL: no listener speaks TLS */
     bool listen_failed;      /* while the configuration was read */
+    bool hands_on_to_app;    /* some path does */
     time_t launched;
     struct loop *loops;
     struct pool *pool;
@@ -163,10 +176,16 @@ struct server {
     _Atomic uint64_t open_connections;
     _Atomic bool some_loop_paused;
     /* atomic: relaxed; an order carries the news */
-    _Atomic bool lame_duck; /* answers say `Connection: close` */
+    _Atomic bool lame_duck;             /* answers say `Connection: close` */
+    _Atomic uint64_t spread_ns;         /* of ORDER_FINISH */
+    _Atomic uint64_t release_spread_ns; /* of ORDER_RELEASE_IDLE */
+    _Atomic unsigned given_up;          /* bits of enum drain_class */
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
     _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */
+    _Atomic bool holding;             /* requests for the application wait; see hold note, hold.c */
+    _Atomic uint64_t held_requests;   /* so many do */
+    _Atomic uint64_t held_body_bytes; /* and their bodies are so large */
 
     pthread_mutex_t list_mu; /* held by the one who asks the loops for their lists; before mu */
 
@@ -239,8 +258,12 @@ struct conn {
     bool handshake_begun;
     SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
-    bool given_up;          /* what is not answered will not be */
+    bool given_up;          /* what is not answered will not be, and nothing here is counted */
     bool is_receiving;      /* as of a list: the request that arrives is on it */
+    bool is_tunnel;         /* upgraded to a protocol that is not ours */
+    bool is_spared;         /* giveup.c, as of this look: something here is still waited for */
+    bool is_due;            /* likewise: something here is not */
+    uint32_t share;         /* its instant in a spread, in 2^32nds of that */
     bool asked_to_close;    /* the client did, not we */
     bool reset_when_cut;    /* an end of file would make half an answer look whole */
     uint32_t active;        /* requests between gate and end */
@@ -308,8 +331,6 @@ struct inflight *inflight_of(const h2o_req_t *req);
 void inflight_list(struct loop *loop, struct coord_requests *ret_list);
 /* List what has arrived and was not read; accepts and closes what was not accepted. Frozen only. */
 void inflight_list_unread(struct loop *loop, struct coord_requests *list);
-/* Name in the log, and count, what is unfinished on a connection that `limit` cuts. */
-void inflight_give_up(struct conn *conn, const char *limit);
 /* Mark the connections whose half-sent answer only a reset can show to be half. */
 void inflight_mark_resets(struct loop *loop);
 
@@ -322,8 +343,36 @@ void job_abandon(struct job *job);      /* the request is gone */
 void job_disown_all(struct loop *loop);
 void job_cancel_all(struct loop *loop);  /* and those that have been called are told */
 void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
+/* The same for one request. */
+void job_give_up(struct inflight *inflight);
+/* Its handler, if it has not been called, will not be. */
+void job_disown(struct inflight *inflight);
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 const char *job_state(const struct job *job);
+
+/* ---- giveup.c ---- Thread: owner loop only. */
+
+/* Name in the log, and count, what is unfinished on a connection that `limit` cuts; from now on
+ * nobody waits for it. The caller cuts it. */
+void giveup_conn(struct conn *conn, const char *limit);
+/* Give up what is in one of these classes (bits), now that their deadline has come; between turns.
+ */
+void giveup_due(struct loop *loop, unsigned classes);
+/* ---- hold.c ---- */
+
+/* Is `url` the application's? Paths and schemes are not compared.
+ * Thread: main only, while the configuration is read. */
+bool hold_is_for(const struct server *server, const char *url);
+/* Let requests of a path wait while they would go to the application; in front of its proxy's
+ * handler.     Thread: main only, before start. */
+void hold_register(h2o_pathconf_t *path);
+/* Look at what was configured of an application; says what is wrong.
+ * Thread: main only, behind the configuration.     Errors: 0; an exit status. */
+int hold_check(struct server *server);
+/* All of these: Thread: owner loop only. */
+void hold_let_go_on(struct loop *loop);
+void hold_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits */
+void hold_stop(struct loop *loop);        /* no timer of it will run */
 
 /* ---- letgo.c ---- Thread: owner loop only. */
 

@@ -41,19 +41,25 @@ struct stall {
 
 bool stall_slot_read(struct stall_slot *slot, struct stall_seen *ret_seen)
 {
-    struct stall_seen seen;
+    const size_t words = STALL_PATH / sizeof(uint64_t);
+    uint64_t method, path[STALL_PATH / sizeof(uint64_t)];
 
     /* acquire, all but the last: see slot note */
-    seen.turn = atomic_load_explicit(&slot->turn, memory_order_acquire);
-    seen.begun_ns = atomic_load_explicit(&slot->begun_ns, memory_order_acquire);
-    for (size_t i = 0; i < STALL_TEXT / sizeof(uint64_t); i++) {
-        uint64_t word = atomic_load_explicit(&slot->words[i], memory_order_acquire);
-        memcpy(seen.text + i * sizeof(word), &word, sizeof(word));
-    }
-    seen.text[STALL_TEXT] = '\0';
-    if (seen.turn % 2 != 0 || atomic_load_explicit(&slot->turn, memory_order_relaxed) != seen.turn)
+    uint64_t turn = atomic_load_explicit(&slot->turn, memory_order_acquire);
+    uint64_t begun_ns = atomic_load_explicit(&slot->begun_ns, memory_order_acquire);
+    uint64_t lengths = atomic_load_explicit(&slot->lengths, memory_order_acquire);
+    method = atomic_load_explicit(&slot->method, memory_order_acquire);
+    for (size_t i = 0; i < words; i++)
+        path[i] = atomic_load_explicit(&slot->path[i], memory_order_acquire);
+    if (turn % 2 != 0 || atomic_load_explicit(&slot->turn, memory_order_relaxed) != turn)
         return false;
-    *ret_seen = seen;
+    size_t m = lengths & 0xff, p = lengths >> 8;
+    ret_seen->turn = turn;
+    ret_seen->begun_ns = begun_ns;
+    memcpy(ret_seen->text, &method, m);
+    ret_seen->text[m] = ' ';
+    memcpy(ret_seen->text + m + 1, path, p);
+    ret_seen->text[m + 1 + p] = '\0';
     return true;
 }
 

@@ -26,7 +26,8 @@ struct stall;
 
 /* ---- slots ---- */
 
-#define STALL_TEXT 112 /* with `turn` and `begun_ns`, two cache lines */
+#define STALL_METHOD 8 /* bytes; what is longer is cut */
+#define STALL_PATH 96  /* with the rest, two cache lines */
 
 /* Slot note. What runs may end, and its memory go, while another thread looks; so it is not looked
  * at, but at a copy in a slot: the owner writes it when something begins, some ten nanoseconds in
@@ -41,32 +42,41 @@ struct stall;
 struct stall_slot {
     _Alignas(64) _Atomic uint64_t turn;
     _Atomic uint64_t begun_ns; /* 0: nothing runs */
-    _Atomic uint64_t words[STALL_TEXT / sizeof(uint64_t)];
+    _Atomic uint64_t lengths;  /* of the method; and of the path, 2^8 times */
+    _Atomic uint64_t method;
+    _Atomic uint64_t path[STALL_PATH / sizeof(uint64_t)];
 };
 
-/* `METHOD path` begins, or something without a name (both empty).     Thread: the slot's owner. */
+static inline void stall_slot_put(_Atomic uint64_t *words, const char *bytes, size_t n)
+{
+    uint64_t word;
+
+    for (; n >= sizeof(word); n -= sizeof(word), bytes += sizeof(word)) {
+        memcpy(&word, bytes, sizeof(word));
+        atomic_store_explicit(words++, word, memory_order_release);
+    }
+    if (n == 0)
+        return;
+    char rest[sizeof(word)] = {0};
+    for (size_t i = 0; i < n; i++)
+        rest[i] = bytes[i];
+    memcpy(&word, rest, sizeof(word));
+    atomic_store_explicit(words, word, memory_order_release);
+}
+
+/* `METHOD path` begins.     Thread: the slot's owner. */
 static inline void stall_slot_begin(struct stall_slot *slot, const char *method, size_t method_len,
                                     const char *path, size_t path_len, uint64_t begun_ns)
 {
-    char text[STALL_TEXT];
-    size_t m = method_len < 16 ? method_len : 16;
-    size_t p = path_len < STALL_TEXT - 18 ? path_len : STALL_TEXT - 18;
-    size_t n = m + 1 + p;
-
-    if (m > 0)
-        memcpy(text, method, m);
-    text[m] = ' ';
-    if (p > 0)
-        memcpy(text + m + 1, path, p);
-    memset(text + n, 0, sizeof(uint64_t) - n % sizeof(uint64_t));
+    size_t m = method_len < STALL_METHOD ? method_len : STALL_METHOD;
+    size_t p = path_len < STALL_PATH ? path_len : STALL_PATH;
     uint64_t turn = atomic_load_explicit(&slot->turn, memory_order_relaxed);
+
     atomic_store_explicit(&slot->turn, turn + 1, memory_order_relaxed);
     atomic_store_explicit(&slot->begun_ns, begun_ns, memory_order_release);
-    for (size_t i = 0; i <= n / sizeof(uint64_t); i++) {
-        uint64_t word;
-        memcpy(&word, text + i * sizeof(word), sizeof(word));
-        atomic_store_explicit(&slot->words[i], word, memory_order_release);
-    }
+    atomic_store_explicit(&slot->lengths, m | p << 8, memory_order_release);
+    stall_slot_put(&slot->method, method, m);
+    stall_slot_put(slot->path, path, p);
     atomic_store_explicit(&slot->turn, turn + 2, memory_order_release);
 }
 
@@ -81,9 +91,9 @@ static inline void stall_slot_end(struct stall_slot *slot)
 
 /* What a slot says. */
 struct stall_seen {
-    uint64_t turn;     /* another one: something else runs since */
-    uint64_t begun_ns; /* 0: nothing runs */
-    char text[STALL_TEXT + 1];
+    uint64_t turn;                            /* another one: something else runs since */
+    uint64_t begun_ns;                        /* 0: nothing runs */
+    char text[STALL_METHOD + STALL_PATH + 2]; /* `METHOD path` */
 };
 
 /* Returns false in the middle of a change: it moves.     Thread: any. */

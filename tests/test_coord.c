@@ -66,9 +66,20 @@ static void let_time_pass_until(uint64_t until_ns)
 
 /* ---- the fake server ---- */
 
-enum call { CENSUS, LAME_DUCK_ON, LAME_DUCK_OFF, CLOSE, FINISH, RELEASE, LIST, FREEZE, CUT };
-static const char *const call_names[] = {"census",  "lame-duck", "ready",  "close", "finish",
-                                         "release", "list",      "freeze", "cut"};
+enum call {
+    CENSUS,
+    LAME_DUCK_ON,
+    LAME_DUCK_OFF,
+    CLOSE,
+    FINISH,
+    RELEASE,
+    LIST,
+    FREEZE,
+    GIVE_UP,
+    CUT
+};
+static const char *const call_names[] = {"census",  "lame-duck", "ready",  "close",   "finish",
+                                         "release", "list",      "freeze", "give-up", "cut"};
 
 struct fake {
     struct coord *coord;
@@ -77,6 +88,9 @@ struct fake {
     enum call calls[CALLS_MAX]; /* without the looks */
     uint64_t called_ns[CALLS_MAX];
     size_t call_count;
+    uint64_t spread_ns[2];        /* of finish, of release */
+    unsigned given_up[CALLS_MAX]; /* of each give-up */
+    size_t give_up_count;
     unsigned looks[PHASE_COUNT];
     pthread_t thread;                 /* of the calls */
     bool strangers;                   /* a call came on another thread */
@@ -112,14 +126,24 @@ static void fake_close(void *server)
     act(server, CLOSE);
 }
 
-static void fake_finish(void *server)
+static void fake_finish(void *server, uint64_t spread_ns)
 {
+    ((struct fake *)server)->spread_ns[0] = spread_ns;
     act(server, FINISH);
 }
 
-static void fake_release(void *server)
+static void fake_release(void *server, uint64_t spread_ns)
 {
+    ((struct fake *)server)->spread_ns[1] = spread_ns;
     act(server, RELEASE);
+}
+
+static void fake_give_up(void *server, unsigned classes)
+{
+    struct fake *fake = server;
+    if (fake->give_up_count < CALLS_MAX)
+        fake->given_up[fake->give_up_count++] = classes;
+    act(server, GIVE_UP);
 }
 
 static void fake_list(void *server, bool freeze, struct coord_requests *ret_list)
@@ -151,6 +175,7 @@ static const struct coord_server_ops fake_ops = {
     .close_listeners = fake_close,
     .finish = fake_finish,
     .release_idle = fake_release,
+    .give_up = fake_give_up,
     .list_requests = fake_list,
     .cut = fake_cut,
     .census = fake_census,
@@ -473,6 +498,62 @@ static void test_call_order_is_lame_duck_close_finish_release(void **state)
     assert_calls("lame-duck close finish release");
 }
 
+static void test_spread_is_handed_to_what_lets_go(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.idle_grace_ns = NS_PER_MS;
+    config.drain.spread_ns = 7 * NS_PER_S;
+    fake.play = play_full_order;
+    make(config);
+    coord_request_drain(coord, "test", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_int_equal(fake.spread_ns[0], 7 * NS_PER_S);
+    assert_int_equal(fake.spread_ns[1], 7 * NS_PER_S);
+}
+
+/* A request stays, and a tunnel; the tunnel is given up, and then the request is answered. */
+static void play_tunnel(struct fake *f, enum call call, enum coord_phase phase)
+{
+    (void)phase;
+    if (call == CLOSE) {
+        set_counts(f, 0, 1, 2);
+    } else if (call == GIVE_UP) {
+        pthread_mutex_lock(&f->mu);
+        f->now.given_up++;
+        pthread_mutex_unlock(&f->mu);
+        set_counts(f, 0, 0, 0);
+        coord_poke(f->coord);
+    }
+}
+
+static void test_class_is_given_up_while_others_are_waited_for(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.class_ns[DRAIN_TUNNEL] = NS_PER_MS;
+    fake.play = play_tunnel;
+    make(config);
+    coord_request_drain(coord, "test", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_DEADLINE); /* it was cut, and named */
+    assert_calls("lame-duck close finish give-up");
+    assert_int_equal(fake.give_up_count, 1);
+    assert_int_equal(fake.given_up[0], 1U << DRAIN_TUNNEL);
+}
+
+static void test_order_with_a_deadline_is_one_for_every_class(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.class_ns[DRAIN_UPLOAD] = FAR;
+    fake.play = play_busy;
+    make(config);
+    assert_true(coord_request_drain_within(coord, "test", "", NS_PER_MS));
+    (void)coord_run(coord);
+    assert_int_equal(count_calls(CUT), 1);
+    assert_int_equal(fake.give_up_count, 0);
+}
+
 static void test_a_drain_with_lame_duck_says_so_twice_and_closes_once(void **state)
 {
     (void)state;
@@ -668,7 +749,9 @@ static void test_a_sleeping_coordinator_does_not_look(void **state)
 {
     (void)state;
     struct coord_config config = ordinary;
-    config.drain = (struct drain_config){20 * NS_PER_MS, 20 * NS_PER_MS, 10 * NS_PER_MS};
+    config.drain = (struct drain_config){.lame_duck_ns = 20 * NS_PER_MS,
+                                         .deadline_ns = 20 * NS_PER_MS,
+                                         .idle_grace_ns = 10 * NS_PER_MS};
     fake.play = play_busy;
     make(config);
     coord_request_drain(coord, "test", "");
@@ -971,6 +1054,38 @@ static void test_unfinished_that_the_list_left_out_count_as_well(void **state)
     coord_request_drain(coord, "test", "");
     assert_int_equal(coord_run(coord), COORD_EXIT_DEADLINE);
     assert_message_has("drain-deadline", "2 requests unfinished");
+}
+
+static void test_what_ended_has_its_status_where_the_drain_is_clean(void **state)
+{
+    (void)state;
+    set_counts(&fake, 0, 0, 0);
+    make(ordinary);
+    assert_true(coord_request_drain_ending(coord, "application", "ended", 7));
+    assert_int_equal(coord_run(coord), 7);
+    assert_logged("drained", 1);
+}
+
+static void test_what_ended_in_a_drain_does_not_set_its_status(void **state)
+{
+    (void)state;
+    set_counts(&fake, 0, 0, 0);
+    make(ordinary);
+    coord_request_drain(coord, "test", "");
+    assert_false(coord_request_drain_ending(coord, "application", "ended", 7));
+    assert_int_equal(coord_run(coord), 0);
+}
+
+static void test_the_unfinished_win_over_the_status_of_what_ended(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.deadline_ns = NS_PER_MS;
+    fake.play = play_busy;
+    add_unfinished(&fake, "GET", "/slow");
+    make(config);
+    assert_true(coord_request_drain_ending(coord, "application", "ended", 7));
+    assert_int_equal(coord_run(coord), 3);
 }
 
 static void test_forced_status_is_4(void **state)
@@ -1495,7 +1610,8 @@ static void test_progress_names_the_oldest_and_survives_long_names(void **state)
     (void)state;
     char *path = calloc(1, 3000);
     struct drain drain;
-    const struct drain_config config = {0, 10 * NS_PER_S, NS_PER_S};
+    const struct drain_config config = {
+        .lame_duck_ns = 0, .deadline_ns = 10 * NS_PER_S, .idle_grace_ns = NS_PER_S};
     const struct coord_census census = {.active = 4, .connections = 4};
     assert_non_null(path);
     path[0] = '/';
@@ -1545,7 +1661,8 @@ static void play_report(struct fake *f, enum call call, enum coord_phase phase)
 static json_t *run_for_report(void)
 {
     struct coord_config config = ordinary;
-    config.drain = (struct drain_config){2 * NS_PER_MS, 5 * NS_PER_MS, NS_PER_MS};
+    config.drain = (struct drain_config){
+        .lame_duck_ns = 2 * NS_PER_MS, .deadline_ns = 5 * NS_PER_MS, .idle_grace_ns = NS_PER_MS};
     config.report_path = report_path;
     fake.play = play_report;
     fake.now = (struct coord_census){
@@ -2245,6 +2362,9 @@ int main(void)
         claim(test_destroy_before_run_is_allowed),
         claim(test_release_of_an_empty_list_is_allowed),
         claim(test_lame_duck_calls_come_before_close_listeners),
+        claim(test_spread_is_handed_to_what_lets_go),
+        claim(test_class_is_given_up_while_others_are_waited_for),
+        claim(test_order_with_a_deadline_is_one_for_every_class),
         claim(test_each_call_comes_in_its_phase),
         claim(test_call_order_is_lame_duck_close_finish_release),
         claim(test_a_drain_with_lame_duck_says_so_twice_and_closes_once),
@@ -2274,6 +2394,9 @@ int main(void)
         claim(test_deadline_with_unfinished_is_3),
         claim(test_deadline_with_nothing_unfinished_is_0),
         claim(test_unfinished_that_the_list_left_out_count_as_well),
+        claim(test_what_ended_has_its_status_where_the_drain_is_clean),
+        claim(test_what_ended_in_a_drain_does_not_set_its_status),
+        claim(test_the_unfinished_win_over_the_status_of_what_ended),
         claim(test_forced_status_is_4),
         claim(test_forced_with_nothing_unfinished_is_4_too),
         claim(test_a_hundred_unfinished_are_not_a_hundred_lines),

@@ -24,8 +24,9 @@
 #define DEADLINE UINT64_C(1000)
 #define GRACE UINT64_C(100)
 
-static const struct drain_config with_lame_duck = {LAME, DEADLINE, GRACE};
-static const struct drain_config plain = {0, DEADLINE, GRACE};
+static const struct drain_config with_lame_duck = {
+    .lame_duck_ns = LAME, .deadline_ns = DEADLINE, .idle_grace_ns = GRACE};
+static const struct drain_config plain = {.deadline_ns = DEADLINE, .idle_grace_ns = GRACE};
 
 static const struct drain_view busy = {.listeners_closed = false};
 static const struct drain_view closed = {.listeners_closed = true};
@@ -355,7 +356,7 @@ static void test_the_deadline_ends_closing(void **state)
 static void test_a_deadline_of_zero_ends_it_at_once(void **state)
 {
     (void)state;
-    const struct drain_config none = {0, 0, GRACE};
+    const struct drain_config none = {.lame_duck_ns = 0, .deadline_ns = 0, .idle_grace_ns = GRACE};
     struct drain d = drain_in(PHASE_CLOSING, none);
     assert_goes(&d, T0, busy, PHASE_ABORTING);
     assert_goes(&d, T0, archived, PHASE_DONE);
@@ -425,7 +426,8 @@ static void test_idle_connections_are_released_once_when_the_grace_ends(void **s
 static void test_a_grace_of_zero_releases_at_the_first_look(void **state)
 {
     (void)state;
-    const struct drain_config no_grace = {0, DEADLINE, 0};
+    const struct drain_config no_grace = {
+        .lame_duck_ns = 0, .deadline_ns = DEADLINE, .idle_grace_ns = 0};
     struct drain d = drain_in(PHASE_DRAINING, no_grace);
     assert_true(look(&d, T0, closed).release_idle);
 }
@@ -466,7 +468,8 @@ static void test_grace_ends_before_the_deadline(void **state)
     (void)state;
     static const uint64_t graces[] = {0, 1, 899, 900, 901, 999, 1000, 1001, CLOCK_NEVER};
     for (size_t i = 0; i < sizeof(graces) / sizeof(graces[0]); i++) {
-        const struct drain_config config = {0, 1000, graces[i]};
+        const struct drain_config config = {
+            .lame_duck_ns = 0, .deadline_ns = 1000, .idle_grace_ns = graces[i]};
         struct drain d = drain_in(PHASE_CLOSING, config);
         assert_true(d.grace_at_ns == T0 + (graces[i] < 900 ? graces[i] : 900));
         assert_true(d.grace_at_ns < d.deadline_at_ns);
@@ -477,7 +480,8 @@ static void test_grace_ends_before_a_deadline_of_a_month(void **state)
 {
     (void)state;
     const uint64_t month_ns = 30 * 24 * 3600 * NS_PER_S;
-    const struct drain_config config = {month_ns, month_ns, month_ns};
+    const struct drain_config config = {
+        .lame_duck_ns = month_ns, .deadline_ns = month_ns, .idle_grace_ns = month_ns};
     struct drain d = drain_in(PHASE_CLOSING, config);
     assert_true(d.deadline_at_ns == T0 + month_ns);
     assert_true(d.grace_at_ns == T0 + month_ns / 10 * 9);
@@ -584,7 +588,14 @@ static void test_no_look_that_the_clock_asks_for_is_in_vain(void **state)
 {
     (void)state;
     static const struct drain_config configs[] = {
-        {0, 1000, 100}, {50, 1000, 100}, {50, 1000, 5000}, {1, 1, 1}, {0, 0, 0}, {5, 9, 9},
+        {.lame_duck_ns = 0, .deadline_ns = 1000, .idle_grace_ns = 100},
+        {.lame_duck_ns = 50, .deadline_ns = 1000, .idle_grace_ns = 100},
+        {.lame_duck_ns = 50, .deadline_ns = 1000, .idle_grace_ns = 5000},
+        {.lame_duck_ns = 1, .deadline_ns = 1, .idle_grace_ns = 1},
+        {.lame_duck_ns = 0, .deadline_ns = 0, .idle_grace_ns = 0},
+        {.lame_duck_ns = 5, .deadline_ns = 9, .idle_grace_ns = 9},
+        {.deadline_ns = 1000, .idle_grace_ns = 100, .class_ns = {0, 50, 100, 5000}},
+        {.deadline_ns = 1000, .idle_grace_ns = 100, .class_ns = {0, 1000, 1, 1000}},
     };
     for (size_t i = 0; i < sizeof(configs) / sizeof(configs[0]); i++) {
         struct drain d;
@@ -605,7 +616,7 @@ static void test_no_look_that_the_clock_asks_for_is_in_vain(void **state)
             if (drain_next_look_ns(&d) > now_ns)
                 now_ns = drain_next_look_ns(&d);
         }
-        assert_true(now_ns == T0 + configs[i].lame_duck_ns + configs[i].deadline_ns);
+        assert_true(now_ns == T0 + configs[i].lame_duck_ns + drain_longest_ns(&configs[i]));
     }
 }
 
@@ -638,6 +649,133 @@ static void test_wall_clock_is_not_used(void **state)
     assert_int_equal(clock_reads, before);
     (void)clock_now_ns();
     assert_int_equal(clock_reads, before + 1); /* it would have been noticed */
+}
+
+/* ---- deadlines of classes ---- */
+
+#define BIT(class) (1U << DRAIN_##class)
+
+static const struct drain_config classes = {
+    .deadline_ns = DEADLINE,
+    .idle_grace_ns = GRACE,
+    .class_ns = {[DRAIN_TUNNEL] = 200, [DRAIN_STREAM] = 500, [DRAIN_UPLOAD] = 3000}};
+
+static void test_each_class_is_given_up_at_its_deadline_once(void **state)
+{
+    struct drain d = drain_in(PHASE_DRAINING, classes);
+    (void)state;
+    assert_int_equal(look(&d, T0 + 199, closed).give_up, 0);
+    assert_int_equal(look(&d, T0 + 200, closed).give_up, BIT(TUNNEL));
+    assert_int_equal(look(&d, T0 + 200, closed).give_up, 0);
+    assert_int_equal(look(&d, T0 + 499, closed).give_up, 0);
+    /* With it the classes whose deadline has been: what has come into them since. */
+    assert_int_equal(look(&d, T0 + 500, closed).give_up, BIT(TUNNEL) | BIT(STREAM));
+    assert_int_equal(look(&d, T0 + DEADLINE, closed).give_up,
+                     BIT(TUNNEL) | BIT(STREAM) | BIT(OTHER));
+    assert_int_equal(look(&d, T0 + 2999, closed).give_up, 0);
+    assert_int_equal(d.phase, PHASE_DRAINING);
+    assert_int_equal(look(&d, T0 + 3000, closed).give_up, 0); /* that is the end */
+    assert_int_equal(d.phase, PHASE_ABORTING);
+    assert_int_equal(d.cause, DRAIN_CAUSE_DEADLINE);
+}
+
+static void test_late_look_gives_up_all_that_is_due(void **state)
+{
+    struct drain d = drain_in(PHASE_CLOSING, classes);
+    (void)state;
+    assert_int_equal(look(&d, T0 + 600, busy).give_up, BIT(TUNNEL) | BIT(STREAM));
+}
+
+static void test_coordinator_wakes_for_each_deadline(void **state)
+{
+    struct drain d = drain_in(PHASE_DRAINING, classes);
+    const uint64_t points[] = {GRACE, 200, 500, DEADLINE, 3000};
+    (void)state;
+    for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++) {
+        assert_int_equal(drain_next_look_ns(&d), T0 + points[i]);
+        look(&d, T0 + points[i], closed);
+    }
+    assert_int_equal(d.phase, PHASE_ABORTING);
+}
+
+static void test_class_without_a_deadline_has_the_general_one(void **state)
+{
+    struct drain d = drain_in(PHASE_DRAINING, plain);
+    (void)state;
+    assert_int_equal(drain_longest_ns(&plain), DEADLINE);
+    assert_int_equal(look(&d, T0 + DEADLINE - 1, closed).give_up, 0);
+    assert_int_equal(look(&d, T0 + DEADLINE, closed).give_up, 0);
+    assert_int_equal(d.phase, PHASE_ABORTING);
+}
+
+/* A class may have more time than the general deadline gives: the drain then lasts as long. */
+static void test_longest_deadline_is_the_drains(void **state)
+{
+    struct drain_config config = plain;
+    (void)state;
+    config.class_ns[DRAIN_STREAM] = DEADLINE / 2;
+    assert_int_equal(drain_longest_ns(&config), DEADLINE);
+    config.class_ns[DRAIN_UPLOAD] = 2 * DEADLINE;
+    assert_int_equal(drain_longest_ns(&config), 2 * DEADLINE);
+    struct drain d = drain_in(PHASE_CLOSING, config);
+    assert_int_equal(d.deadline_at_ns, T0 + 2 * DEADLINE);
+}
+
+static void test_order_with_a_deadline_limits_every_class(void **state)
+{
+    struct drain d;
+    (void)state;
+    drain_init(&d, &classes, T0);
+    drain_limit(&d, 300);
+    assert_int_equal(drain_longest_ns(&d.config), 300);
+    assert_int_equal(d.config.class_ns[DRAIN_TUNNEL], 200); /* earlier ones stay */
+    drain_init(&d, &classes, T0);
+    drain_limit(&d, 10000);
+    assert_int_equal(drain_longest_ns(&d.config), 10000);
+    assert_int_equal(d.config.class_ns[DRAIN_UPLOAD], 3000);
+    drain_init(&d, &classes, T0);
+    drain_limit(&d, 0);
+    assert_int_equal(drain_longest_ns(&d.config), 0);
+}
+
+static void test_jobs_hold_the_exit_until_the_general_deadline(void **state)
+{
+    struct drain d = drain_in(PHASE_DRAINING, classes);
+    struct drain_view jobs = quiet;
+    (void)state;
+    jobs.jobs = true;
+    assert_goes(&d, T0 + DEADLINE - 1, jobs, PHASE_DRAINING);
+    struct drain ended = d;
+    assert_goes(&ended, T0 + DEADLINE - 1, quiet, PHASE_DONE);
+    /* An upload may last longer; a handler whose client has left may not. */
+    assert_goes(&d, T0 + DEADLINE, jobs, PHASE_ABORTING);
+    assert_int_equal(d.cause, DRAIN_CAUSE_DEADLINE);
+}
+
+static void test_what_ends_behind_the_general_deadline_ends_the_drain(void **state)
+{
+    struct drain d = drain_in(PHASE_DRAINING, classes);
+    (void)state;
+    assert_goes(&d, T0 + DEADLINE, closed, PHASE_DRAINING);
+    assert_goes(&d, T0 + DEADLINE + 1, quiet, PHASE_DONE);
+    assert_int_equal(d.cause, DRAIN_CAUSE_QUIET);
+}
+
+/* ---- spread ---- */
+
+static void test_spread_ends_before_the_deadline(void **state)
+{
+    struct drain_config config = plain;
+    (void)state;
+    config.spread_ns = 300;
+    struct drain d = drain_in(PHASE_DRAINING, config);
+    assert_int_equal(drain_spread_ns(&d, T0), 300);
+    assert_int_equal(drain_spread_ns(&d, T0 + GRACE), 300);
+    assert_int_equal(drain_spread_ns(&d, T0 + 700), 200); /* nine tenths of the deadline */
+    assert_int_equal(drain_spread_ns(&d, T0 + 900), 0);
+    assert_int_equal(drain_spread_ns(&d, T0 + 2000), 0);
+    struct drain at_once = drain_in(PHASE_DRAINING, plain);
+    assert_int_equal(drain_spread_ns(&at_once, T0), 0);
 }
 
 int main(void)
@@ -690,6 +828,15 @@ int main(void)
         cmocka_unit_test(test_the_clock_matters_only_where_something_ends_by_it),
         cmocka_unit_test(test_no_look_that_the_clock_asks_for_is_in_vain),
         cmocka_unit_test(test_wall_clock_is_not_used),
+        cmocka_unit_test(test_each_class_is_given_up_at_its_deadline_once),
+        cmocka_unit_test(test_late_look_gives_up_all_that_is_due),
+        cmocka_unit_test(test_coordinator_wakes_for_each_deadline),
+        cmocka_unit_test(test_class_without_a_deadline_has_the_general_one),
+        cmocka_unit_test(test_longest_deadline_is_the_drains),
+        cmocka_unit_test(test_order_with_a_deadline_limits_every_class),
+        cmocka_unit_test(test_jobs_hold_the_exit_until_the_general_deadline),
+        cmocka_unit_test(test_what_ends_behind_the_general_deadline_ends_the_drain),
+        cmocka_unit_test(test_spread_ends_before_the_deadline),
     };
     return cmocka_run_group_tests_name("drain", tests, NULL, NULL);
 }

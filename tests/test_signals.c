@@ -72,6 +72,18 @@ static void fake_nothing(void *server)
     (void)server;
 }
 
+static void fake_release(void *server, uint64_t spread_ns)
+{
+    (void)server;
+    (void)spread_ns;
+}
+
+static void fake_give_up(void *server, unsigned classes)
+{
+    (void)server;
+    (void)classes;
+}
+
 static void fake_list(void *server, bool freeze, struct coord_requests *ret_list)
 {
     (void)server;
@@ -88,8 +100,9 @@ static void fake_census(void *server, struct coord_census *ret_census)
 static const struct coord_server_ops fake_ops = {
     .lame_duck = fake_lame_duck,
     .close_listeners = fake_close,
-    .finish = fake_nothing,
-    .release_idle = fake_nothing,
+    .finish = fake_release,
+    .release_idle = fake_release,
+    .give_up = fake_give_up,
     .list_requests = fake_list,
     .cut = fake_nothing,
     .census = fake_census,
@@ -483,6 +496,88 @@ static void test_sighup_is_not_a_second_signal(void **state)
     assert_ends_with(COORD_EXIT_FORCED);
 }
 
+static bool take_hup(void *arg, int signo)
+{
+    must(arg == &now);
+    say(signo == SIGHUP ? "<hup>\n" : "<other>\n");
+    return signo == SIGHUP;
+}
+
+static int child_hands_on(void)
+{
+    must(signals_block() == 0);
+    signals_on_spare(take_hup, &now);
+    return serve();
+}
+
+static void test_spare_signals_go_to_who_has_a_use_for_them(void **state)
+{
+    (void)state;
+    start(child_hands_on);
+    wait_for("<started>");
+    send_signal(SIGHUP);
+    wait_for("SIGHUP received: handed on to the application");
+    send_signal(SIGUSR2);
+    wait_for("SIGUSR2 received: it has no use here");
+    send_signal(SIGWINCH);
+    assert_true(hear("<other>", 2)); /* offered, and not worth a line */
+    send_signal(SIGTERM);
+    assert_ends_with(COORD_EXIT_CLEAN);
+    assert_null(strstr(said, "SIGWINCH"));
+}
+
+static int child_lingers_behind_its_drain(void)
+{
+    struct signals *signals = NULL;
+    must(signals_block() == 0);
+    signals_on_spare(take_hup, &now);
+    make_coord();
+    must(signals_start(coord, &signals) == 0);
+    say("<started>\n");
+    int status = coord_run(coord);
+    say("<over>\n");
+    must(kill(getpid(), SIGINT) == 0);
+    sigset_t pending; /* until the thread has taken it */
+    do {
+        sched_yield();
+        must(sigpending(&pending) == 0);
+    } while (sigismember(&pending, SIGINT) == 1);
+    signals_stop(signals);
+    coord_destroy(coord);
+    return status;
+}
+
+static void test_a_signal_behind_the_drain_is_spare_too(void **state)
+{
+    (void)state;
+    start(child_lingers_behind_its_drain);
+    wait_for("<started>");
+    send_signal(SIGTERM);
+    wait_for("<over>");
+    wait_for("<other>");
+    assert_ends_with(COORD_EXIT_CLEAN);
+}
+
+static int child_counts_children(void)
+{
+    sigset_t pending;
+    must(signals_block() == 0);
+    pid_t grandchild = fork();
+    must(grandchild >= 0);
+    if (grandchild == 0)
+        _exit(0);
+    must(waitpid(grandchild, NULL, 0) == grandchild);
+    must(sigpending(&pending) == 0);
+    return sigismember(&pending, SIGCHLD) == 1 ? 42 : 1;
+}
+
+static void test_sigchld_is_kept_for_who_reads_it(void **state)
+{
+    (void)state;
+    start(child_counts_children);
+    assert_ends_with(42);
+}
+
 static int child_writes_into_nothing(void)
 {
     int ends[2];
@@ -649,6 +744,9 @@ int main(void)
         claim(test_two_signals_do_not_leave_a_stuck_coordinator_behind),
         claim(test_sighup_and_sigusr_do_not_end_it),
         claim(test_sighup_is_not_a_second_signal),
+        claim(test_spare_signals_go_to_who_has_a_use_for_them),
+        claim(test_a_signal_behind_the_drain_is_spare_too),
+        claim(test_sigchld_is_kept_for_who_reads_it),
         claim(test_sigpipe_is_ignored),
         claim(test_sigkill_is_out_of_reach),
         claim(test_stop_ends_the_thread_and_asks_for_nothing),

@@ -1,0 +1,180 @@
+#include "budget.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "notify.h"
+
+#ifdef LASTCALL_SYSTEMD
+#include <systemd/sd-bus.h>
+#endif
+
+#define BUS_PATIENCE_US UINT64_C(2000000)
+
+struct budget {
+    /* immutable after budget_start */
+    struct drain_config drain;
+    uint64_t linger_ns;
+    pthread_t thread;
+};
+
+uint64_t budget_needed_ns(const struct drain_config *drain, uint64_t linger_ns)
+{
+    return drain->lame_duck_ns + drain_longest_ns(drain) + linger_ns;
+}
+
+bool budget_text(const struct drain_config *drain, uint64_t linger_ns, uint64_t budget_ns,
+                 const char *limit, char *text, size_t size)
+{
+    char needed[CLOCK_TEXT_SIZE], lame[CLOCK_TEXT_SIZE], longest[CLOCK_TEXT_SIZE],
+        linger[CLOCK_TEXT_SIZE], budget[CLOCK_TEXT_SIZE];
+
+    if (budget_needed_ns(drain, linger_ns) <= budget_ns)
+        return false;
+    (void)snprintf(
+        text, size,
+        "a stop may take %s (lame-duck %s + deadline %s + linger %s), and %s is %s: what "
+        "is left then is killed, not drained; raise that, or lower drain.deadline",
+        clock_format_duration(budget_needed_ns(drain, linger_ns), needed),
+        drain->lame_duck_ns > 0 ? clock_format_duration(drain->lame_duck_ns, lame) : "0",
+        clock_format_duration(drain_longest_ns(drain), longest),
+        clock_format_duration(linger_ns, linger), limit, clock_format_duration(budget_ns, budget));
+    return true;
+}
+
+static void check(const struct drain_config *drain, uint64_t linger_ns, uint64_t budget_ns,
+                  const char *limit)
+{
+    char text[512];
+
+    if (budget_text(drain, linger_ns, budget_ns, limit, text, sizeof(text)))
+        log_line(LOG_LEVEL_WARN, "budget",
+                 json_pack("{s:I, s:I, s:s}", "needed_ms",
+                           (json_int_t)(budget_needed_ns(drain, linger_ns) / NS_PER_MS),
+                           "budget_ms", (json_int_t)(budget_ns / NS_PER_MS), "limit", limit),
+                 "%s", text);
+}
+
+/* ---- asking the manager ---- */
+
+#ifdef LASTCALL_SYSTEMD
+static bool is_users_manager(void)
+{
+    return strncmp(getenv("NOTIFY_SOCKET"), "/run/user/", 10) == 0;
+}
+
+/* The library's own patience with a bus that does not greet is longer than anybody's. */
+static int wait_ready(sd_bus *bus)
+{
+    uint64_t until_ns = clock_now_ns() + BUS_PATIENCE_US * NS_PER_US;
+
+    for (;;) {
+        int err = sd_bus_is_ready(bus);
+        if (err != 0)
+            return err;
+        err = sd_bus_process(bus, NULL);
+        uint64_t now_ns = clock_now_ns();
+        if (err < 0 || now_ns >= until_ns)
+            return err < 0 ? err : -ETIMEDOUT;
+        if (err == 0)
+            (void)sd_bus_wait(bus, (until_ns - now_ns) / NS_PER_US);
+    }
+}
+
+/* The unit is asked for by our process id, so nobody has to guess its name. */
+static int read_stop_timeout(sd_bus *bus, uint64_t *ret_us)
+{
+    sd_bus_message *reply = NULL;
+    const char *unit;
+
+    (void)sd_bus_set_method_call_timeout(bus, BUS_PATIENCE_US);
+    int err = sd_bus_call_method(bus, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                                 "org.freedesktop.systemd1.Manager", "GetUnitByPID", NULL, &reply,
+                                 "u", (uint32_t)getpid());
+    if (err >= 0)
+        err = sd_bus_message_read(reply, "o", &unit);
+    if (err >= 0)
+        err = sd_bus_get_property_trivial(bus, "org.freedesktop.systemd1", unit,
+                                          "org.freedesktop.systemd1.Service", "TimeoutStopUSec",
+                                          NULL, 't', ret_us);
+    sd_bus_message_unref(reply);
+    return err;
+}
+
+static void *budget_thread(void *arg)
+{
+    const struct budget *budget = arg;
+    sd_bus *bus = NULL;
+    uint64_t us = UINT64_MAX;
+
+    (void)pthread_setname_np(pthread_self(), "budget");
+    int err = is_users_manager() ? sd_bus_open_user(&bus) : sd_bus_open_system(&bus);
+    if (err >= 0)
+        err = wait_ready(bus);
+    if (err >= 0)
+        err = read_stop_timeout(bus, &us);
+    sd_bus_close_unref(bus);
+    /* The largest number stands for infinity. */
+    if (err >= 0 && us < UINT64_MAX / NS_PER_US)
+        check(&budget->drain, budget->linger_ns, us * NS_PER_US, "TimeoutStopSec=");
+    return NULL;
+}
+
+static int ask(struct budget *budget)
+{
+    sigset_t all, before;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    int err = pthread_create(&budget->thread, NULL, budget_thread, budget);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -err;
+}
+#define CAN_ASK true
+#else
+static int ask(struct budget *budget)
+{
+    (void)budget;
+    return -ENOSYS;
+}
+#define CAN_ASK false
+#endif
+
+/* ---- life ---- */
+
+int budget_start(const struct drain_config *drain, uint64_t linger_ns, uint64_t given_ns,
+                 struct budget **ret_budget)
+{
+    *ret_budget = NULL;
+    if (given_ns != 0)
+        check(drain, linger_ns, given_ns, "the grace budget");
+    if (!CAN_ASK || !notify_wanted())
+        return 0;
+    struct budget *budget = calloc(1, sizeof(*budget));
+    if (budget == NULL)
+        return -ENOMEM;
+    budget->drain = *drain;
+    budget->linger_ns = linger_ns;
+    int err = ask(budget);
+    if (err != 0) {
+        free(budget);
+        return err;
+    }
+    *ret_budget = budget;
+    return 0;
+}
+
+void budget_stop(struct budget *budget)
+{
+    if (budget == NULL)
+        return;
+    (void)pthread_join(budget->thread, NULL);
+    free(budget);
+}

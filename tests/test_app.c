@@ -1,0 +1,1124 @@
+/* The real process with an application of its own, `lastcall --proxy URL -- COMMAND`: real servers
+ * in Python and Node (tests/app/), which behave well, badly, or not at all. */
+
+#include "process.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pwd.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "loadgen.h"
+
+#define LIMIT_MS 30000
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
+#define PYTHON "python3", LASTCALL_TESTS_FOLDER "/app/app.py"
+#define NODE "node", LASTCALL_TESTS_FOLDER "/app/app.js"
+
+static char gate_path[64], url[96];
+static uint16_t app_port;
+
+static void assert_contains(const char *text, const char *want)
+{
+    if (text == NULL || strstr(text, want) == NULL)
+        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
+}
+
+/* For a configuration: as root one would go on as nobody, who may not read everything here. */
+static const char *user_name(void)
+{
+    const struct passwd *user = getpwuid(getuid());
+    assert_non_null(user);
+    return user->pw_name;
+}
+
+static bool have_node(void)
+{
+    static int known = -1;
+    if (known < 0)
+        known = system("node --version >/dev/null 2>&1") == 0;
+    return known == 1;
+}
+
+/* ---- the application's side ---- */
+
+/* A port that nobody has at this instant. */
+static uint16_t free_port(void)
+{
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(here);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, length), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
+    (void)close(fd);
+    return ntohs(here.sin_port);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    (void)snprintf(gate_path, sizeof(gate_path), "/tmp/lastcall-app-%ld.gate", (long)getpid());
+    (void)unlink(gate_path);
+    (void)setenv("APP_GATE", gate_path, 1);
+    (void)unsetenv("PORT");
+    app_port = free_port();
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", app_port);
+    return 0;
+}
+
+static int clean_up(void **state)
+{
+    (void)unlink(gate_path);
+    return process_kill_left(state);
+}
+
+static void open_gate(void *unused)
+{
+    (void)unused;
+    int fd = open(gate_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    (void)close(fd);
+}
+
+#define APP(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* lastcall with `flags`, and behind it the application `command`. */
+static void start(struct process *p, const char *const *flags, const char *const *command)
+{
+    const char *args[40] = {"--threads", "2", "--proxy", url};
+    size_t n = 4;
+
+    for (; flags != NULL && *flags != NULL; flags++)
+        args[n++] = *flags;
+    args[n++] = "--";
+    for (; *command != NULL; command++)
+        args[n++] = *command;
+    assert_true(n < 40);
+    process_start(p, NULL, args);
+}
+
+static void start_up(struct process *p, const char *const *flags, const char *const *command)
+{
+    start(p, flags, command);
+    process_wait_log(p, " answers at ");
+}
+
+/* The number behind the last `text` in the log. */
+static pid_t last_pid(const struct process *p, const char *text)
+{
+    const char *last = NULL;
+    for (const char *at = p->log; (at = strstr(at, text)) != NULL; at++)
+        last = at + strlen(text);
+    assert_non_null(last);
+    return (pid_t)strtol(last, NULL, 10);
+}
+
+/* Its state as /proc has it; 0: there is no such process. */
+static char state_of(pid_t pid, pid_t *ret_parent)
+{
+    char path[32], text[512] = "", state = 0;
+    int parent = 0;
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    (void)!read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    const char *end = strrchr(text, ')');
+    if (end == NULL || sscanf(end + 1, " %c %d", &state, &parent) != 2)
+        return 0;
+    if (ret_parent != NULL)
+        *ret_parent = parent;
+    return state;
+}
+
+/* Gone, or somebody else's zombie: whoever inherits it here may be slow. */
+static void wait_dead(pid_t pid)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    char state;
+
+    while ((state = state_of(pid, NULL)) != 0 && state != 'Z') {
+        if (now_ns() > until_ns)
+            fail_msg("process %ld still lives (%c)", (long)pid, state);
+        (void)poll(NULL, 0, 5);
+    }
+}
+
+/* Children of `p` that have ended and were not waited for. */
+static unsigned zombies_of(const struct process *p)
+{
+    char path[64], text[4096] = "";
+    unsigned zombies = 0;
+
+    (void)snprintf(path, sizeof(path), "ls /proc/%ld/task/", (long)p->pid);
+    FILE *tasks = popen(path, "r");
+    assert_non_null(tasks);
+    for (long task; fscanf(tasks, "%ld", &task) == 1;) {
+        (void)snprintf(path, sizeof(path), "/proc/%ld/task/%ld/children", (long)p->pid, task);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
+        (void)close(fd);
+        text[got > 0 ? got : 0] = '\0';
+        char *end = text;
+        for (long child; (child = strtol(end, &end, 10)) > 0;)
+            zombies += state_of((pid_t)child, NULL) == 'Z';
+    }
+    (void)pclose(tasks);
+    return zombies;
+}
+
+static void wait_no_zombies(const struct process *p)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    while (zombies_of(p) > 0) {
+        if (now_ns() > until_ns)
+            fail_msg("%u zombies", zombies_of(p));
+        (void)poll(NULL, 0, 5);
+    }
+}
+
+/* ---- the client's side ---- */
+
+static char *ask(const struct process *p, const char *request)
+{
+    int fd = client_connect(p);
+    client_send(fd, request);
+    char *answer = client_read_answer(fd);
+    (void)close(fd);
+    return answer;
+}
+
+static void assert_answers(const struct process *p, const char *request, const char *want)
+{
+    char *answer = ask(p, request);
+    assert_contains(answer, want);
+    free(answer);
+}
+
+/* How many requests wait for the application, as the drain lists them; waits for `want`. */
+static void wait_in_flight(struct process *p, int want)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "%d request%s in flight", want, want == 1 ? "" : "s");
+    process_wait_log(p, text);
+}
+
+/* Until the process has read all that was sent on a connection of ours. */
+static void wait_taken(const struct process *p, unsigned connections)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    char command[128];
+
+    /* The queues of both directions are empty: it has been accepted and read. */
+    (void)snprintf(command, sizeof(command),
+                   "grep -ciE '^ *[0-9]+: 0100007F:%04X [0-9A-F:]+ 01 00000000:00000000' "
+                   "/proc/net/tcp",
+                   p->port);
+    for (;;) {
+        unsigned taken = 0;
+        FILE *out = popen(command, "r");
+        assert_non_null(out);
+        (void)!fscanf(out, "%u", &taken);
+        (void)pclose(out);
+        if (taken >= connections)
+            return;
+        if (now_ns() > until_ns)
+            fail_msg("%u of %u connections were read", taken, connections);
+        (void)poll(NULL, 0, 5);
+    }
+}
+
+/* ---- starting ---- */
+
+static void requests_wait_for(const char *const *command, const char *want)
+{
+    struct process p;
+    start(&p, NULL, command);
+    int get = client_connect(&p), post = client_connect(&p);
+    client_send(get, GET("/"));
+    client_send(post, "POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n0123456789");
+    wait_taken(&p, 2);
+    assert_null(strstr(p.log, " answers at "));
+    open_gate(NULL);
+    char *answer = client_read_answer(get);
+    assert_contains(answer, "HTTP/1.1 200 ");
+    assert_contains(answer, want);
+    free(answer);
+    answer = client_read_answer(post);
+    assert_contains(answer, "\r\n\r\n10\n");
+    free(answer);
+    (void)close(get);
+    (void)close(post);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_requests_wait_until_python_answers(void **state)
+{
+    (void)state;
+    requests_wait_for(APP(PYTHON, "late"), "python\n");
+}
+
+static void test_requests_wait_until_node_answers(void **state)
+{
+    (void)state;
+    if (!have_node()) {
+        print_message("skipped: no node here\n");
+        skip();
+    }
+    requests_wait_for(APP(NODE, "late"), "node\n");
+}
+
+static void test_http2_requests_wait_too(void **state)
+{
+    struct process p;
+    struct load_result result;
+    struct load_options load = {.protocol = LOAD_HTTP2,
+                                .connections = 4,
+                                .streams = 5,
+                                .body_bytes = 20000,
+                                .path = "/echo",
+                                .expect_body = "20000\n",
+                                .max_requests = 100,
+                                .duration_ms = 1000,
+                                .patience_ms = LIMIT_MS,
+                                .signal_after_ms = 50,
+                                .on_signal = open_gate};
+    (void)state;
+    start(&p, NULL, APP(PYTHON, "late"));
+    load.address = p.address;
+    assert_int_equal(load_run(&load, &result), 0);
+    assert_true(result.answered > 0);
+    assert_int_equal(result.answered_2xx, result.answered);
+    assert_int_equal(result.lost + result.waiting, 0);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_clients_that_leave_while_they_wait_hold_nothing_up(void **state)
+{
+    struct process p;
+    struct load_result result;
+    struct load_options load = {.protocol = LOAD_HTTP2,
+                                .connections = 4,
+                                .streams = 5,
+                                .duration_ms = 50,
+                                .patience_ms = 100};
+    (void)state;
+    start(&p, NULL, APP(PYTHON, "late"));
+    load.address = p.address;
+    assert_int_equal(load_run(&load, &result), 0);
+    assert_int_equal(result.waiting, 20); /* and then it closed its connections */
+    int fd = client_connect(&p);
+    client_send(fd, GET("/"));
+    wait_taken(&p, 1);
+    const struct linger reset = {.l_onoff = 1};
+    (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    (void)close(fd);
+    open_gate(NULL);
+    assert_answers(&p, GET("/"), "python\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_a_request_waits_no_longer_than_app_hold(void **state)
+{
+    struct process p;
+    (void)state;
+    start(&p, APP("--app-hold", "100ms"), APP(PYTHON, "late"));
+    char *answer = ask(&p, GET("/"));
+    assert_contains(answer, "HTTP/1.1 503 ");
+    assert_contains(answer, "retry-after: 1\r\n");
+    free(answer);
+    open_gate(NULL);
+    process_wait_log(&p, " answers at ");
+    assert_answers(&p, GET("/"), "python\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static bool is_gone(void *arg)
+{
+    return process_is_gone(arg);
+}
+
+static void force(void *arg)
+{
+    process_signal(arg, SIGTERM);
+    process_wait_log(arg, "SIGTERM received");
+    process_signal(arg, SIGTERM);
+}
+
+static void test_no_more_than_a_thousand_requests_wait(void **state)
+{
+    struct process p;
+    struct load_result result;
+    struct load_options load = {.protocol = LOAD_HTTP1_KEEPALIVE,
+                                .connections = 1100,
+                                .max_requests = 1100,
+                                .duration_ms = LIMIT_MS,
+                                .patience_ms = LIMIT_MS,
+                                .signal_after_answers = 100,
+                                .on_signal = force,
+                                .on_signal_arg = &p,
+                                .server_is_gone = is_gone,
+                                .server_is_gone_arg = &p};
+    (void)state;
+    start(&p, APP("--app-hold", "60s"), APP(PYTHON, "late"));
+    load.address = p.address;
+    assert_int_equal(load_run(&load, &result), 0);
+    assert_int_equal(result.answered_503, 100);
+    assert_int_equal(result.answered, 100);
+    process_expect(&p, LIMIT_MS, 4);
+    assert_contains(p.log, "1000 requests unfinished");
+    process_release(&p);
+}
+
+static void test_a_health_path_says_when_it_is_up(void **state)
+{
+    struct process p;
+    (void)state;
+    start(&p, APP("--app-health", "/health"), APP(PYTHON, "unhealthy"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/"));
+    wait_taken(&p, 1);
+    open_gate(NULL);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, "python\n");
+    free(answer);
+    process_wait_log(&p, " answers at ");
+    (void)close(fd);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_an_unhealthy_application_is_given_up(void **state)
+{
+    struct process p;
+    (void)state;
+    start(&p, APP("--app-health", "/health", "--app-start-timeout", "2s"),
+          APP(PYTHON, "unhealthy"));
+    process_expect(&p, LIMIT_MS, 69);
+    assert_contains(p.log, "its answer begins with HTTP/1.1 503");
+    process_release(&p);
+}
+
+static void test_an_application_on_a_unix_socket(void **state)
+{
+    struct process p;
+    char path[64];
+    (void)state;
+    (void)snprintf(path, sizeof(path), "/tmp/lastcall-app-%ld.sock", (long)getpid());
+    (void)snprintf(url, sizeof(url), "http://[unix:%s]/", path);
+    (void)unlink(path);
+    (void)setenv("APP_SOCKET", path, 1);
+    start_up(&p, NULL, APP(PYTHON, "unix"));
+    assert_answers(&p, GET("/"), "python\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    (void)unlink(path);
+    process_release(&p);
+}
+
+static void test_it_finds_the_world_as_if_started_alone(void **state)
+{
+    struct process p;
+    struct rlimit files;
+    char want[32];
+    (void)state;
+    (void)snprintf(want, sizeof(want), "\"port\": \"%u\"", app_port);
+    (void)setenv("NOTIFY_SOCKET", "/nowhere", 1);
+    /* lastcall raises its own limit, as far as it may. */
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    const struct rlimit fewer = {.rlim_cur = 500, .rlim_max = files.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+    start_up(&p, NULL, APP(PYTHON));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    (void)unsetenv("NOTIFY_SOCKET");
+    char *answer = ask(&p, GET("/world"));
+    assert_contains(answer, want);
+    assert_contains(answer, "\"notify\": null");
+    assert_contains(answer, "\"blocked\": \"0000000000000000\"");
+    assert_contains(answer, "\"group\": true");
+    assert_contains(answer, "\"files\": 500");
+    assert_contains(answer, "\"descriptors\": {");
+    assert_null(strstr(answer, "socket:")); /* a listener that it held would never close */
+    assert_null(strstr(answer, "anon_inode:"));
+    free(answer);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_the_service_manager_is_told_when_it_answers(void **state)
+{
+    struct process p;
+    struct sockaddr_un here = {.sun_family = AF_UNIX};
+    const struct timeval patience = {.tv_sec = 15};
+    char text[512];
+    (void)state;
+#ifndef LASTCALL_SYSTEMD
+    print_message("skipped: built without libsystemd\n");
+    skip();
+#endif
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    (void)snprintf(here.sun_path, sizeof(here.sun_path), "/tmp/lastcall-app-%ld.notify",
+                   (long)getpid());
+    (void)unlink(here.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    start(&p, NULL, APP(PYTHON, "late"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    process_wait_log(&p, "started as process ");
+    int client = client_connect(&p); /* what comes now is behind all that could be said too early */
+    client_send(client, GET("/"));
+    wait_taken(&p, 1);
+    assert_int_equal(recv(fd, text, sizeof(text), MSG_DONTWAIT), -1);
+    open_gate(NULL);
+    ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    assert_contains(text, "READY=1\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    (void)close(client);
+    (void)close(fd);
+    (void)unlink(here.sun_path);
+    process_release(&p);
+}
+
+/* ---- stopping ---- */
+
+static void test_it_is_told_only_when_its_requests_are_answered(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, NULL, APP(PYTHON)); /* which dies on SIGTERM at once */
+    int fd = client_connect(&p);
+    client_send(fd, GET("/slow?ms=400"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    wait_in_flight(&p, 1);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, "slept\n");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_true(strstr(p.log, "drained in ") < strstr(p.log, "SIGTERM to process group"));
+    assert_contains(p.log, "was ended by SIGTERM");
+    process_release(&p);
+}
+
+static void test_a_deaf_application_is_killed_after_its_grace(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--app-grace", "200ms"), APP(PYTHON, "deaf"));
+    pid_t app = last_pid(&p, "started as process ");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "SIGKILL to process group");
+    wait_dead(app);
+    process_release(&p);
+}
+
+static void test_another_signal_ends_the_grace(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--app-grace", "5m"), APP(PYTHON, "deaf"));
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "stopping the application");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_behind_the_deadline_its_grace_is_short(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--app-grace", "5m", "--deadline", "100ms"), APP(PYTHON, "deaf"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/slow?ms=600000"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 3);
+    assert_contains(p.log, "unfinished: GET /slow?ms=600000");
+    (void)close(fd);
+    process_release(&p);
+}
+
+static void test_requests_that_wait_are_waited_for(void **state)
+{
+    struct process p;
+    (void)state;
+    start(&p, NULL, APP(PYTHON, "late"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    open_gate(NULL);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, "Connection: close\r\n");
+    assert_contains(answer, "python\n");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_requests_that_wait_too_long_are_on_record(void **state)
+{
+    struct process p;
+    (void)state;
+    start(&p, APP("--deadline", "200ms"), APP(PYTHON, "late"));
+    int fd = client_connect(&p);
+    client_send(fd, "POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nab");
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 3);
+    assert_contains(p.log, "unfinished: POST /order");
+    assert_contains(p.log, "held");
+    (void)close(fd);
+    process_release(&p);
+}
+
+static void test_its_workers_end_with_it(void **state)
+{
+    struct process p;
+    int child = 0, orphan = 0;
+    (void)state;
+    start_up(&p, NULL, APP(PYTHON, "family"));
+    char *answer = ask(&p, GET("/pids"));
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    wait_dead(child);
+    wait_dead(orphan);
+    process_release(&p);
+}
+
+static void test_workers_have_the_rest_of_the_grace(void **state)
+{
+    struct process p;
+    (void)state;
+    /* The shell dies of the signal at once; what it has started takes it politely. */
+    char command[512];
+    (void)snprintf(command, sizeof(command), "python3 %s/app/app.py polite; exit 9",
+                   LASTCALL_TESTS_FOLDER);
+    start_up(&p, APP("--app-grace", "60s"), APP("sh", "-c", command));
+    char *answer = ask(&p, GET("/pid"));
+    int server = (int)strtol(strstr(answer, "\r\n\r\n") + 4, NULL, 10);
+    free(answer);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_null(strstr(p.log, ": SIGKILL"));
+    wait_dead(server);
+    process_release(&p);
+}
+
+static void test_it_does_not_outlive_a_killed_server(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, NULL, APP(PYTHON, "deaf"));
+    pid_t app = last_pid(&p, "started as process ");
+    process_signal(&p, SIGKILL);
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    wait_dead(app);
+    process_release(&p);
+}
+
+/* ---- ending by itself ---- */
+
+static void ends_with(const char *const *command, const char *request, int want, const char *said)
+{
+    struct process p;
+    start_up(&p, NULL, command);
+    char *answer = ask(&p, request);
+    assert_contains(answer, "HTTP/1.1 502 "); /* the one that ended it */
+    free(answer);
+    process_expect(&p, LIMIT_MS, want);
+    assert_contains(p.log, said);
+    assert_contains(p.log, "drained in ");
+    process_release(&p);
+}
+
+static void test_its_exit_status_is_passed_on(void **state)
+{
+    (void)state;
+    ends_with(APP(PYTHON), GET("/exit?status=7"), 7, "ended with status 7");
+    if (have_node())
+        ends_with(APP(NODE), GET("/exit?status=8"), 8, "ended with status 8");
+}
+
+static void test_a_crash_is_passed_on_as_128_and_the_signal(void **state)
+{
+    (void)state;
+    ends_with(APP(PYTHON), GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
+    if (have_node())
+        ends_with(APP(NODE), GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
+}
+
+static void test_a_crash_takes_its_workers_along(void **state)
+{
+    struct process p;
+    int child = 0, orphan = 0;
+    (void)state;
+    start_up(&p, APP("--restart"), APP(PYTHON, "family"));
+    char *answer = ask(&p, GET("/pids"));
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    free(ask(&p, GET("/crash")));
+    wait_dead(child);
+    wait_dead(orphan);
+    wait_no_zombies(&p);
+    assert_answers(&p, GET("/"), "python\n"); /* of the next one */
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_what_it_leaves_unfinished_wins_over_its_status(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--deadline", "200ms"), APP(PYTHON));
+    int fd = client_connect(&p); /* a request that does not become whole */
+    client_send(fd, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome");
+    wait_taken(&p, 1);
+    free(ask(&p, GET("/exit?status=7")));
+    process_expect(&p, LIMIT_MS, 3);
+    (void)close(fd);
+    process_release(&p);
+}
+
+static void test_its_end_in_a_drain_is_said_and_changes_no_status(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, NULL, APP(PYTHON));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/slow?ms=600000"));
+    wait_taken(&p, 1);
+    int half = client_connect(&p); /* keeps the drain going until its end was seen */
+    client_send(half, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n");
+    wait_taken(&p, 2);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    (void)kill(last_pid(&p, "started as process "), SIGTERM); /* as one to the whole container */
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, "HTTP/1.1 502 ");
+    free(answer);
+    (void)close(fd);
+    process_wait_log(&p, "before the drain was over");
+    client_send(half, "12345");
+    answer = client_read_answer(half);
+    assert_contains(answer, "HTTP/1.1 502 ");
+    free(answer);
+    (void)close(half);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_it_is_started_again_and_requests_wait_meanwhile(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--restart"), APP(PYTHON));
+    pid_t first = last_pid(&p, "started as process ");
+    free(ask(&p, GET("/exit?status=3")));
+    process_wait_log(&p, "again in 100ms");
+    assert_answers(&p, GET("/"), "python\n");
+    free(ask(&p, GET("/crash")));
+    process_wait_log(&p, "again in 200ms");
+    assert_answers(&p, GET("/"), "python\n");
+    assert_int_not_equal(last_pid(&p, "started as process "), first);
+    assert_int_equal(zombies_of(&p), 0);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_a_drain_does_not_wait_for_another_start(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--restart"), APP(PYTHON));
+    free(ask(&p, GET("/exit?status=3")));
+    process_wait_log(&p, "again in 100ms");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+/* ---- not starting ---- */
+
+static void fails_to_start(const char *const *args, int want, const char *said)
+{
+    struct process p;
+    process_spawn(&p, args);
+    process_expect(&p, LIMIT_MS, want);
+    assert_contains(p.log, said);
+    process_release(&p);
+}
+
+static void test_what_is_wrong_is_one_clear_line(void **state)
+{
+    char conf[64];
+    (void)state;
+    fails_to_start(APP("--proxy", url, "--"), 64, "--: wants the command");
+    fails_to_start(APP("--", "true"), 64, "-- true: where will it answer?");
+    fails_to_start(APP("stray", "--", "true"), 64, "stray: not an option");
+    fails_to_start(APP("--listen", "127.0.0.1:0", "--proxy", url, "--", "/no/such"), 69,
+                   "cannot start: the application /no/such: No such file or directory");
+    fails_to_start(APP("--proxy", url, "--app-health", "health", "--", "true"), 78,
+                   "app.health health: want a path");
+    fails_to_start(APP("--listen", "127.0.0.1:0", "--proxy", url, "--app-start-timeout", "100ms",
+                       "--", "sleep", "1000"),
+                   69, "application sleep did not answer at 127.0.0.1:");
+    fails_to_start(APP("--listen", "127.0.0.1:0", "--proxy", url, "--", "sh", "-c", "exit 5"), 5,
+                   "before it has answered");
+
+    (void)snprintf(conf, sizeof(conf), "/tmp/lastcall-app-%ld.conf", (long)getpid());
+    FILE *file = fopen(conf, "w");
+    (void)fprintf(file,
+                  "listen: {host: 127.0.0.1, port: 0}\nuser: %s\nhosts: {default: {paths: "
+                  "{/: {proxy.reverse.url: '%s'}}}}\n",
+                  user_name(), url);
+    (void)fclose(file);
+    fails_to_start(APP("-c", conf, "--", "true"), 78, "where will it answer? app: {url: ...} in ");
+    file = fopen(conf, "a");
+    (void)fprintf(file, "app: {url: '%s', restart: MAYBE}\n", url);
+    (void)fclose(file);
+    fails_to_start(APP("-c", conf, "--", "true"), 78, "app.restart MAYBE: want ON or OFF");
+    (void)unlink(conf);
+}
+
+static void test_another_at_its_address_is_not_taken_for_it(void **state)
+{
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(here);
+    (void)state;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, length), 0);
+    assert_int_equal(listen(fd, 1), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", ntohs(here.sin_port));
+    fails_to_start(APP("--listen", "127.0.0.1:0", "--proxy", url, "--", PYTHON), 69,
+                   "something answers at 127.0.0.1:");
+    (void)close(fd);
+}
+
+/* ---- a configuration ---- */
+
+static void test_a_file_may_say_it_all(void **state)
+{
+    struct process p;
+    char conf[64];
+    (void)state;
+    (void)snprintf(conf, sizeof(conf), "/tmp/lastcall-app-%ld.conf", (long)getpid());
+    FILE *file = fopen(conf, "w");
+    (void)fprintf(file,
+                  "listen: {host: 127.0.0.1, port: 0}\n"
+                  "user: %s\n"
+                  "hosts:\n  default:\n    paths:\n"
+                  "      /ready: {handler: ready}\n"
+                  "      /api: {proxy.reverse.url: '%s/api'}\n"
+                  "      /: {proxy.reverse.url: '%s'}\n"
+                  "app: {url: '%s', health: /health, start-timeout: 20s, hold: 20s, grace: 10s, "
+                  "restart: OFF}\n",
+                  user_name(), url, url, url);
+    (void)fclose(file);
+    process_start_configured(&p, APP("-c", conf, "--", PYTHON, "unhealthy"));
+    assert_answers(&p, GET("/ready"), "HTTP/1.1 503 ");
+    int fd = client_connect(&p);
+    client_send(fd, GET("/api/"));
+    wait_taken(&p, 1);
+    open_gate(NULL);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, "python\n");
+    free(answer);
+    (void)close(fd);
+    assert_answers(&p, GET("/ready"), "HTTP/1.1 200 ");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    (void)unlink(conf);
+    process_release(&p);
+}
+
+/* ---- as process 1 ---- */
+
+static void test_signals_without_a_use_are_handed_on(void **state)
+{
+    struct process p;
+    char *answer = NULL;
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    (void)state;
+    start_up(&p, NULL, APP(PYTHON));
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "SIGHUP received: handed on to the application");
+    do { /* Python runs its handler between two instructions, soon */
+        free(answer);
+        answer = ask(&p, GET("/hups"));
+    } while (strstr(answer, "hups=1\n") == NULL && now_ns() < until_ns);
+    assert_contains(answer, "hups=1\n");
+    free(answer);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_orphans_are_reaped(void **state)
+{
+    struct process p;
+    int child = 0, orphan = 0;
+    pid_t parent = 0;
+    (void)state;
+    start_up(&p, NULL, APP(PYTHON, "family"));
+    char *answer = ask(&p, GET("/pids"));
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    assert_int_not_equal(state_of(orphan, &parent), 0);
+    assert_int_equal(parent, p.pid); /* it is ours now */
+    (void)kill(orphan, SIGKILL);
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    while (state_of(orphan, NULL) != 0) {
+        if (now_ns() > until_ns)
+            fail_msg("the orphan was not reaped");
+        (void)poll(NULL, 0, 5);
+    }
+    wait_no_zombies(&p);
+    assert_answers(&p, GET("/"), "python\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+/* The first child of `pid`. */
+static pid_t child_of(pid_t pid)
+{
+    char path[64], text[64] = "";
+    (void)snprintf(path, sizeof(path), "/proc/%ld/task/%ld/children", (long)pid, (long)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    (void)!read(fd, text, sizeof(text) - 1);
+    (void)close(fd);
+    return (pid_t)strtol(text, NULL, 10);
+}
+
+/* lastcall as process 1 of a namespace of its own, as in a container; `p` is unshare(1), which
+ * stands where the container's runtime does. */
+static void start_as_process_1(struct process *p, const char *const *argv)
+{
+    char binary[256];
+    const char *was = getenv("LASTCALL_BINARY");
+    const char *args[20] = {"--pid", "--fork", "--kill-child", binary, "--listen", "127.0.0.1:0"};
+
+    if (system("unshare --pid --fork true 2>/dev/null") != 0) {
+        print_message("skipped: no namespaces of processes here\n");
+        skip();
+    }
+    (void)snprintf(binary, sizeof(binary), "%s", was != NULL ? was : "build/release/lastcall");
+    for (size_t n = 6; *argv != NULL; argv++)
+        args[n++] = *argv;
+    (void)setenv("LASTCALL_BINARY", "/usr/bin/unshare", 1);
+    process_start_configured(p, args);
+    (void)setenv("LASTCALL_BINARY", binary, 1);
+}
+
+static void test_process_1_reaps_hands_on_and_drains(void **state)
+{
+    struct process p;
+    int child = 0, orphan = 0;
+    (void)state;
+    start_as_process_1(&p, APP("--proxy", url, "--", PYTHON, "family"));
+    process_wait_log(&p, " answers at ");
+    pid_t first = child_of(p.pid);
+    assert_true(first > 0);
+    const struct process inside = {.pid = first};
+    char *answer = ask(&p, GET("/pids")); /* numbers of the namespace inside */
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    wait_no_zombies(&inside);
+    assert_int_equal(kill(first, SIGHUP), 0);
+    process_wait_log(&p, "handed on");
+    int fd = client_connect(&p);
+    client_send(fd, GET("/slow?ms=300"));
+    wait_taken(&p, 1);
+    assert_int_equal(kill(first, SIGTERM), 0);
+    answer = client_read_answer(fd);
+    assert_contains(answer, "slept\n");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_process_1_without_an_application_reaps_too(void **state)
+{
+    struct process p;
+    char command[128];
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    (void)state;
+    start_as_process_1(&p, APP("--threads", "1"));
+    pid_t first = child_of(p.pid);
+    (void)snprintf(command, sizeof(command),
+                   "nsenter --target %ld --pid sh -c 'sleep 1000 >/dev/null 2>&1 &'", (long)first);
+    assert_int_equal(system(command), 0);
+    pid_t orphan = child_of(first);
+    assert_true(orphan > 0);
+    (void)kill(orphan, SIGKILL);
+    while (state_of(orphan, NULL) != 0) {
+        if (now_ns() > until_ns)
+            fail_msg("the orphan was not reaped");
+        (void)poll(NULL, 0, 5);
+    }
+    assert_int_equal(kill(first, SIGTERM), 0);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+/* ---- no loss ---- */
+
+static unsigned runs(void)
+{
+    const char *text = getenv("LASTCALL_RUNS");
+    long n = text != NULL ? strtol(text, NULL, 10) : 5;
+    return n >= 1 && n < 5 ? (unsigned)n : 5;
+}
+
+static void send_term(void *arg)
+{
+    process_signal(arg, SIGTERM);
+}
+
+static void stop_under_load(const char *const *command, enum load_protocol protocol, unsigned run)
+{
+    struct process p;
+    struct load_result result;
+    struct load_options load = {.protocol = protocol,
+                                .connections = 16,
+                                .path = run % 2 == 0 ? "/" : "/slow?ms=20",
+                                .duration_ms = 300,
+                                .patience_ms = LIMIT_MS,
+                                .signal_after_ms = 150,
+                                .signal_after_answers = 20,
+                                .on_signal = send_term,
+                                .on_signal_arg = &p,
+                                .server_is_gone = is_gone,
+                                .server_is_gone_arg = &p};
+
+    start_up(&p, APP("--deadline", "60s"), command);
+    pid_t app = last_pid(&p, "started as process ");
+    load.address = p.address;
+    load.server_pid = p.pid;
+    assert_int_equal(load_run(&load, &result), 0);
+    int status = process_wait(&p, LIMIT_MS);
+    if (result.lost != 0 || result.waiting != 0 || status != 0 ||
+        result.answered_2xx != result.answered)
+        fail_msg("run %u: %llu lost, %llu waiting, %llu of %llu answers are 2xx, status %d; first: "
+                 "%s; log:\n%s",
+                 run, (unsigned long long)result.lost, (unsigned long long)result.waiting,
+                 (unsigned long long)result.answered_2xx, (unsigned long long)result.answered,
+                 status, result.first_loss, p.log);
+    assert_true(result.answered_after_signal > 0);
+    wait_dead(app);
+    process_release(&p);
+    (void)set_up(NULL); /* another port */
+}
+
+static void test_nothing_is_lost_before_python(void **state)
+{
+    (void)state;
+    for (unsigned run = 0; run < runs(); run++) {
+        stop_under_load(APP(PYTHON), LOAD_HTTP1_KEEPALIVE, run);
+        stop_under_load(APP(PYTHON, "polite"), LOAD_HTTP1_CLOSE, run);
+    }
+}
+
+static void test_nothing_is_lost_before_node(void **state)
+{
+    (void)state;
+    if (!have_node()) {
+        print_message("skipped: no node here\n");
+        skip();
+    }
+    for (unsigned run = 0; run < runs(); run++) {
+        stop_under_load(APP(NODE), LOAD_HTTP1_CLOSE, run);
+        stop_under_load(APP(NODE, "polite"), LOAD_HTTP1_KEEPALIVE, run);
+    }
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_requests_wait_until_python_answers),
+        TEST(test_requests_wait_until_node_answers),
+        TEST(test_http2_requests_wait_too),
+        TEST(test_clients_that_leave_while_they_wait_hold_nothing_up),
+        TEST(test_a_request_waits_no_longer_than_app_hold),
+        TEST(test_no_more_than_a_thousand_requests_wait),
+        TEST(test_a_health_path_says_when_it_is_up),
+        TEST(test_an_unhealthy_application_is_given_up),
+        TEST(test_an_application_on_a_unix_socket),
+        TEST(test_it_finds_the_world_as_if_started_alone),
+        TEST(test_the_service_manager_is_told_when_it_answers),
+        TEST(test_it_is_told_only_when_its_requests_are_answered),
+        TEST(test_a_deaf_application_is_killed_after_its_grace),
+        TEST(test_another_signal_ends_the_grace),
+        TEST(test_behind_the_deadline_its_grace_is_short),
+        TEST(test_requests_that_wait_are_waited_for),
+        TEST(test_requests_that_wait_too_long_are_on_record),
+        TEST(test_its_workers_end_with_it),
+        TEST(test_workers_have_the_rest_of_the_grace),
+        TEST(test_it_does_not_outlive_a_killed_server),
+        TEST(test_its_exit_status_is_passed_on),
+        TEST(test_a_crash_is_passed_on_as_128_and_the_signal),
+        TEST(test_a_crash_takes_its_workers_along),
+        TEST(test_what_it_leaves_unfinished_wins_over_its_status),
+        TEST(test_its_end_in_a_drain_is_said_and_changes_no_status),
+        TEST(test_it_is_started_again_and_requests_wait_meanwhile),
+        TEST(test_a_drain_does_not_wait_for_another_start),
+        TEST(test_what_is_wrong_is_one_clear_line),
+        TEST(test_another_at_its_address_is_not_taken_for_it),
+        TEST(test_a_file_may_say_it_all),
+        TEST(test_signals_without_a_use_are_handed_on),
+        TEST(test_orphans_are_reaped),
+        TEST(test_process_1_reaps_hands_on_and_drains),
+        TEST(test_process_1_without_an_application_reaps_too),
+        TEST(test_nothing_is_lost_before_python),
+        TEST(test_nothing_is_lost_before_node),
+    };
+
+    (void)alarm(900);
+    if (getenv("LASTCALL_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_TEST"));
+    return cmocka_run_group_tests_name("app", tests, NULL, NULL);
+}

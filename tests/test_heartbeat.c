@@ -1,0 +1,419 @@
+/* The real process, watched as a supervisor does: its heartbeat goes on while it moves, a drain
+ * included, and stops when a loop or the pool is stuck; what is stuck is named.
+ *
+ * A loop is stopped for real: a file that is served and is a FIFO, which open(2) waits on. */
+
+#include "process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define LIMIT_MS 20000
+#define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
+#define STALL "--watchdog-stall", "300ms"
+
+static char directory[] = "/tmp/lastcall-heartbeat-XXXXXX";
+
+static const char *in_directory(const char *name)
+{
+    static char paths[8][128];
+    static unsigned next;
+    char *path = paths[next++ % 8];
+    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
+    return path;
+}
+
+static void assert_contains(const char *text, const char *want)
+{
+    if (text == NULL || strstr(text, want) == NULL)
+        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
+}
+
+static unsigned times_in(const char *text, const char *what)
+{
+    unsigned n = 0;
+    for (; (text = strstr(text, what)) != NULL; text++)
+        n++;
+    return n;
+}
+
+static void assert_serves(const struct process *p)
+{
+    int fd = client_connect(p);
+    client_send(fd, GET("/hello"));
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
+}
+
+static struct timespec touched(const char *path)
+{
+    struct stat st = {0};
+    (void)stat(path, &st);
+    return st.st_mtim;
+}
+
+static bool is_same(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+/* Wait for `n` beats from now on. */
+static void expect_beats(struct process *p, const char *path, unsigned n)
+{
+    uint64_t until_ns = now_ns() + 10000 * NS_PER_MS;
+    while (n-- > 0) {
+        struct timespec before = touched(path);
+        while (is_same(touched(path), before)) {
+            if (now_ns() > until_ns || process_is_gone(p))
+                fail_msg("no heartbeat; log:\n%s", p->log);
+            (void)poll(NULL, 0, 5);
+        }
+    }
+}
+
+/* Nobody tells that a beat does not come: some of its periods have to do. */
+static void expect_no_beat(const char *path)
+{
+    struct timespec before = touched(path);
+    (void)poll(NULL, 0, 400);
+    assert_true(is_same(touched(path), before));
+}
+
+/* A loop that serves this waits until somebody writes to it. */
+static const char *make_fifo(void)
+{
+    const char *path = in_directory("fifo");
+    (void)unlink(path);
+    assert_int_equal(mkfifo(path, 0644), 0);
+    return path;
+}
+
+static int get_stuck(const struct process *p)
+{
+    int fd = client_connect(p);
+    client_send(fd, GET("/files/fifo"));
+    return fd;
+}
+
+static void get_unstuck(const char *fifo)
+{
+    int fd = open(fifo, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    (void)close(fd);
+}
+
+/* ---- the file ---- */
+
+static void test_heartbeat_goes_on_in_a_drain(void **state)
+{
+    struct process p;
+    const char *beat = in_directory("beat");
+    (void)state;
+    process_start(&p, NULL, ARGS("--heartbeat", beat, "--heartbeat-every", "20ms"));
+    expect_beats(&p, beat, 3);
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
+    assert_serves(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    expect_beats(&p, beat, 3);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_file_that_is_taken_away_is_made_again(void **state)
+{
+    struct process p;
+    const char *beat = in_directory("taken");
+    (void)state;
+    process_start(&p, NULL, ARGS("--heartbeat", beat, "--heartbeat-every", "20ms"));
+    expect_beats(&p, beat, 1);
+    assert_int_equal(unlink(beat), 0);
+    expect_beats(&p, beat, 2);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_file_that_can_not_be_touched_is_said_once(void **state)
+{
+    struct process p;
+    const char *beat = in_directory("later/beat");
+    (void)state;
+    process_start(&p, NULL, ARGS("--heartbeat", beat, "--heartbeat-every", "10ms"));
+    process_wait_log(&p, "cannot touch the heartbeat ");
+    assert_contains(p.log, "later/beat: No such file or directory");
+    for (unsigned i = 0; i < 5; i++)
+        assert_serves(&p);
+    (void)poll(NULL, 0, 100);
+    assert_int_equal(mkdir(in_directory("later"), 0755), 0);
+    expect_beats(&p, beat, 2);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(times_in(p.log, "cannot touch"), 1);
+    process_release(&p);
+}
+
+/* ---- what does not move ---- */
+
+static void test_stuck_loop_is_named_and_stops_the_heartbeat(void **state)
+{
+    struct process p;
+    const char *beat = in_directory("loop"), *fifo = make_fifo();
+    (void)state;
+    process_start(
+        &p, NULL,
+        ARGS(STALL, "--heartbeat", beat, "--heartbeat-every", "20ms", "--root", directory));
+    expect_beats(&p, beat, 2);
+    int fd = get_stuck(&p);
+    process_wait_log(&p, "loop 0 has not turned for ");
+    process_wait_log(&p, "the last request it began: GET /files/fifo");
+    process_wait_log(&p, "no heartbeat until loops and pool move again");
+    expect_no_beat(beat);
+    get_unstuck(fifo);
+    process_wait_log(&p, "loop 0 turns again");
+    process_wait_log(&p, "the heartbeat goes on");
+    expect_beats(&p, beat, 2);
+    (void)close(fd);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(times_in(p.log, "has not turned"), 1);
+    process_release(&p);
+}
+
+/* To run long is what workers are for: it is said, once, and nothing else comes of it. */
+static void test_long_handler_is_named_and_stops_nothing(void **state)
+{
+    struct process p;
+    const char *beat = in_directory("worker");
+    (void)state;
+    process_start(&p, NULL,
+                  ARGS(STALL, "--workers", "2", "--heartbeat", beat, "--heartbeat-every", "20ms"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
+    process_wait_log(&p, "worker ");
+    process_wait_log(&p, "has been at GET /sleep?ms=60000 for ");
+    expect_beats(&p, beat, 3);
+    (void)poll(NULL, 0, 700); /* two more of the limit */
+    (void)close(fd);
+    process_wait_log(&p, "is done with it");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(times_in(p.log, "has been at"), 1);
+    assert_int_equal(times_in(p.log, "no heartbeat"), 0);
+    process_release(&p);
+}
+
+static void test_pool_that_finishes_nothing_stops_the_heartbeat(void **state)
+{
+    struct process p;
+    const char *beat = in_directory("pool");
+    (void)state;
+    process_start(&p, NULL,
+                  ARGS(STALL, "--workers", "1", "--heartbeat", beat, "--heartbeat-every", "20ms"));
+    int runs = client_connect(&p), waits = client_connect(&p);
+    client_send(runs, GET("/sleep?ms=60000&ignore-cancel=0"));
+    client_send(waits, GET("/sleep?ms=60000"));
+    process_wait_log(&p, "no job of the pool has finished for ");
+    process_wait_log(&p, "and 1 wait for a worker");
+    process_wait_log(&p, "no heartbeat until loops and pool move again");
+    expect_no_beat(beat);
+    (void)close(runs);
+    (void)close(waits);
+    process_wait_log(&p, "the pool moves again");
+    expect_beats(&p, beat, 2);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+/* A machine that slept, a container that was paused: who looks slept, too. */
+static void test_process_that_was_stopped_is_not_stuck(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--watchdog-stall", "1s", "--workers", "1"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
+    assert_serves(&p);
+    (void)poll(NULL, 0, 300); /* it has been looked at */
+    process_signal(&p, SIGSTOP);
+    (void)poll(NULL, 0, 1300);
+    process_signal(&p, SIGCONT);
+    for (unsigned i = 0; i < 10; i++) { /* it looks eight times in its second */
+        assert_serves(&p);
+        (void)poll(NULL, 0, 20);
+    }
+    (void)close(fd);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(times_in(p.log, "has not turned"), 0);
+    assert_int_equal(times_in(p.log, "has been at"), 0);
+    process_release(&p);
+}
+
+static void test_nobody_looks_when_it_is_off(void **state)
+{
+    struct process p;
+    const char *fifo = make_fifo();
+    (void)state;
+    process_start(&p, NULL, ARGS("--watchdog-stall", "0", "--root", directory));
+    int fd = get_stuck(&p);
+    (void)poll(NULL, 0, 300);
+    get_unstuck(fifo);
+    assert_serves(&p);
+    (void)close(fd);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(times_in(p.log, "turn"), 0);
+    process_release(&p);
+}
+
+/* ---- the service manager ---- */
+
+static int listen_as_manager(const char *watchdog_us, const char *watchdog_pid)
+{
+    struct sockaddr_un here = {.sun_family = AF_UNIX};
+    const struct timeval patience = {.tv_sec = 15};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    (void)snprintf(here.sun_path, sizeof(here.sun_path), "%s/notify", directory);
+    (void)unlink(here.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    assert_int_equal(setenv("NOTIFY_SOCKET", here.sun_path, 1), 0);
+    assert_int_equal(setenv("WATCHDOG_USEC", watchdog_us, 1), 0);
+    if (watchdog_pid != NULL)
+        assert_int_equal(setenv("WATCHDOG_PID", watchdog_pid, 1), 0);
+    return fd;
+}
+
+static void forget_manager(void)
+{
+    (void)unsetenv("NOTIFY_SOCKET");
+    (void)unsetenv("WATCHDOG_USEC");
+    (void)unsetenv("WATCHDOG_PID");
+}
+
+static unsigned read_beats(int manager)
+{
+    char text[1024];
+    unsigned beats = 0;
+    ssize_t n;
+    while ((n = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) > 0) {
+        text[n] = '\0';
+        beats += strstr(text, "WATCHDOG=1") != NULL;
+    }
+    return beats;
+}
+
+static void expect_manager_beats(int manager, unsigned n)
+{
+    char text[1024];
+    while (n > 0) {
+        ssize_t got = client_recv(manager, text, sizeof(text) - 1, 0);
+        if (got <= 0)
+            fail_msg("the manager was told nothing");
+        text[got] = '\0';
+        n -= strstr(text, "WATCHDOG=1") != NULL;
+    }
+}
+
+static void test_manager_hears_while_it_moves_and_in_a_drain(void **state)
+{
+    struct process p;
+    const char *fifo = make_fifo();
+    (void)state;
+    int manager = listen_as_manager("100000", NULL);
+    process_start(&p, NULL, ARGS(STALL, "--root", directory));
+    forget_manager();
+    expect_manager_beats(manager, 3);
+    int stuck = get_stuck(&p);
+    process_wait_log(&p, "no heartbeat until loops and pool move again");
+    (void)read_beats(manager);
+    (void)poll(NULL, 0, 300);
+    assert_int_equal(read_beats(manager), 0);
+    get_unstuck(fifo);
+    expect_manager_beats(manager, 2);
+    (void)close(stuck);
+
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
+    assert_serves(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    (void)read_beats(manager);
+    expect_manager_beats(manager, 2);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    (void)close(manager);
+    process_release(&p);
+}
+
+/* What the manager wants of our parent is the parent's to give. */
+static void test_manager_that_waits_for_another_process_hears_nothing(void **state)
+{
+    struct process p;
+    (void)state;
+    int manager = listen_as_manager("20000", "1");
+    process_start(&p, NULL, ARGS("--deadline", "5s"));
+    forget_manager();
+    assert_serves(&p);
+    (void)poll(NULL, 0, 200);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(read_beats(manager), 0);
+    (void)close(manager);
+    process_release(&p);
+}
+
+static int make_directory(void **state)
+{
+    (void)state;
+    return mkdtemp(directory) != NULL ? 0 : -1;
+}
+
+static int remove_directory(void **state)
+{
+    char command[128];
+    (void)state;
+    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
+    return system(command);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
+    static const struct CMUnitTest tests[] = {
+        TEST(test_heartbeat_goes_on_in_a_drain),
+        TEST(test_file_that_is_taken_away_is_made_again),
+        TEST(test_file_that_can_not_be_touched_is_said_once),
+        TEST(test_stuck_loop_is_named_and_stops_the_heartbeat),
+        TEST(test_long_handler_is_named_and_stops_nothing),
+        TEST(test_pool_that_finishes_nothing_stops_the_heartbeat),
+        TEST(test_process_that_was_stopped_is_not_stuck),
+        TEST(test_nobody_looks_when_it_is_off),
+        TEST(test_manager_hears_while_it_moves_and_in_a_drain),
+        TEST(test_manager_that_waits_for_another_process_hears_nothing),
+    };
+    (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
+    return cmocka_run_group_tests_name("heartbeat", tests, make_directory, remove_directory);
+}
