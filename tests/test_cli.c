@@ -226,6 +226,7 @@ static void test_wait_ends_with_3_at_the_deadline(void **state)
     start(&s, GET("/sleep?ms=60000"), NULL);
     wait_in_flight(&s, 1);
     command_run(&c, 3, CMD("drain", "--wait", "--deadline", "700ms", "--socket", s.socket));
+    process_wait_log(&s.p, ", deadline 700ms"); /* and not the one of the server */
     assert_contains(c.out, "the deadline passed, after ");
     assert_contains(c.out, "last seen in flight: GET test/sleep?ms=60000 from 127.0.0.1:");
     command_release(&c);
