@@ -260,11 +260,9 @@ static void carry_out(struct app *app, unsigned advice)
     tell_hold(app);
 }
 
-/* Neither leader nor, where we wait for it, group is left. */
-static void ended(struct app *app)
+/* The rules know of the end. */
+static void after_end(struct app *app, unsigned advice)
 {
-    unsigned advice = app_rules_ended(&app->rules, clock_now_ns());
-
     app->group = 0;
     if (app->rules.state == APP_BACKOFF) {
         char pause[CLOCK_TEXT_SIZE];
@@ -275,21 +273,29 @@ static void ended(struct app *app)
     carry_out(app, advice);
 }
 
+/* Neither leader nor, where we wait for it, group is left. */
+static void ended(struct app *app)
+{
+    unsigned advice = app_rules_ended(&app->rules, clock_now_ns());
+    tell_hold(app);
+    after_end(app, advice);
+}
+
 /* ---- the end of the process ---- */
 
 /* What its end means for the requests. */
-static const char *consequence(const struct app *app)
+static const char *consequence(const struct app *app, enum app_state was)
 {
     if (app->told_ns != 0)
         return " after SIGTERM";
-    if (app->rules.state == APP_STARTING)
+    if (was == APP_STARTING)
         return ", before it has answered";
     if (coord_get_phase(app->coord) >= PHASE_CLOSING)
         return ", before the drain was over: requests that it had are answered 502";
     return ": requests that it had are answered 502";
 }
 
-static void log_end(const struct app *app, pid_t pid)
+static void log_end(const struct app *app, pid_t pid, enum app_state was)
 {
     bool asked = app->told_ns != 0;
     char text[48], took[CLOCK_TEXT_SIZE] = "";
@@ -299,7 +305,7 @@ static void log_end(const struct app *app, pid_t pid)
     log_line(asked ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "app-ended",
              json_pack("{s:I, s:i}", "pid", (json_int_t)pid, "status", app->status),
              "application %s (process %ld) %s%s%s%s", name_of(app), (long)pid,
-             describe_end(app->status, text), asked ? ", " : "", took, consequence(app));
+             describe_end(app->status, text), asked ? ", " : "", took, consequence(app, was));
 }
 
 /* The leader has ended: `info` is of a waitid(2) that did not reap it. */
@@ -308,10 +314,15 @@ static void on_leader_end(struct app *app, const siginfo_t *info)
     siginfo_t waste;
     pid_t pid = info->si_pid;
 
+    enum app_state was = app->rules.state;
+    unsigned advice = APP_DO_NOTHING;
+
     app->status = info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
-    /* Before it is reaped: the number is still its own. */
-    if (app->rules.state != APP_STOPPING)
-        signal_group(app, SIGKILL);
+    if (was != APP_STOPPING) {
+        signal_group(app, SIGKILL); /* before it is reaped: the number is still its own */
+        advice = app_rules_ended(&app->rules, clock_now_ns());
+        tell_hold(app); /* and before anything is written: who comes now may wait */
+    }
     (void)pthread_mutex_lock(&app->mu);
     while (waitid(P_PID, (id_t)pid, &waste, WEXITED) < 0 && errno == EINTR)
         ;
@@ -320,9 +331,9 @@ static void on_leader_end(struct app *app, const siginfo_t *info)
     (void)close(app->pid_fd);
     app->pid_fd = -1;
     probe_end(&app->probe);
-    log_end(app, pid);
-    if (app->rules.state != APP_STOPPING)
-        ended(app);
+    log_end(app, pid, was);
+    if (was != APP_STOPPING)
+        after_end(app, advice);
 }
 
 /* See group note. Nothing tells when the last of a group has gone. */

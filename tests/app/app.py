@@ -64,6 +64,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/slow":
             time.sleep(int(value) / 1000)
             self.answer("slept\n")
+        elif path == "/gated":
+            while not is_open():
+                time.sleep(0.005)
+            self.answer("through\n")
         elif path == "/exit":
             os._exit(int(value))
         elif path == "/crash":
