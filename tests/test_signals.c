@@ -72,6 +72,18 @@ static void fake_nothing(void *server)
     (void)server;
 }
 
+static void fake_let_go(void *server, uint64_t spread_ns)
+{
+    (void)server;
+    (void)spread_ns;
+}
+
+static void fake_give_up(void *server, unsigned classes)
+{
+    (void)server;
+    (void)classes;
+}
+
 static void fake_list(void *server, bool freeze, struct coord_requests *ret_list)
 {
     (void)server;
@@ -88,8 +100,9 @@ static void fake_census(void *server, struct coord_census *ret_census)
 static const struct coord_server_ops fake_ops = {
     .lame_duck = fake_lame_duck,
     .close_listeners = fake_close,
-    .finish = fake_nothing,
-    .release_idle = fake_nothing,
+    .finish = fake_let_go,
+    .release_idle = fake_let_go,
+    .give_up = fake_give_up,
     .list_requests = fake_list,
     .cut = fake_nothing,
     .census = fake_census,
