@@ -1,6 +1,7 @@
 #include "server_p.h"
 
 #include <stdio.h>
+#include <sys/ioctl.h>
 
 #include "log.h"
 
@@ -224,6 +225,13 @@ static void give_up_streams(struct look *look)
     } while (look->count > 0);
 }
 
+/* A request may have come in this very turn: it is read first, and the next deadline is its. */
+static bool has_unread(const struct conn *conn)
+{
+    int unread = 0;
+    return ioctl(h2o_socket_get_fd(conn->sock), FIONREAD, &unread) == 0 && unread > 0;
+}
+
 static void cut_conns(struct look *look)
 {
     for (h2o_linklist_t *node = look->loop->conns.next; node != &look->loop->conns;
@@ -231,7 +239,7 @@ static void cut_conns(struct look *look)
         struct conn *conn = container_of(node, struct conn, link);
         /* Who lingers has been answered, and has a limit of its own. */
         if (conn->sock == NULL || conn->given_up || conn->is_spared ||
-            !(conn->is_due || is_due(look, DRAIN_OTHER)))
+            !(conn->is_due || (is_due(look, DRAIN_OTHER) && !has_unread(conn))))
             continue;
         conn->is_due = true;
         forget(conn);

@@ -72,7 +72,7 @@ static void fake_nothing(void *server)
     (void)server;
 }
 
-static void fake_release(void *server, uint64_t spread_ns)
+static void fake_let_go(void *server, uint64_t spread_ns)
 {
     (void)server;
     (void)spread_ns;
@@ -100,8 +100,8 @@ static void fake_census(void *server, struct coord_census *ret_census)
 static const struct coord_server_ops fake_ops = {
     .lame_duck = fake_lame_duck,
     .close_listeners = fake_close,
-    .finish = fake_release,
-    .release_idle = fake_release,
+    .finish = fake_let_go,
+    .release_idle = fake_let_go,
     .give_up = fake_give_up,
     .list_requests = fake_list,
     .cut = fake_nothing,
