@@ -476,6 +476,8 @@ static void test_streams_are_archived_like_requests(void **state)
     process_release(&p);
 }
 
+#define CUT 3 /* two run, one waits */
+
 static bool term_when_recorded(void *arg)
 {
     static pid_t told; /* once is enough: the second signal forces */
@@ -483,7 +485,7 @@ static bool term_when_recorded(void *arg)
 
     if (process_is_gone(p))
         return true;
-    if (told != p->pid && count_on_record("/cut?ms=60000") > 0) {
+    if (told != p->pid && count_on_record("/cut?ms=60000") == CUT) {
         told = p->pid;
         process_signal(p, SIGTERM);
     }
@@ -507,17 +509,18 @@ static void test_streams_that_a_limit_cuts_are_archived(void **state)
     struct load_options load = {.address = p.address,
                                 .protocol = LOAD_HTTP2,
                                 .connections = 1,
+                                .streams = CUT,
                                 .path = "/cut?ms=60000",
                                 .body_bytes = 100,
-                                .max_requests = 1,
+                                .max_requests = CUT,
                                 .duration_ms = LIMIT_MS,
                                 .server_is_gone = term_when_recorded,
                                 .server_is_gone_arg = &p};
     assert_int_equal(load_run(&load, &result), 0);
     process_expect(&p, LIMIT_MS, 3);
-    assert_non_null(strstr(p.log, "1 request archived to "));
+    assert_non_null(strstr(p.log, "3 requests archived to "));
     read_archive(&items);
-    assert_int_equal(items.count, 1);
+    assert_int_equal(items.count, CUT);
     assert_int_equal(items.items[0].reason, UNFINISHED_REASON_DEADLINE);
     assert_int_equal(items.items[0].body.len, 100);
     assert_false(has_file("inflight", NULL));
