@@ -332,8 +332,10 @@ static int show_live(struct admin *admin, h2o_req_t *req)
 
 static int show_ready(struct admin *admin, h2o_req_t *req)
 {
-    return admin_is_ready(admin) ? answer_text(req, 200, "ready\n")
-                                 : answer_text(req, 503, "draining\n");
+    if (admin_is_ready(admin))
+        return answer_text(req, 200, "ready\n");
+    bool runs = coord_get_phase(admin->coord) == PHASE_RUNNING;
+    return answer_text(req, 503, runs ? "starting\n" : "draining\n");
 }
 
 static int show_status(struct admin *admin, h2o_req_t *req)

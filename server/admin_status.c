@@ -39,7 +39,9 @@ static json_t *count(uint64_t n)
 
 bool admin_is_ready(struct admin *admin)
 {
-    return coord_get_phase(admin->coord) == PHASE_RUNNING;
+    /* relaxed: see hold note, hold.c */
+    return coord_get_phase(admin->coord) == PHASE_RUNNING &&
+           !atomic_load_explicit(&admin->server->holding, memory_order_relaxed);
 }
 
 /* ---- requests ---- */
