@@ -420,6 +420,7 @@ static void define_commands(struct server *server)
         {"mruby.handler_path", ALL | H2O_CONFIGURATOR_FLAG_EXTENSION, on_mruby},
         {"pool", ALL | MAPPING, on_group},
         {"drain", ALL | MAPPING, on_group},
+        {"register", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
         {"handler", PATH | SCALAR, on_handler},
     };

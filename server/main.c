@@ -16,6 +16,7 @@
 #include "notify.h"
 #include "options.h"
 #include "pool.h"
+#include "registration.h"
 #include "server.h"
 #include "signals.h"
 #include "user.h"
@@ -137,6 +138,24 @@ static int settle(const struct options *options, struct server *server)
     return 0;
 }
 
+/* Before root is given up: a file with a password may be root's alone. */
+static int prepare_registration(const struct options *options, const struct server *server,
+                                struct registration **ret_registration)
+{
+    char error[REGISTRATION_ERROR_SIZE] = "no memory to start";
+    const struct registration_config config = {.url = options->register_url,
+                                               .password_file = options->register_password_file,
+                                               .ttl_ns = options->register_ttl_ns,
+                                               .key = options->register_key,
+                                               .address = options->register_address,
+                                               .value = options->register_value,
+                                               .port = options->test ? -1 : server_port(server)};
+
+    if (config.url == NULL || registration_create(&config, ret_registration, error) == 0)
+        return 0;
+    return fail_with(COORD_EXIT_CONFIG, error);
+}
+
 /* ---- the parts ---- */
 
 /* All that runs, in one place. */
@@ -147,6 +166,7 @@ struct process {
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
+    struct registration *registration;
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
 };
 
@@ -205,6 +225,22 @@ static void stop_watch(struct process *process)
     watch_stop(process->watch);
 }
 
+static int start_registration(struct process *process)
+{
+    return process->registration != NULL ? registration_start(process->registration, process->coord)
+                                         : 0;
+}
+
+static void leave_registration(struct process *process)
+{
+    registration_leave(process->registration);
+}
+
+static void stop_registration(struct process *process)
+{
+    registration_stop(process->registration);
+}
+
 /* What comes up, in this order, and goes down in the other. */
 static const struct part {
     const char *name;
@@ -220,6 +256,7 @@ static const struct part {
     {"the pid file", start_pid_file, leave_pid_file, NULL},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
+    {"the registration", start_registration, leave_registration, stop_registration},
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
@@ -306,13 +343,12 @@ int main(int argc, char **argv)
     status = server_create(&options, &process.server);
     if (status != 0)
         return status;
-    if (options.test) {
+    status = prepare_registration(&options, process.server, &process.registration);
+    if (status == 0 && options.test)
         (void)puts("configuration OK");
-        server_destroy(process.server);
-        return 0;
-    }
-    status = settle(&options, process.server);
-    if (status == 0) {
+    else if (status == 0)
+        status = settle(&options, process.server);
+    if (status == 0 && !options.test) {
         const struct coord_config config = {.ops = &server_ops,
                                             .server = process.server,
                                             .drain = {.lame_duck_ns = options.lame_duck_ns,
@@ -323,6 +359,7 @@ int main(int argc, char **argv)
         err = coord_create(&config, &process.coord);
         status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }
+    registration_destroy(process.registration);
     coord_destroy(process.coord);
     server_destroy(process.server);
     return status;

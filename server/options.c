@@ -102,6 +102,26 @@ static const struct option_row rows[] = {
      NULL},
     {"report", "drain.report", 0, KIND_PATH, "FILE", AT(report), 0, 0, "none",
      "write what happened in the drain to FILE, as JSON", NULL},
+    {"register", "register.redis.url", 0, KIND_PATH, "URL", AT(register_url), 0, 0, "none",
+     "keep this server's address in Redis while it is ready: "
+     "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]",
+     "Registration"},
+    {"register-password-file", "register.redis.password-file", 0, KIND_PATH, "FILE",
+     AT(register_password_file), 0, 0, "none", "whose first line is the password for it", NULL},
+    {"register-key", "register.redis.key", 0, KIND_PATH, "TEXT", AT(register_key), 0, 0,
+     "lastcall/%h:%p",
+     "the key; %h is the name of this host, %p the port of the first TCP listener, %i an id of "
+     "this "
+     "process",
+     NULL},
+    {"register-address", "register.redis.address", 0, KIND_PATH, "TEXT", AT(register_address), 0, 0,
+     "%h:%p", "the address that others reach this server at, with the same names", NULL},
+    {"register-value", "register.redis.value", 0, KIND_PATH, "TEXT", AT(register_value), 0, 0,
+     "JSON with address, id, host, pid, since",
+     "what is kept under the key, with the same names and %a, the address", NULL},
+    {"register-ttl", "register.redis.ttl", 0, KIND_DURATION, "DUR", AT(register_ttl_ns), MS(1000),
+     DAY, "15s", "it expires so long after this process was killed; renewed every third of it",
+     NULL},
     {"pid-file", "pid-file", 0, KIND_PATH, "FILE", AT(pid_file), 0, 0, "none",
      "write the process id to FILE once connections are accepted; removed at exit", "Running"},
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
@@ -369,6 +389,9 @@ static void set_defaults(struct options *options)
     options->linger_ns = 2 * NS_PER_S;
     options->settle_max_ns = 250 * NS_PER_MS;
     options->stale_after_ns = 10 * NS_PER_S;
+    options->register_key = "lastcall/%h:%p";
+    options->register_address = "%h:%p";
+    options->register_ttl_ns = 15 * NS_PER_S;
     options->when_closed = -1;
 }
 

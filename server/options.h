@@ -38,6 +38,12 @@ struct options {
     uint64_t stale_after_ns;
     int when_closed;
     const char *report;
+    const char *register_url; /* in Redis, see registration.h; NULL: nowhere */
+    const char *register_password_file;
+    const char *register_key;
+    const char *register_address;
+    const char *register_value;
+    uint64_t register_ttl_ns;
     const char *pid_file;
     const char *user;      /* become this one; NULL: stay */
     const char *error_log; /* NULL: standard error stays what it is */
