@@ -3,7 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replay.h"
+
 static const struct cli_command commands[] = {
+    {"replay", replay_command, "send unfinished requests again"},
+    {"unfinished", unfinished_command, "list unfinished requests, and what became of them"},
     {NULL, NULL, NULL},
 };
 

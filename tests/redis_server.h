@@ -11,7 +11,7 @@ struct redis_server {
     pid_t pid;       /* 0: it does not run */
     int port;        /* kept over redis_server_stop(), so that it comes back at the same place */
     char url[128];   /* redis://127.0.0.1:PORT/0, with the password if there is one */
-    char socket[64]; /* path of the Unix socket */
+    char socket[48]; /* path of the Unix socket */
     char log[64];    /* what it writes */
 };
 

@@ -213,7 +213,7 @@ static void test_unix_socket_user_and_password_file_in_a_configuration(void **st
 {
     struct redis_server redis;
     struct process p;
-    char path[] = "/tmp/lastcall-register-XXXXXX", password[64];
+    char path[] = "/tmp/lastcall-register-XXXXXX", password[128];
     (void)state;
     redis_server_need();
     redis_server_init(&redis);
