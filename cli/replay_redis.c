@@ -19,7 +19,8 @@
  * they have it, one decides. What is there when the run begins is what it deals with. */
 
 #define GROUP "lastcall"
-#define PAGE "32" /* entries a call */
+#define PAGE "32" /* entries a call, where none is taken */
+#define TAKE "4"  /* and where they are: what is taken and not sent yet is nobody else's */
 #define CALL_NS (5 * NS_PER_S)
 #define PATIENCE_NS (10 * NS_PER_S) /* with a Redis that went away */
 #define RETRY_MS 200
@@ -263,7 +264,7 @@ static int claim_page(struct redis_source *r)
 {
     struct redis_reply *reply = NULL;
     int err = ASK(r, &reply, "XAUTOCLAIM", r->url->stream, GROUP, r->consumer, r->claim_after_ms,
-                  r->cursor, "COUNT", PAGE);
+                  r->cursor, "COUNT", TAKE);
 
     if (err != 0)
         return err;
@@ -278,7 +279,7 @@ static int claim_page(struct redis_source *r)
 static int new_page(struct redis_source *r)
 {
     struct redis_reply *reply = NULL;
-    int err = ASK(r, &reply, "XREADGROUP", "GROUP", GROUP, r->consumer, "COUNT", PAGE, "STREAMS",
+    int err = ASK(r, &reply, "XREADGROUP", "GROUP", GROUP, r->consumer, "COUNT", TAKE, "STREAMS",
                   r->url->stream, ">");
 
     if (err != 0)
@@ -468,10 +469,24 @@ static size_t elsewhere(struct replay_source *source)
     return others;
 }
 
+/* What was taken and, since the run was cut short, is not going to be sent. */
+static void release_rest(struct redis_source *r)
+{
+    const struct redis_reply *entry;
+
+    while (r->redis != NULL && (entry = redis_reply_at(r->entries, r->at++)) != NULL) {
+        const char *id = redis_reply_text(redis_reply_at(entry, 0), NULL);
+        if (id != NULL)
+            (void)release_entry(r, id);
+    }
+}
+
 static void close_source(struct replay_source *source)
 {
     struct redis_source *r = self(source);
 
+    if (!source->dry_run)
+        release_rest(r);
     if (r->redis != NULL && !source->dry_run && r->last[0] != '\0')
         (void)NUMBER(r, "EVAL", tidy_script, "1", r->url->stream, GROUP, r->consumer);
     redis_reply_free(r->reply);
@@ -503,13 +518,25 @@ static int find_last(struct redis_source *r)
     return err;
 }
 
+/* Looked for first: XGROUP CREATE is refused by a Redis that is full, even where it is there. */
 static int make_group(struct redis_source *r)
 {
     struct redis_reply *reply = NULL;
-    int err = ASK(r, &reply, "XGROUP", "CREATE", r->url->stream, GROUP, "0");
+    bool is_there = false;
+    int err = ASK(r, &reply, "XINFO", "GROUPS", r->url->stream);
 
+    for (size_t i = 0; i < redis_reply_count(reply); i++) {
+        const char *name = redis_reply_text(redis_reply_at(redis_reply_at(reply, i), 1), NULL);
+        is_there |= name != NULL && strcmp(name, GROUP) == 0;
+    }
     redis_reply_free(reply);
-    return err != 0 && strstr(r->source.error, "BUSYGROUP") != NULL ? 0 : err; /* there already */
+    reply = NULL;
+    if (err != 0 || is_there)
+        return err;
+    err = ASK(r, &reply, "XGROUP", "CREATE", r->url->stream, GROUP, "0");
+    redis_reply_free(reply);
+    /* Another one may have been faster. */
+    return err != 0 && strstr(r->source.error, "BUSYGROUP") != NULL ? 0 : err;
 }
 
 static void name_streams(struct redis_source *r)

@@ -161,6 +161,10 @@ static void write_reply(FILE *out, const struct redis_reply *reply)
     }
     if (text != NULL)
         (void)fputs(text, out);
+    else if (redis_reply_is_nil(reply))
+        (void)fputs("(nil)", out);
+    else if (!redis_reply_is_list(reply))
+        (void)fprintf(out, "%lld", redis_reply_integer(reply));
 }
 
 char *redis_server_ask(const struct redis_server *server, const char *command)
@@ -181,12 +185,6 @@ char *redis_server_ask(const struct redis_server *server, const char *command)
     FILE *out = open_memstream(&text, &size);
     assert_non_null(out);
     write_reply(out, reply);
-    if (ftell(out) == 0 && redis_reply_text(reply, NULL) == NULL) {
-        if (redis_reply_is_nil(reply))
-            (void)fputs("(nil)", out);
-        else if (!redis_reply_is_list(reply))
-            (void)fprintf(out, "%lld", redis_reply_integer(reply));
-    }
     (void)fclose(out);
     redis_reply_free(reply);
     redis_close(redis);

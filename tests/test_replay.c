@@ -1,5 +1,5 @@
 /* Unfinished requests are sent again by the real binary, to a server in this process that keeps all
- * that it gets. LASTCALL_RUNS says how often a replay is killed: 25 times that (4 by default). */
+ * that it gets. LASTCALL_RUNS says how often a replay is killed: 5 times that (5 by default). */
 
 #include "archive_made.h"
 #include "command.h"
@@ -600,7 +600,7 @@ static void test_second_replayer_of_a_file_is_told_who_has_it(void **state)
 static unsigned kills(void)
 {
     const char *text = getenv("LASTCALL_RUNS");
-    return 25 * (text != NULL ? (unsigned)strtoul(text, NULL, 10) : 4);
+    return 5 * (text != NULL ? (unsigned)strtoul(text, NULL, 10) : 5);
 }
 
 /* Every request arrived, and what arrived twice is known by its key. */
