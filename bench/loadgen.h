@@ -30,6 +30,17 @@ enum load_protocol {
 /* What became of the requests, 10 ms a slot. */
 enum load_kind { LOAD_SENT, LOAD_ANSWERED, LOAD_LOST, LOAD_REFUSED, LOAD_KINDS };
 
+/* What became of one request, for load_options.on_outcome. */
+enum load_outcome {
+    LOAD_OUTCOME_ANSWERED,  /* whole, any status */
+    LOAD_OUTCOME_REFUSED,   /* HTTP/2 or a closing answer said that it was not processed */
+    LOAD_OUTCOME_UNSENT,    /* the connection ended before the whole request was written */
+    LOAD_OUTCOME_RESET,     /* before the first byte of the answer */
+    LOAD_OUTCOME_EOF,       /* the same, by an end of file */
+    LOAD_OUTCOME_TRUNCATED, /* the answer began, and was cut or wrong */
+    LOAD_OUTCOME_WAITING,   /* at the end of patience */
+};
+
 #define LOAD_SLOT_MS 10
 #define LOAD_SLOTS 12000 /* two minutes */
 
@@ -62,6 +73,14 @@ struct load_options {
      * keep-alive, silent ones never send a byte; then they wait for what the server does. */
     unsigned idle;   /* 0..65536 */
     unsigned silent; /* 0..65536 */
+
+    /* Each request carries its number, which is not used twice in a run, as 16 hex digits in this
+     * header (lower case); NULL: none does. on_outcome, which may be NULL, is then called once for
+     * each that began, from the load loop. */
+    const char *number_header;
+    uint64_t number_from; /* the first has the next one */
+    void (*on_outcome)(void *arg, uint64_t number, int status, enum load_outcome outcome);
+    void *on_outcome_arg;
 
     struct load_timeline *timeline; /* cleared, then filled; NULL: none */
 

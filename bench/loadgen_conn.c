@@ -337,6 +337,17 @@ void load_conn_settle(struct load_conn *c)
     conn_set_timer(c);
 }
 
+/* A server that had closed before the request came refuses its bytes: the end of file it sent then
+ * is read all the same, and the reset behind it shows as an error of the socket. */
+static enum load_end conn_end_of_file(const struct load_conn *c)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+
+    (void)getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+    return c->write_failed || error != 0 ? LOAD_END_RESET : LOAD_END_EOF;
+}
+
 /* A slow reader takes one slice, then it pauses. */
 static void conn_read_slice(struct load_conn *c)
 {
@@ -349,7 +360,7 @@ static void conn_read_slice(struct load_conn *c)
         conn_update_interest(c, EPOLL_CTL_MOD);
         l->wire->input(c, l->input, (size_t)n);
     } else if (n == 0) {
-        conn_finish(c, c->write_failed ? LOAD_END_RESET : LOAD_END_EOF);
+        conn_finish(c, conn_end_of_file(c));
     } else if (errno != EAGAIN && errno != EINTR) {
         conn_finish(c, LOAD_END_RESET);
     }
@@ -367,7 +378,7 @@ static void conn_read(struct load_conn *c, bool to_the_end)
             if (c->role != LOAD_ROLE_SILENT)
                 l->wire->input(c, l->input, (size_t)n);
         } else if (n == 0) {
-            conn_finish(c, c->write_failed ? LOAD_END_RESET : LOAD_END_EOF);
+            conn_finish(c, conn_end_of_file(c));
             return;
         } else if (errno == EAGAIN) {
             return;

@@ -32,6 +32,7 @@ void load_request_begin(struct load_conn *c, struct load_request *r)
         return;
     l->outstanding++;
     l->begun++;
+    r->number = l->options->number_from + l->begun;
     if (l->begun == l->options->max_requests)
         l->stopped = true;
 }
@@ -68,6 +69,19 @@ static void permit_rest(struct load_conn *c)
         return;
     l->outstanding--;
     load_open_permit_free(c);
+}
+
+void load_write_number(uint64_t number, char *digits)
+{
+    for (unsigned i = 0; i < LOAD_NUMBER_DIGITS; i++)
+        digits[i] = "0123456789abcdef"[number >> 4 * (LOAD_NUMBER_DIGITS - 1 - i) & 15];
+}
+
+static void tell_outcome(const struct load *l, const struct load_request *r,
+                         enum load_outcome outcome)
+{
+    if (l->options->on_outcome != NULL)
+        l->options->on_outcome(l->options->on_outcome_arg, r->number, r->status, outcome);
 }
 
 /* `what` is a whole clause, for example "reset before the answer". */
@@ -140,7 +154,23 @@ void load_request_answered(struct load_conn *c, struct load_request *r)
         count_loss(c, r, &l->result->lost_truncated, "the body is not the expected one");
     else
         count_answer(l, r);
+    tell_outcome(l, r, r->body_wrong ? LOAD_OUTCOME_TRUNCATED : LOAD_OUTCOME_ANSWERED);
     permit_rest(c);
+}
+
+static enum load_outcome outcome_of(const struct load_request *r, enum load_end how)
+{
+    if (how == LOAD_END_REFUSED)
+        return LOAD_OUTCOME_REFUSED;
+    if (!r->whole)
+        return LOAD_OUTCOME_UNSENT;
+    if (how == LOAD_END_PIPELINED)
+        return LOAD_OUTCOME_REFUSED;
+    if (how == LOAD_END_PATIENCE)
+        return LOAD_OUTCOME_WAITING;
+    if (how == LOAD_END_BROKEN || r->answer_begun)
+        return LOAD_OUTCOME_TRUNCATED;
+    return how == LOAD_END_EOF ? LOAD_OUTCOME_EOF : LOAD_OUTCOME_RESET;
 }
 
 void load_request_end(struct load_conn *c, struct load_request *r, enum load_end how)
@@ -151,6 +181,7 @@ void load_request_end(struct load_conn *c, struct load_request *r, enum load_end
         permit_rest(c); /* its connection is about to be over */
         return;
     }
+    tell_outcome(c->load, r, outcome_of(r, how));
     if (how == LOAD_END_REFUSED)
         count_event(c->load, &res->refused_streams, LOAD_REFUSED);
     else if (!r->whole)

@@ -23,6 +23,7 @@ struct h1 {
 struct h1_text {
     size_t head_len;
     size_t len;
+    size_t number_at; /* where the digits of its number go; 0: it has none */
     char bytes[];
 };
 
@@ -54,16 +55,24 @@ static struct h1_text *create_text(const struct load *l, const char *method, siz
                                    bool closes)
 {
     char length[64] = "";
+    const char *number = l->options->number_header;
 
     if (body_bytes > 0)
         (void)snprintf(length, sizeof(length), "Content-Length: %zu\r\n", body_bytes); /* fits */
-    size_t room =
-        strlen(method) + strlen(l->path) + strlen(l->authority) + strlen(length) + 128 + body_bytes;
+    size_t room = strlen(method) + strlen(l->path) + strlen(l->authority) + strlen(length) +
+                  (number != NULL ? strlen(number) + 32 : 0) + 128 + body_bytes;
     struct h1_text *text = malloc(sizeof(*text) + room);
     if (text == NULL)
         return NULL;
-    int head = snprintf(text->bytes, room, "%s %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", method,
-                        l->path, l->authority, length, closes ? "Connection: close\r\n" : "");
+    int head = snprintf(text->bytes, room, "%s %s HTTP/1.1\r\nHost: %s\r\n%s%s", method, l->path,
+                        l->authority, length, closes ? "Connection: close\r\n" : "");
+    text->number_at = 0;
+    if (number != NULL) {
+        head += sprintf(text->bytes + head, "%s: ", number);
+        text->number_at = (size_t)head;
+        head += sprintf(text->bytes + head, "0123456789abcdef\r\n");
+    }
+    head += sprintf(text->bytes + head, "\r\n");
     text->head_len = (size_t)head;
     text->len = text->head_len + body_bytes;
     memset(text->bytes + head, 'x', body_bytes);
@@ -131,8 +140,9 @@ static struct load_request *request_at(struct load_conn *c, unsigned index)
     return &h->requests[(h->head + index) % c->width];
 }
 
-/* false: no more can be written now; *full: because the kernel takes no more. */
-static bool write_some(struct load_conn *c, struct h1 *h, const struct h1_text *text, bool *full)
+/* false: no more can be written now; *full: because the kernel takes no more. The text is
+ * everyone's: its number is that of whose turn it is. */
+static bool write_some(struct load_conn *c, struct h1 *h, struct h1_text *text, bool *full)
 {
     bool in_body = h->written >= text->head_len;
     size_t want = (in_body ? text->len : text->head_len) - h->written;
@@ -143,6 +153,8 @@ static bool write_some(struct load_conn *c, struct h1 *h, const struct h1_text *
         want = load_pace_send_room(c, want);
     if (want == 0)
         return false;
+    if (text->number_at > 0)
+        load_write_number(request_at(c, h->whole)->number, text->bytes + text->number_at);
     size_t n = load_conn_write(c, text->bytes + h->written, want);
     if (in_body)
         load_pace_sent(c, n);
@@ -155,7 +167,7 @@ static void h1_flush(struct load_conn *c)
 {
     struct h1 *h = c->wire_state;
     const struct h1_texts *texts = c->load->request;
-    const struct h1_text *text = c->role == LOAD_ROLE_IDLE ? texts->idle : texts->load;
+    struct h1_text *text = c->role == LOAD_ROLE_IDLE ? texts->idle : texts->load;
 
     bool full = false;
 

@@ -47,10 +47,11 @@ struct h2 {
 };
 
 struct h2_request {
-    nghttp2_nv headers[5];
+    nghttp2_nv headers[6];
     size_t headers_len;
     nghttp2_nv idle[4]; /* of the crowd: a GET without a body */
     char content_length[24];
+    char number[LOAD_NUMBER_DIGITS + 1]; /* of the request that is submitted now */
 };
 
 static struct h2 *h2_of(struct load_conn *c)
@@ -212,6 +213,11 @@ static int h2_prepare(struct load *l)
         request->headers[request->headers_len++] =
             header("content-length", request->content_length);
     }
+    if (l->options->number_header != NULL) {
+        load_write_number(0, request->number);
+        request->headers[request->headers_len++] =
+            header(l->options->number_header, request->number);
+    }
     return 0;
 }
 
@@ -289,7 +295,7 @@ static int h2_open(struct load_conn *c)
 static bool h2_begin(struct load_conn *c)
 {
     struct h2 *h = h2_of(c);
-    const struct h2_request *request = c->load->request;
+    struct h2_request *request = c->load->request;
 
     if (c->open_requests >=
         nghttp2_session_get_remote_settings(h->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS))
@@ -301,6 +307,7 @@ static bool h2_begin(struct load_conn *c)
     s->body_left = idles ? 0 : c->load->options->body_bytes;
     load_request_begin(c, &s->request);
     h->unwhole++;
+    load_write_number(s->request.number, request->number); /* nghttp2 copies it */
 
     nghttp2_data_provider body = {.source.ptr = s, .read_callback = read_body};
     int32_t id = nghttp2_submit_request(h->session, NULL, idles ? request->idle : request->headers,

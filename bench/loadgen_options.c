@@ -113,6 +113,7 @@ static bool is_in_range(const struct load_options *o)
            o->connections <= LOAD_MAX_CONNECTIONS && o->streams <= LOAD_MAX_STREAMS &&
            o->body_bytes <= LOAD_MAX_BODY && o->rate <= LOAD_MAX_RATE && is_crowd_in_range(o) &&
            o->server_pid >= 0 && (o->method == NULL || is_word(o->method)) &&
+           (o->number_header == NULL || is_word(o->number_header)) &&
            (o->path == NULL || (is_word(o->path) && (o->path[0] == '/' || o->path[0] == '*')));
 }
 

@@ -46,6 +46,7 @@ enum load_end {
 struct load_request {
     uint64_t begun_ns; /* open loop: when it was to begin */
     uint64_t ordinal;  /* on its connection, from 1 */
+    uint64_t number;   /* in the run */
     size_t body_seen;  /* bytes of the answer's body */
     int status;        /* 0: not yet known */
     bool whole;        /* the last byte of the request was handed to the kernel */
@@ -199,6 +200,10 @@ uint64_t load_clock_ns(void);
 
 /* May one more request begin? No after the duration, max_requests, or the server's exit. */
 bool load_may_begin(const struct load *l);
+
+/* 16 hex digits, and no NUL behind them. */
+#define LOAD_NUMBER_DIGITS 16
+void load_write_number(uint64_t number, char *digits);
 
 /* loadgen_timer.c */
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "journal.h"
 #include "log.h"
 #include "notify.h"
 #include "report.h"
@@ -31,7 +32,8 @@
 struct coord {
     /* immutable after coord_create */
     struct coord_config config;
-    struct pool *pool; /* written before coord_run */
+    struct pool *pool;       /* written before coord_run */
+    struct journal *journal; /* the same; NULL: no request is on record */
     struct {
         void (*stepped)(void *arg, enum coord_phase phase);
         void *arg;
@@ -121,6 +123,11 @@ void coord_destroy(struct coord *coord)
 void coord_attach_pool(struct coord *coord, struct pool *pool)
 {
     coord->pool = pool;
+}
+
+void coord_attach_journal(struct coord *coord, struct journal *journal)
+{
+    coord->journal = journal;
 }
 
 /* ---- what others may ask ---- */
@@ -320,10 +327,24 @@ static void enter_draining(struct coord *coord)
     coord->config.ops->finish(coord->config.server);
 }
 
+/* The most that the archive may take of the time behind the deadline. */
+#define ARCHIVE_NS (500 * NS_PER_MS)
+
+static void archive(struct coord *coord, bool loops_are_quiet)
+{
+    bool forced = coord->drain.cause == DRAIN_CAUSE_FORCED;
+
+    if (coord->journal != NULL)
+        journal_archive(coord->journal,
+                        forced ? UNFINISHED_REASON_FORCED : UNFINISHED_REASON_DEADLINE,
+                        loops_are_quiet, clock_now_ns() + ARCHIVE_NS, &coord->report.archived);
+}
+
 static void enter_aborting(struct coord *coord)
 {
     /* The server freezes its answers before it lists: a request is either answered or listed. */
     coord->config.ops->list_requests(coord->config.server, true, &coord->report.unfinished);
+    archive(coord, false);
     coord->config.ops->cut(coord->config.server);
 }
 
@@ -343,6 +364,9 @@ static int exit_status(const struct coord *coord)
 
 static void enter_done(struct coord *coord)
 {
+    /* What a limit of the server's own has cut is unfinished, too. */
+    if (coord->drain.cause == DRAIN_CAUSE_QUIET && coord->census.given_up > 0)
+        archive(coord, true);
     lock(coord); /* a late trigger may still be added to the list of them */
     coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
     coord->report.end = coord->census;

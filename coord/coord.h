@@ -23,6 +23,8 @@
 #include "drain.h"
 #include "pool.h"
 
+struct journal;
+
 /* The status of the process. The last three are sysexits(3), as h2o uses them. */
 enum coord_exit {
     COORD_EXIT_CLEAN = 0,
@@ -132,6 +134,10 @@ void coord_destroy(struct coord *coord);
 /* Count `pool`'s jobs too. Its on_idle must poke this coordinator.     Thread: before coord_run().
  */
 void coord_attach_pool(struct coord *coord, struct pool *pool);
+
+/* Archive what is in flight when the drain is cut short; NULL is allowed.
+ * Thread: before coord_run(). */
+void coord_attach_journal(struct coord *coord, struct journal *journal);
 
 /* Be the coordinator until it is over; returns the exit status.
  * Thread: main only, once.     Blocks: for the life of the server. */

@@ -149,7 +149,17 @@ static void log_cut_short(const struct report *report, const struct drain *drain
                  n - named);
 }
 
-void report_log_end(const struct report *report, const struct drain *drain)
+static void log_archived(const struct journal_archived *archived)
+{
+    if (archived->count > 0)
+        log_line(
+            LOG_LEVEL_WARN, "archived",
+            json_pack("{s:I, s:s}", "count", (json_int_t)archived->count, "path", archived->path),
+            "%llu request%s archived to %s", (ull)archived->count, plural(archived->count),
+            archived->path);
+}
+
+static void log_outcome(const struct report *report, const struct drain *drain)
 {
     char text[CLOCK_TEXT_SIZE];
     uint64_t answered = report->end.answered - report->begin.answered;
@@ -185,6 +195,12 @@ void report_log_end(const struct report *report, const struct drain *drain)
              "drained in %s: %llu answered, %llu idle connection%s released",
              clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
              (ull)report->end.idle_released, plural(report->end.idle_released));
+}
+
+void report_log_end(const struct report *report, const struct drain *drain)
+{
+    log_outcome(report, drain);
+    log_archived(&report->archived);
 }
 
 /* ---- the file ---- */
@@ -229,6 +245,11 @@ static json_t *unfinished_json(const struct coord_requests *unfinished)
     return list;
 }
 
+static json_t *archive_json(const struct journal_archived *archived)
+{
+    return archived->path[0] != '\0' ? json_string(archived->path) : json_null();
+}
+
 static json_t *counts_json(const struct report *report)
 {
     const struct coord_census *begin = &report->begin, *end = &report->end;
@@ -246,13 +267,14 @@ int report_write(const struct report *report, const struct drain *drain, const c
 {
     static const char *const causes[] = {"none", "quiet", "deadline", "forced"};
     json_t *root = json_pack(
-        "{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o}", "schema", 1, "server",
-        "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome", causes[drain->cause],
-        "exit_status", report->status, "triggers", triggers_json(report), "triggers_left_out",
-        (json_int_t)report->triggers_left_out, "took_ms",
+        "{s:i, s:s, s:s, s:s, s:i, s:o, s:I, s:f, s:f, s:o, s:o, s:o, s:I, s:o}", "schema", 1,
+        "server", "lastcall/" LASTCALL_VERSION, "began", report->began_wall, "outcome",
+        causes[drain->cause], "exit_status", report->status, "triggers", triggers_json(report),
+        "triggers_left_out", (json_int_t)report->triggers_left_out, "took_ms",
         (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "deadline_ms",
         (double)drain->config.deadline_ns / (double)NS_PER_MS, "phases", phases_json(report, drain),
-        "counts", counts_json(report), "unfinished", unfinished_json(&report->unfinished));
+        "counts", counts_json(report), "unfinished", unfinished_json(&report->unfinished),
+        "archived", (json_int_t)report->archived.count, "archive", archive_json(&report->archived));
     if (root == NULL)
         return -ENOMEM;
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));

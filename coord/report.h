@@ -5,6 +5,7 @@
  * happens and as one JSON file at its end. */
 
 #include "coord.h"
+#include "journal.h"
 
 struct report {
     struct coord_trigger triggers[COORD_TRIGGERS_MAX]; /* the first won, the others are noted */
@@ -16,6 +17,7 @@ struct report {
     struct coord_census end;
     uint64_t pool_active_at_end;
     struct coord_requests unfinished;
+    struct journal_archived archived; /* of the unfinished, those on record */
     uint64_t ended_ns;
     int status;
 };

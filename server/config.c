@@ -86,17 +86,40 @@ int config_unknown_key(h2o_configurator_command_t *cmd, yoml_t *key, const char 
 
 /* ---- settings that flags know too ---- */
 
-static int set(h2o_configurator_command_t *cmd, const char *directive, yoml_t *node)
+static int set_text(h2o_configurator_command_t *cmd, const char *directive, yoml_t *node,
+                    const char *text)
 {
     char want[OPTIONS_WANT_SIZE];
+    const char *wanted = options_set_directive(config_server(cmd)->options, directive, text, want);
 
+    return wanted == NULL ? 0 : config_fail(cmd, node, "%s %s: %s", directive, text, wanted);
+}
+
+/* `[a, b]` is `a,b`. The text is kept for as long as the process, as the options are. */
+static int set_list(h2o_configurator_command_t *cmd, const char *directive, yoml_t *node)
+{
+    size_t room = 1;
+
+    for (size_t i = 0; i < node->data.sequence.size; i++) {
+        yoml_t *item = node->data.sequence.elements[i];
+        if (item->type != YOML_TYPE_SCALAR || strchr(item->data.scalar, ',') != NULL)
+            return config_fail(cmd, item, "%s must be a list of texts without commas", directive);
+        room += strlen(item->data.scalar) + 1;
+    }
+    char *text = h2o_mem_alloc(room), *at = text;
+    for (size_t i = 0; i < node->data.sequence.size; i++)
+        at += sprintf(at, "%s%s", i > 0 ? "," : "", node->data.sequence.elements[i]->data.scalar);
+    *at = '\0';
+    return set_text(cmd, directive, node, text);
+}
+
+static int set(h2o_configurator_command_t *cmd, const char *directive, yoml_t *node)
+{
+    if (node->type == YOML_TYPE_SEQUENCE && options_is_list(directive))
+        return set_list(cmd, directive, node);
     if (node->type != YOML_TYPE_SCALAR)
         return config_fail(cmd, node, "%s must be a text or a number", directive);
-    const char *wanted =
-        options_set_directive(config_server(cmd)->options, directive, node->data.scalar, want);
-    return wanted == NULL
-               ? 0
-               : config_fail(cmd, node, "%s %s: %s", directive, node->data.scalar, wanted);
+    return set_text(cmd, directive, node, node->data.scalar);
 }
 
 static int on_setting(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
@@ -421,6 +444,7 @@ static void define_commands(struct server *server)
         {"pool", ALL | MAPPING, on_group},
         {"drain", ALL | MAPPING, on_group},
         {"register", ALL | MAPPING, on_group},
+        {"journal", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
         {"handler", PATH | SCALAR, on_handler},
     };

@@ -59,6 +59,8 @@ static void on_close(void *data)
     struct conn *conn = data;
 
     conn->sock = NULL;
+    if (conn->loop->holding == conn)
+        conn->loop->holding = NULL;
     if (conn->linger_fd >= 0)
         linger_begin(conn);
     else
@@ -78,6 +80,7 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     conn->is_tcp = from->listener->family != AF_UNIX;
     conn->is_tls = from->listener->tls != NULL;
     conn->expects_proxy_line = from->listener->expects_proxy_line;
+    conn->holds = loop->server->options->journal_hold && loop->journal != NULL && !conn->is_tls;
     conn->linger_fd = -1;
     conn->idle_since_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->conns, &conn->link);
@@ -86,6 +89,12 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     sock->on_close.cb = on_close;
     sock->on_close.data = conn;
     h2o_accept(&from->accept_ctx, sock);
+}
+
+struct conn *conn_that_holds(const h2o_socket_t *sock)
+{
+    struct conn *conn = sock->on_close.cb == on_close ? sock->on_close.data : NULL;
+    return conn != NULL && conn->holds ? conn : NULL;
 }
 
 void conn_shakes_hands(struct conn *conn, SSL *ssl)

@@ -64,12 +64,15 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
     inflight->loop = loop;
     inflight->conn = conn_of(req);
     inflight->job = NULL;
+    inflight->slot = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     inflight->conn->active++;
     count_add(&loop->counts.active, 1);
     if (req->version >= 0x200)
         letgo_calm(req);
+    if (loop->journal != NULL)
+        onrecord_begin(inflight);
     return -1; /* the next handler answers */
 }
 
@@ -82,10 +85,14 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
         return;
     struct loop *loop = inflight->loop;
     bool answered = !loop->frozen && !inflight->conn->given_up && is_answered(req);
+    struct journal_slot *slot = inflight->slot;
 
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
-        job_abandon(inflight->job);
+        slot = job_abandon(inflight->job, slot);
+    /* What a limit of our own has cut stays on record, to be archived at the end. */
+    if (slot != NULL && (!inflight->conn->given_up || is_answered(req)))
+        onrecord_end(loop, slot);
     inflight->conn->active--;
     count_add(&loop->counts.active, (uint64_t)-1);
     if (answered)
@@ -122,7 +129,11 @@ static void see_to_last_line(struct loop *loop, h2o_req_t *req)
 
 static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
 {
-    see_to_last_line(container_of(self, struct inflight, super)->loop, req);
+    struct inflight *inflight = container_of(self, struct inflight, super);
+
+    see_to_last_line(inflight->loop, req);
+    if (inflight->slot != NULL)
+        journal_set_responding(inflight->slot);
     h2o_setup_next_prefilter(self, req, slot);
 }
 

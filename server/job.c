@@ -39,11 +39,14 @@ struct job {
     _Atomic bool gone;
     /* owner loop */
     struct inflight *inflight; /* NULL: abandoned */
+    struct journal_slot *left; /* abandoned, and running: still on record */
     h2o_linklist_t link;       /* loop->abandoned */
     bool finished;
     char *authority;
     uint64_t begun_ns;
     size_t body_bytes;
+    /* immutable once it is queued */
+    struct journal_slot *slot; /* NULL: not on record */
 };
 
 /* ---- on the worker ---- */
@@ -54,6 +57,8 @@ static void run(struct pool_job *pool_job)
 
     if (atomic_load(&job->gone)) /* see gone note */
         return;
+    if (job->slot != NULL)
+        journal_mark_running(job->loop->journal, job->slot);
     job->handler(&job->exchange);
 }
 
@@ -144,7 +149,7 @@ static void unwatch_peer(struct conn *conn)
     if (conn == NULL || conn->watched == NULL)
         return;
     h2o_socket_read_stop(conn->sock);
-    h2o_socket_dont_read(conn->sock, 0);
+    h2o_socket_dont_read(conn->sock, conn->holds);
     conn->watched = NULL;
 }
 
@@ -178,7 +183,7 @@ static void watch_peer(struct job *job)
         return;
     struct conn *conn = job->inflight->conn;
     h2o_socket_dont_read(conn->sock, 1);
-    h2o_socket_read_start(conn->sock, on_peer);
+    hold_watch(conn->sock, on_peer);
     conn->watched = job;
 }
 
@@ -205,6 +210,9 @@ int job_submit(h2o_req_t *req, exchange_handler handler)
     struct job *job = job_create(inflight, handler);
     if (job == NULL)
         return shed(req);
+    job->slot = inflight->slot;
+    if (job->slot != NULL)
+        journal_set_queued(job->slot); /* before a worker can have it */
     if (pool_submit(loop->server->pool, &job->pool_job) != 0) {
         job_free(job);
         return shed(req);
@@ -253,6 +261,8 @@ static void finish(struct job *job)
     job->finished = true;
     if (job->inflight == NULL) {
         h2o_linklist_unlink(&job->link);
+        if (job->left != NULL)
+            onrecord_end(job->loop, job->left);
         job_free(job);
     } else if (!job->loop->frozen) {
         answer(job);
@@ -292,17 +302,22 @@ void loop_push_done(struct loop *loop, struct job *job)
         loop_order(loop, 0);
 }
 
-void job_abandon(struct job *job)
+struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot)
 {
     unwatch_peer(job->inflight->conn);
     if (job->finished) {
         job_free(job);
-        return;
+        return slot;
     }
     job->inflight = NULL;
     h2o_linklist_insert(&job->loop->abandoned, &job->link);
     atomic_store(&job->gone, true);
     pool_cancel(&job->pool_job);
+    if (!atomic_load(
+            &job->pool_job.started)) /* see gone note: then the worker keeps off the slot */
+        return slot;
+    job->left = slot;
+    return NULL;
 }
 
 void job_give_up_all(struct loop *loop)
@@ -333,6 +348,24 @@ void job_cancel_all(struct loop *loop)
         struct inflight *inflight = container_of(node, struct inflight, link);
         if (inflight->job != NULL && !inflight->job->finished)
             pool_cancel(&inflight->job->pool_job);
+    }
+}
+
+/* A worker that has set `started` says "running" in the slot next, but may not have got that far.
+ */
+void job_settle_states(struct loop *loop)
+{
+    for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
+        struct inflight *inflight = container_of(node, struct inflight, link);
+        if (inflight->job != NULL && inflight->slot != NULL &&
+            inflight->req->timestamps.response_start_at.tv_sec == 0 &&
+            atomic_load(&inflight->job->pool_job.started))
+            journal_set_running(inflight->slot);
+    }
+    for (h2o_linklist_t *node = loop->abandoned.next; node != &loop->abandoned; node = node->next) {
+        struct job *job = container_of(node, struct job, link);
+        if (job->left != NULL)
+            journal_set_running(job->left);
     }
 }
 

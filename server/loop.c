@@ -437,6 +437,7 @@ static void stay_frozen(struct loop *loop)
 {
     h2o_socket_read_stop(loop->wake_sock);
     job_disown_all(loop); /* before the list, or it could say queued of a job that then runs */
+    onrecord_freeze(loop);
     make_list(loop);
     job_cancel_all(loop);
     while (!loop->want_cut && !loop->want_exit) {
@@ -566,6 +567,7 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
 {
     loop->server = server;
     loop->index = index;
+    loop->journal = server->journal != NULL ? journal_part(server->journal, index) : NULL;
     h2o_linklist_init_anchor(&loop->conns);
     h2o_linklist_init_anchor(&loop->lingering_fresh);
     h2o_linklist_init_anchor(&loop->inflight);

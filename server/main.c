@@ -11,11 +11,13 @@
 #include "cli.h"
 #include "coord.h"
 #include "file.h"
+#include "journal.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
 #include "options.h"
 #include "pool.h"
+#include "queue.h"
 #include "registration.h"
 #include "server.h"
 #include "signals.h"
@@ -156,6 +158,21 @@ static int prepare_registration(const struct options *options, const struct serv
     return fail_with(COORD_EXIT_CONFIG, error);
 }
 
+/* Likewise. */
+static int prepare_queue(const struct options *options, struct queue **ret_queue)
+{
+    char error[QUEUE_ERROR_SIZE];
+    const struct queue_config config = {.dir = options->journal_dir,
+                                        .url = options->journal_redis_url,
+                                        .password_file = options->journal_redis_password_file,
+                                        .stream = options->journal_redis_stream,
+                                        .maxlen = options->journal_redis_maxlen};
+
+    if (config.url == NULL || queue_create(&config, ret_queue, error) == 0)
+        return 0;
+    return fail_with(COORD_EXIT_CONFIG, error);
+}
+
 /* ---- the parts ---- */
 
 /* All that runs, in one place. */
@@ -163,12 +180,72 @@ struct process {
     const struct options *options;
     struct server *server;
     struct coord *coord;
+    struct journal *journal;
+    struct queue *queue;
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
     struct registration *registration;
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
+    int status;           /* or the whole line and the status, if `error` is not empty */
+    char error[JOURNAL_ERROR_SIZE];
 };
+
+static struct journal_config journal_config(const struct options *options)
+{
+    return (struct journal_config){.dir = options->journal_dir,
+                                   .methods = options->journal_methods,
+                                   .paths = options->journal_paths,
+                                   .redact = options->journal_redact,
+                                   .max_body = options->journal_max_body,
+                                   .max_inflight_bytes = options->journal_max_inflight_bytes,
+                                   .partitions = (unsigned)options->threads,
+                                   .sync = options->journal_msync ? JOURNAL_SYNC_MSYNC
+                                                                  : JOURNAL_SYNC_NONE};
+}
+
+static int start_journal(struct process *process)
+{
+    const struct journal_config config = journal_config(process->options);
+
+    if (config.dir == NULL)
+        return 0;
+    process->status = journal_open(&config, &process->journal, process->error);
+    if (process->status != 0)
+        return -ECANCELED; /* the line is in process->error */
+    server_attach_journal(process->server, process->journal);
+    coord_attach_journal(process->coord, process->journal);
+    return 0;
+}
+
+static int check_journal(const struct options *options)
+{
+    const struct journal_config config = journal_config(options);
+    char error[JOURNAL_ERROR_SIZE];
+    int status = config.dir != NULL ? journal_check(&config, error) : 0;
+
+    return status != 0 ? fail_with(status, error) : 0;
+}
+
+static void leave_journal(struct process *process)
+{
+    journal_leave(process->journal);
+}
+
+static int start_queue(struct process *process)
+{
+    return process->queue != NULL ? queue_start(process->queue, process->coord) : 0;
+}
+
+static void leave_queue(struct process *process)
+{
+    queue_leave(process->queue);
+}
+
+static void stop_queue(struct process *process)
+{
+    queue_stop(process->queue);
+}
 
 static int start_pool(struct process *process)
 {
@@ -251,6 +328,8 @@ static const struct part {
      * may be stuck, are not among these: see tear_down(). */
     void (*stop)(struct process *process);
 } parts[] = {
+    {"the in-flight record", start_journal, leave_journal, NULL}, /* freed last of all, by main() */
+    {"the retry queue", start_queue, leave_queue, stop_queue},
     {"worker threads", start_pool, NULL, NULL},
     {"loop threads", start_server, NULL, NULL},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
@@ -316,6 +395,8 @@ static int serve(struct process *process)
     if (err == 0) {
         notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
+    } else if (process->error[0] != '\0') {
+        status = fail_with(process->status, process->error);
     } else {
         status = fail(COORD_EXIT_UNAVAILABLE,
                       process->at_fault != NULL ? process->at_fault : parts[started].name, err);
@@ -346,6 +427,10 @@ int main(int argc, char **argv)
     if (status != 0)
         return status;
     status = prepare_registration(&options, process.server, &process.registration);
+    if (status == 0)
+        status = prepare_queue(&options, &process.queue);
+    if (status == 0 && options.test)
+        status = check_journal(&options);
     if (status == 0 && options.test)
         (void)puts("configuration OK");
     else if (status == 0)
@@ -362,7 +447,9 @@ int main(int argc, char **argv)
         status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }
     registration_destroy(process.registration);
+    queue_destroy(process.queue);
     coord_destroy(process.coord);
     server_destroy(process.server);
+    journal_destroy(process.journal);
     return status;
 }

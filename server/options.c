@@ -25,6 +25,10 @@ enum kind {
     KIND_DESCRIPTOR,
     KIND_FORMAT,
     KIND_MODE,
+    KIND_SIZE,
+    KIND_LIST,
+    KIND_SYNC,
+    KIND_SWITCH,
     KIND_FLAG
 };
 
@@ -43,6 +47,7 @@ struct option_row {
 
 #define AT(field) offsetof(struct options, field)
 #define MS(n) ((n)*NS_PER_MS)
+#define MIB(n) (UINT64_C(n) << 20)
 #define LONG_BASE 1000 /* above every letter */
 #define DAY MS(UINT64_C(24) * 3600 * 1000)
 
@@ -122,6 +127,28 @@ static const struct option_row rows[] = {
     {"register-ttl", "register.redis.ttl", 0, KIND_DURATION, "DUR", AT(register_ttl_ns), MS(1000),
      DAY, "15s", "it expires so long after this process was killed; renewed every third of it",
      NULL},
+    {"journal-dir", "journal.dir", 0, KIND_PATH, "DIR", AT(journal_dir), 0, 0, "none",
+     "keep requests that are not answered on record in DIR, so that a crash or a deadline loses "
+     "none of them; lastcall replay sends them again",
+     "Unfinished requests"},
+    {NULL, "journal.methods", 0, KIND_LIST, NULL, AT(journal_methods), 0, 0, NULL, NULL, NULL},
+    {NULL, "journal.paths", 0, KIND_LIST, NULL, AT(journal_paths), 0, 0, NULL, NULL, NULL},
+    {NULL, "journal.max-body", 0, KIND_SIZE, NULL, AT(journal_max_body), 0, MIB(16), NULL, NULL,
+     NULL},
+    {NULL, "journal.max-inflight-bytes", 0, KIND_SIZE, NULL, AT(journal_max_inflight_bytes),
+     MIB(1) / 4, MIB(32768), NULL, NULL, NULL},
+    {NULL, "journal.redact", 0, KIND_LIST, NULL, AT(journal_redact), 0, 0, NULL, NULL, NULL},
+    {NULL, "journal.sync", 0, KIND_SYNC, NULL, AT(journal_msync), 0, 0, NULL, NULL, NULL},
+    {"journal-redis", "journal.redis.url", 0, KIND_PATH, "URL", AT(journal_redis_url), 0, 0, "none",
+     "and hand them to a stream in Redis, which many machines may share; URL as for --register",
+     NULL},
+    {NULL, "journal.redis.password-file", 0, KIND_PATH, NULL, AT(journal_redis_password_file), 0, 0,
+     NULL, NULL, NULL},
+    {"journal-redis-stream", "journal.redis.stream", 0, KIND_PATH, "NAME", AT(journal_redis_stream),
+     0, 0, "lastcall:unfinished", "the name of that stream", NULL},
+    {NULL, "journal.redis.maxlen", 0, KIND_NUMBER, NULL, AT(journal_redis_maxlen), 0,
+     UINT64_C(1000000000), NULL, NULL, NULL},
+    {NULL, "journal.hold", 0, KIND_SWITCH, NULL, AT(journal_hold), 0, 0, NULL, NULL, NULL},
     {"pid-file", "pid-file", 0, KIND_PATH, "FILE", AT(pid_file), 0, 0, "none",
      "write the process id to FILE once connections are accepted; removed at exit", "Running"},
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
@@ -257,6 +284,31 @@ static const char *set_duration(const struct option_row *row, const char *text, 
     return want;
 }
 
+/* `4096`, `64KB`, `1MB`, `2GB`; K is 1024. */
+static const char *set_size(const struct option_row *row, const char *text, uint64_t *ret_bytes,
+                            char *want)
+{
+    static const char units[] = "KMG";
+    char *end;
+
+    errno = 0;
+    unsigned long long bytes = strtoull(text, &end, 10);
+    const char *unit = *end != '\0' ? strchr(units, *end & ~0x20) : NULL;
+    unsigned shift = unit != NULL ? 10 * (unsigned)(unit - units + 1) : 0;
+    end += unit != NULL;
+    end += unit != NULL && *end == 'i';
+    end += unit != NULL && (*end == 'B' || *end == 'b');
+    if (text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 &&
+        bytes <= UINT64_MAX >> shift && bytes << shift >= row->least &&
+        bytes << shift <= row->most) {
+        *ret_bytes = bytes << shift;
+        return NULL;
+    }
+    (void)snprintf(want, WANT_SIZE, "want a size from %lluKB to %lluMB, such as 512KB or 64MB",
+                   (unsigned long long)row->least >> 10, (unsigned long long)row->most >> 20);
+    return want;
+}
+
 static const char *set_descriptor(const char *text, int *ret_fd)
 {
     char *end;
@@ -306,6 +358,17 @@ static const char *set_value(const struct option_row *row, const char *text,
         return NULL;
     case KIND_MODE:
         return set_mode(text, at);
+    case KIND_SIZE:
+        return set_size(row, text, at, want);
+    case KIND_LIST:
+        *(const char **)at = text;
+        return NULL;
+    case KIND_SYNC:
+        *(bool *)at = strcmp(text, "msync") == 0;
+        return *(bool *)at || strcmp(text, "none") == 0 ? NULL : "want none or msync";
+    case KIND_SWITCH:
+        *(bool *)at = strcasecmp(text, "ON") == 0;
+        return *(bool *)at || strcasecmp(text, "OFF") == 0 ? NULL : "want ON or OFF";
     case KIND_FLAG:
         *(bool *)at = true;
         return NULL;
@@ -323,6 +386,14 @@ bool options_has_directive(const char *directive)
     for (size_t i = 0; i < ROWS; i++)
         if (rows[i].directive != NULL && strcmp(rows[i].directive, directive) == 0)
             return true;
+    return false;
+}
+
+bool options_is_list(const char *directive)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        if (rows[i].directive != NULL && strcmp(rows[i].directive, directive) == 0)
+            return rows[i].kind == KIND_LIST;
     return false;
 }
 
@@ -393,6 +464,11 @@ static void set_defaults(struct options *options)
     options->register_address = "%h:%p";
     options->register_ttl_ns = 15 * NS_PER_S;
     options->when_closed = -1;
+    options->journal_redis_stream = "lastcall:unfinished";
+    options->journal_methods = "POST,PUT,PATCH,DELETE";
+    options->journal_redact = "authorization,proxy-authorization,cookie";
+    options->journal_max_body = MIB(1);
+    options->journal_max_inflight_bytes = MIB(64);
 }
 
 static int set_flag(const struct option_row *row, const char *text, struct options *options)

@@ -37,8 +37,20 @@ struct options {
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
+    const char *journal_dir;     /* the in-flight record and the archive; NULL: none is kept */
+    const char *journal_methods; /* lists with commas: see journal_config, journal.h */
+    const char *journal_paths;
+    const char *journal_redact;
+    uint64_t journal_max_body;
+    uint64_t journal_max_inflight_bytes;
+    bool journal_msync;
+    bool journal_hold;
     const char *report;
-    const char *register_url; /* in Redis, see registration.h; NULL: nowhere */
+    const char *journal_redis_url; /* and a stream in Redis, see queue.h; NULL: none */
+    const char *journal_redis_password_file;
+    const char *journal_redis_stream;
+    uint64_t journal_redis_maxlen; /* 0: no bound */
+    const char *register_url;      /* in Redis, see registration.h; NULL: nowhere */
     const char *register_password_file;
     const char *register_key;
     const char *register_address;
@@ -61,6 +73,9 @@ int options_parse(int argc, char **argv, struct options *ret_options);
 /* Is there a directive `num-threads`, `drain.deadline`, ... for one of the settings?
  * Thread: any. */
 bool options_has_directive(const char *directive);
+
+/* May a file give it several values, which are then one text with commas?     Thread: any. */
+bool options_is_list(const char *directive);
 
 #define OPTIONS_NAMES_SIZE 256
 

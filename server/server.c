@@ -185,6 +185,7 @@ int server_create(struct options *options, struct server **ret_server)
     if (server == NULL)
         return fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
     server->options = options;
+    hold_init();
     server->launched = time(NULL);
     (void)pthread_mutex_init(&server->mu, NULL);
     (void)pthread_mutex_init(&server->list_mu, NULL);
@@ -229,6 +230,11 @@ static void let_run(struct server *server)
     server->may_run = true;
     (void)pthread_cond_broadcast(&server->listed);
     (void)pthread_mutex_unlock(&server->mu);
+}
+
+void server_attach_journal(struct server *server, struct journal *journal)
+{
+    server->journal = journal;
 }
 
 int server_start(struct server *server, struct pool *pool, struct coord *coord)

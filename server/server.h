@@ -27,6 +27,12 @@ void server_prepare_unprivileged(struct server *server);
 /* The port of the first TCP listener; 0: there is none.     Thread: any, before the drain. */
 int server_port(const struct server *server);
 
+struct journal;
+
+/* Keep requests on record there; NULL is allowed. Its partitions are the loops'.
+ * Owner:  borrowed until server_destroy().     Thread: main only, before server_start(). */
+void server_attach_journal(struct server *server, struct journal *journal);
+
 /* Start the loops; from here on requests are answered.
  * Thread: main only, once.     Blocks: until the loops run.     Errors: 0; a negative errno. */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);

@@ -10,7 +10,8 @@
  *
  * File by file: loop.c the thread, its doors, accepting and closing listeners; conn.c a connection
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
- * job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
+ * onrecord.c requests in the in-flight
+ * record; job.c the way to the pool and back; letgo.c how open connections end in a drain; tls.c
  * certificates and records; tickets.c how TLS sessions are resumed; config*.c what a file says;
  * routes.c the handlers of our own; brotli.c a filter that the library lacks; status.c our part of
  * the status page; server.c the loops as one, and the coordinator's callbacks. */
@@ -24,6 +25,7 @@
 #include "h2o_api.h"
 
 #include "coord.h"
+#include "journal.h"
 #include "listener.h"
 #include "options.h"
 #include "server.h"
@@ -75,7 +77,8 @@ struct inflight {
     h2o_req_t *req;
     struct loop *loop;
     struct conn *conn;
-    struct job *job; /* NULL: served inline */
+    struct job *job;           /* NULL: served inline */
+    struct journal_slot *slot; /* NULL: it is not on record */
     uint64_t begun_ns;
 };
 
@@ -88,6 +91,7 @@ struct loop {
     h2o_evloop_t *evloop;
     h2o_context_t ctx;
     struct loop_listener *listeners; /* server->listeners.count of them */
+    struct journal_part *journal;    /* NULL: nothing is kept on record */
 
     /* owner loop */
     pthread_t owner; /* this thread, as it knows itself; for assert_owner() */
@@ -112,8 +116,10 @@ struct loop {
     bool closing;
     bool draining; /* ORDER_FINISH was seen: pokes the coordinator when quiet */
     uint64_t draining_since_ns;
-    bool released; /* ORDER_RELEASE_IDLE was seen */
+    bool released;        /* ORDER_RELEASE_IDLE was seen */
+    struct conn *holding; /* hold.c: the one whose callback runs; NULL: none, or it has closed */
     bool frozen;
+    bool record_closed; /* the journal's slots are the archive's */
     bool accept_paused;
     bool want_list;
     bool want_cut;
@@ -147,6 +153,7 @@ struct server {
     struct loop *loops;
     struct pool *pool;
     struct coord *coord;
+    struct journal *journal; /* NULL: none */
     uint64_t max_connections;
     unsigned started; /* loops whose thread runs */
 
@@ -246,6 +253,8 @@ struct conn {
     bool h2_receiving;       /* a request is still arriving, as of this look */
     uint64_t h2_last_due_ns; /* not before: a round trip after the first GOAWAY was written; 0: it
                               * was not */
+    bool holds;              /* hold.c: what is read stays in the kernel until it is on record */
+    h2o_socket_cb held_read; /* the library's callback behind it */
     struct job *watched; /* job.c: HTTP/1, the request being served; the socket reports a hang-up */
     /* gate.c */
     uint32_t h2_resets;
@@ -266,6 +275,16 @@ bool conn_admit(struct loop *loop);
 void conn_unadmit(struct loop *loop);
 /* Close the socket under whoever uses it; its callbacks then clean up. */
 void conn_cut(struct conn *conn);
+
+/* The connection of a socket that journal.hold is for; NULL: it is not. */
+struct conn *conn_that_holds(const h2o_socket_t *sock);
+
+/* ---- hold.c ---- */
+
+/* Thread: main only, before any socket is read. */
+void hold_init(void);
+/* Be told that a socket is readable, and read nothing.     Thread: owner loop only. */
+void hold_watch(h2o_socket_t *sock, h2o_socket_cb cb);
 
 /* ---- linger.c ---- Thread: owner loop only. */
 
@@ -296,16 +315,29 @@ void inflight_give_up(struct conn *conn, const char *limit);
 /* Mark the connections whose half-sent answer only a reset can show to be half. */
 void inflight_mark_resets(struct loop *loop);
 
+/* ---- onrecord.c ---- Thread: owner loop only. */
+
+/* A request has passed the gate: put it on record, if it is to be. */
+void onrecord_begin(struct inflight *inflight);
+/* It is over: answered, or nobody wants it and no handler runs for it. */
+void onrecord_end(struct loop *loop, struct journal_slot *slot);
+/* The loop is frozen, and answers no more: say how far each is, then leave the slots alone. */
+void onrecord_freeze(struct loop *loop);
+
 /* ---- job.c ---- see job.h; Thread: owner loop only. */
 
 void job_finish_all(struct loop *loop); /* take done_jobs and answer them */
-void job_abandon(struct job *job);      /* the request is gone */
+/* The request is gone. Its slot is the caller's again, unless the handler runs: then NULL. */
+struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot);
 /* Nobody wants the answers any more: handlers that have not been called will not be. After this,
  * job_state() is the last word about each. */
 void job_disown_all(struct loop *loop);
 void job_cancel_all(struct loop *loop);  /* and those that have been called are told */
 void job_give_up_all(struct loop *loop); /* after the sockets were cut: end what waits for a job */
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
+
+/* Disowned: the slots of jobs say for good whether the handler runs. */
+void job_settle_states(struct loop *loop);
 const char *job_state(const struct job *job);
 
 /* ---- letgo.c ---- Thread: owner loop only. */

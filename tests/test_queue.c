@@ -6,6 +6,7 @@
 
 #include "archive_made.h"
 #include "command.h"
+#include "process.h"
 #include "redis_server.h"
 #include "target.h"
 
@@ -17,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -525,6 +527,89 @@ static void test_wrong_password_of_a_stream_is_not_shown(void **state)
     expect_answer("XLEN q", "1");
 }
 
+/* ---- from a server that could not finish, to one that does ---- */
+
+#define POST                                                                                       \
+    "POST /sleep?ms=60000&ignore-cancel=1 HTTP/1.1\r\nHost: shop.example\r\nX-Order: 7\r\n"        \
+    "Content-Length: 9\r\n\r\n\0\1\377order\n"
+
+static void send_order(const struct process *p)
+{
+    int fd = client_connect(p);
+    char hello[] = "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n";
+    assert_int_equal(send(fd, POST, sizeof(POST) - 1, MSG_NOSIGNAL), sizeof(POST) - 1);
+    (void)fd;                          /* stays open: the client waits */
+    for (unsigned i = 0; i < 3; i++) { /* it has been read by then */
+        int other = client_connect(p);
+        client_send(other, hello);
+        free(client_read_answer(other));
+        (void)close(other);
+    }
+}
+
+static void test_deadline_and_crash_lead_to_the_stream_and_back(void **state)
+{
+    struct process p;
+    struct command command;
+    (void)state;
+    begin(NULL, NULL);
+    const char *const *args = ARGS("--threads", "1", "--journal-dir", directory, "--journal-redis",
+                                   redis.url, "--journal-redis-stream", "q", "--deadline", "300ms");
+    process_start(&p, NULL, args);
+    send_order(&p);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 20000, 3);
+    process_release(&p);
+    process_start(&p, NULL, args); /* in case 250 ms were too short for the first */
+    redis_server_wait(&redis, "XLEN q", "1");
+    send_order(&p);
+    process_signal(&p, SIGKILL);
+    process_expect(&p, 20000, 128 + SIGKILL);
+    process_release(&p);
+    process_start(&p, NULL, args);
+    redis_server_wait(&redis, "XLEN q", "2");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 20000, 0);
+    process_release(&p);
+
+    command_run(&command, 0,
+                ARGS("replay", "--from", from, "--to", target.url, "--include-may-have-run"));
+    assert_contains(command.text, "2 of 2 settled");
+    command_release(&command);
+    assert_int_equal(target_count(&target), 2);
+    for (const struct target_request *got = target.requests; got != NULL; got = got->next) {
+        assert_contains(got->head, "POST /sleep?ms=60000&ignore-cancel=1 HTTP/1.1\r\n");
+        assert_contains(got->head, "\r\nHost: shop.example\r\n");
+        assert_contains(got->head, "\r\nx-order: 7\r\n");
+        assert_int_equal(got->body_bytes, 9);
+        assert_memory_equal(got->body, "\0\1\377order\n", 9);
+    }
+    expect_empty();
+}
+
+/* A Redis that does not answer delays neither the start nor the exit, and the file has it. */
+static void test_server_does_not_wait_for_a_redis_that_is_away(void **state)
+{
+    struct process p;
+    struct command command;
+    (void)state;
+    begin(NULL, NULL);
+    assert_int_equal(kill(redis.pid, SIGSTOP), 0);
+    process_start(&p, NULL,
+                  ARGS("--threads", "1", "--journal-dir", directory, "--journal-redis", redis.url,
+                       "--deadline", "300ms"));
+    send_order(&p);
+    uint64_t from_ns = clock_now_ns();
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 20000, 3);
+    assert_true(p.exited_ns - from_ns < 10 * NS_PER_S);
+    assert_contains(p.log, "the next start queues them");
+    process_release(&p);
+    command_run(&command, 0, ARGS("unfinished", "--from", directory, "--count"));
+    assert_contains(command.text, "1 request: 1 open");
+    command_release(&command);
+}
+
 static int make_target(void **state)
 {
     (void)state;
@@ -536,6 +621,7 @@ static int clean_up(void **state)
 {
     char command[160];
     (void)command_kill_left(state);
+    (void)process_kill_left(state);
     target_release(&target);
     redis_server_stop(&redis);
     (void)redis_server_kill_left(state);
@@ -581,6 +667,8 @@ int main(void)
         TEST(test_redis_that_stands_still_and_restarts_in_a_replay),
         TEST(test_full_redis_keeps_what_cannot_be_parked),
         TEST(test_wrong_password_of_a_stream_is_not_shown),
+        TEST(test_deadline_and_crash_lead_to_the_stream_and_back),
+        TEST(test_server_does_not_wait_for_a_redis_that_is_away),
     };
     (void)alarm(300);
     return cmocka_run_group_tests_name("queue", tests, make_directory, remove_directory);
