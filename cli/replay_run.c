@@ -14,7 +14,8 @@
  * A target that cannot be connected to costs no request one of its tries: sending pauses, longer
  * each time, and after --max-attempts such pauses in a row the run ends. */
 
-#define WAITING_MOST 256 /* requests in memory that wait for another try */
+#define CATCH_UP_NS (100 * NS_PER_MS) /* with --max-rate, behind what took its time */
+#define WAITING_MOST 256              /* requests in memory that wait for another try */
 
 struct run {
     const struct replay_plan *plan;
@@ -268,9 +269,10 @@ static void send_more(struct run *run)
             return;
         send_item(run, item);
         if (run->plan->max_rate > 0) {
-            uint64_t gap_ns = NS_PER_S / run->plan->max_rate;
-            uint64_t from_ns = run->next_send_ns + gap_ns > now_ns ? run->next_send_ns : now_ns;
-            run->next_send_ns = from_ns + gap_ns;
+            uint64_t from_ns = now_ns - CATCH_UP_NS;
+            if (run->next_send_ns > from_ns)
+                from_ns = run->next_send_ns;
+            run->next_send_ns = from_ns + NS_PER_S / run->plan->max_rate;
         }
     }
 }
@@ -426,6 +428,7 @@ static void send_all(struct run *run, size_t total)
                             (long)run->plan->concurrency);
     (void)curl_multi_setopt(run->multi, CURLMOPT_MAXCONNECTS, (long)run->plan->concurrency);
     replay_show_begin(&run->show, total, run->plan->quiet);
+    run->next_send_ns = run->show.began_ns;
     go(run);
     while ((item = take_waiting(run, CLOCK_NEVER)) != NULL)
         let_go(run, item);

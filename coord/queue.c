@@ -36,6 +36,7 @@ struct queue {
     uint64_t asked, done; /* numbers of kicks: the newest, and the newest that a pass has seen */
     uint64_t seen;        /* the fingerprint before that pass */
     int result;           /* of it */
+    bool busy;            /* a pass is under way */
     bool over;
 };
 
@@ -173,10 +174,12 @@ static uint64_t pass_locked(struct queue *queue)
 {
     uint64_t asked = queue->asked;
 
+    queue->busy = true;
     unlock(queue);
     uint64_t fingerprint = queue_fingerprint(queue->dir);
     int result = queue_push(&queue->push);
     lock(queue);
+    queue->busy = false;
     if (queue->over)
         return CLOCK_NEVER;
     say(queue, result);
@@ -275,7 +278,8 @@ void queue_leave(struct queue *queue)
         return;
     lock(queue);
     /* What was tried and failed before is for the next start. */
-    bool is_new = queue->asked != queue->done || queue_fingerprint(queue->dir) != queue->seen;
+    bool is_new =
+        queue->busy || queue->asked != queue->done || queue_fingerprint(queue->dir) != queue->seen;
     unlock(queue);
     if (is_new && queue_wait(queue, clock_now_ns() + LEAVE_NS) != 0)
         log_line(LOG_LEVEL_WARN, "not-queued", json_pack("{s:s}", "stream", queue->stream),

@@ -207,6 +207,8 @@ static void print_help(void)
             text, sizeof(text), "%s%s%s%s", row->help, row->fallback != NULL ? " (default: " : "",
             row->fallback != NULL ? row->fallback : "", row->fallback != NULL ? ")" : "");
         (void)printf("%-30s", left);
+        if (strlen(left) >= 30) /* a name of its own line */
+            (void)printf("\n%30s", "");
         print_wrapped(text, 30, 100);
     }
     (void)printf(

@@ -177,6 +177,7 @@ static void test_what_was_decided_is_not_queued(void **state)
     expect_answer("XLEN q", "0");
     marks_close(marks);
     redis_server_wait(&redis, "XLEN q", "1");
+    assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
     close_queue(queue);
     assert_int_equal(count_queued(4), 1);
 }
@@ -220,6 +221,7 @@ static void test_full_redis_gets_all_once_there_is_room(void **state)
     assert_int_equal(count_queued(10), 0);
     expect_answer("CONFIG SET maxmemory 0", "OK");
     redis_server_wait(&redis, "XLEN q", "10");
+    assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
     close_queue(queue);
     assert_int_equal(count_queued(10), 10);
 }
