@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "replay_run.h"
 
@@ -49,6 +50,7 @@ static const char help[] =
     "  --concurrency N           so many at a time; 1 keeps their order (default: 4)\n"
     "  --max-attempts N          at one request, in this run (default: 5)\n"
     "  --timeout DUR             for one answer (default: 30s)\n"
+    "  --cacert FILE             PEM, who vouches for an https:// target (default: the system's)\n"
     "  --host NAME               in place of the Host that a request came with\n"
     "  --header 'NAME: VALUE'    send this, too, in place of the request's own of that name; for\n"
     "                            what is redacted on record, such as Authorization\n"
@@ -75,6 +77,7 @@ enum choice {
     CHOICE_CONCURRENCY,
     CHOICE_MAX_ATTEMPTS,
     CHOICE_TIMEOUT,
+    CHOICE_CACERT,
     CHOICE_HOST,
     CHOICE_HEADER,
     CHOICE_PASSWORD_FILE,
@@ -96,6 +99,7 @@ static const struct option longs[] = {
     {"concurrency", required_argument, NULL, CHOICE_CONCURRENCY},
     {"max-attempts", required_argument, NULL, CHOICE_MAX_ATTEMPTS},
     {"timeout", required_argument, NULL, CHOICE_TIMEOUT},
+    {"cacert", required_argument, NULL, CHOICE_CACERT},
     {"host", required_argument, NULL, CHOICE_HOST},
     {"header", required_argument, NULL, CHOICE_HEADER},
     {"password-file", required_argument, NULL, CHOICE_PASSWORD_FILE},
@@ -262,6 +266,9 @@ static const char *set_value(struct settings *settings, int choice, const char *
         return set_number(text, 1000, &plan->max_attempts);
     case CHOICE_TIMEOUT:
         return set_duration(text, NS_PER_MS, &plan->target.timeout_ns);
+    case CHOICE_CACERT:
+        plan->target.ca_file = text;
+        return access(text, R_OK) == 0 ? NULL : strerrordesc_np(errno);
     case CHOICE_HOST:
         plan->target.host = text;
         return strpbrk(text, " \t\r\n") == NULL && text[0] != '\0' ? NULL : "want a host";

@@ -151,9 +151,10 @@ bool replay_is_redis(const char *from);
 /* ---- sending ---- */
 
 struct replay_target {
-    const char *url;    /* http://host:port, without a path */
-    const char *socket; /* a Unix socket to reach it at; NULL: as the url says */
-    const char *host;   /* in place of the request's own; NULL: that one */
+    const char *url;     /* http://host:port, without a path */
+    const char *socket;  /* a Unix socket to reach it at; NULL: as the url says */
+    const char *ca_file; /* PEM, who may vouch for an https target; NULL: the system's */
+    const char *host;    /* in place of the request's own; NULL: that one */
     const char *headers[REPLAY_HEADERS_MAX]; /* added, and in place of those of the same name */
     size_t header_count;
     uint64_t timeout_ns;

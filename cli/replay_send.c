@@ -183,6 +183,8 @@ int replay_send_prepare(const struct replay_target *target, struct replay_item *
     (void)curl_easy_setopt(easy, CURLOPT_HTTPHEADER, item->headers);
     (void)curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     (void)curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, target->socket);
+    if (target->ca_file != NULL)
+        (void)curl_easy_setopt(easy, CURLOPT_CAINFO, target->ca_file);
     (void)curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* whatever the environment says */
     (void)curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);

@@ -3,6 +3,7 @@
 
 #include "archive_made.h"
 #include "command.h"
+#include "process.h"
 #include "target.h"
 
 #include <fcntl.h>
@@ -27,7 +28,7 @@
 static char directory[] = "/tmp/lastcall-replay-XXXXXX";
 static struct target target;
 
-static const char *in_directory(const char *name)
+static char *in_directory(const char *name)
 {
     static char paths[16][160];
     static unsigned next;
@@ -542,6 +543,58 @@ static void test_rate_is_kept(void **state)
     command_release(&command);
 }
 
+static void test_https_target_has_to_be_vouched_for(void **state)
+{
+    struct command command;
+    struct process server;
+    char make[512], certificate[160], key[160];
+    const char *path = in_directory("unfinished-20260101.ndjson");
+    (void)state;
+    (void)snprintf(certificate, sizeof(certificate), "%s/cert.pem", directory);
+    (void)snprintf(key, sizeof(key), "%s/key.pem", directory);
+    (void)snprintf(make, sizeof(make),
+                   "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 "
+                   "-subj /CN=test -addext subjectAltName=IP:127.0.0.1 -keyout %s -out %s "
+                   "2>/dev/null",
+                   key, certificate);
+    if (system(make) != 0) {
+        print_message("skipped: openssl is not installed\n");
+        skip();
+    }
+    process_start(&server, "tls:127.0.0.1:0",
+                  ARGS("--threads", "1", "--cert", certificate, "--key", key));
+    char *url = in_directory("");
+    (void)snprintf(url, 64, "https://127.0.0.1:%u", server.port);
+    add(path, 1, "PUT", "/hello", UNFINISHED_CLASS_IDEMPOTENT);
+    command_run(&command, 69, ARGS("replay", "--from", path, "--to", url, "--max-attempts", "1"));
+    assert_contains(command.text, "peer certificate");
+    assert_contains(command.text, "0 of 1 settled, 0 parked, 1 left");
+    command_release(&command);
+    command_run(&command, 0, ARGS("replay", "--from", path, "--to", url, "--cacert", certificate));
+    command_release(&command);
+    process_signal(&server, SIGTERM);
+    process_expect(&server, 20000, 0);
+    process_release(&server);
+}
+
+static void test_target_may_be_a_unix_socket(void **state)
+{
+    struct command command;
+    struct process server;
+    char listen[200];
+    const char *path = in_directory("unfinished-20260101.ndjson");
+    (void)state;
+    (void)snprintf(listen, sizeof(listen), "unix:%s/s", directory);
+    process_start(&server, listen, ARGS("--threads", "1"));
+    add(path, 1, "PUT", "/hello", UNFINISHED_CLASS_IDEMPOTENT);
+    command_run(&command, 0, ARGS("replay", "--from", path, "--to", listen));
+    assert_contains(command.text, "1 of 1 settled");
+    command_release(&command);
+    process_signal(&server, SIGTERM);
+    process_expect(&server, 20000, 0);
+    process_release(&server);
+}
+
 /* ---- interrupted, killed, and two at once ---- */
 
 static void test_interrupt_finishes_what_is_under_way(void **state)
@@ -735,6 +788,7 @@ static int clean_up(void **state)
 {
     char command[160];
     (void)command_kill_left(state);
+    (void)process_kill_left(state);
     target_release(&target);
     (void)snprintf(command, sizeof(command), "rm -rf %s/*", directory);
     return system(command);
@@ -771,6 +825,8 @@ int main(void)
         TEST(test_attempts_end_and_go_on_in_the_next_run),
         TEST(test_target_that_is_away_costs_no_attempts),
         TEST(test_rate_is_kept),
+        TEST(test_https_target_has_to_be_vouched_for),
+        TEST(test_target_may_be_a_unix_socket),
         TEST(test_interrupt_finishes_what_is_under_way),
         TEST(test_second_replayer_of_a_file_is_told_who_has_it),
         TEST(test_killed_replays_settle_each_request_once),
