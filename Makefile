@@ -16,7 +16,7 @@ help:
 	@echo "make check-loss  the loss tests, 20 runs of each shape"
 	@echo "make asan tsan   all tests under the sanitizers"
 	@echo "make valgrind    the process tests' server under memcheck"
-	@echo "make fuzz        the configuration's loader on what nobody would write (clang, 45 seconds)"
+	@echo "make fuzz        the readers of configurations, records and archives on what nobody would write (clang, 45 seconds)"
 	@echo "make clang       build with clang and run the unit tests"
 	@echo "make bench       stop lastcall and other servers under load, count what is lost (10 minutes)"
 	@echo "                 tables, and a page with pictures: build/bench/drain.html"
@@ -46,7 +46,7 @@ clang: build/clang/.configured
 	ctest --preset clang --no-tests=error -L unit
 
 fuzz: build/fuzz/.configured
-	@cmake --build --preset fuzz -j $(JOBS) --target fuzz_config_tree fuzz_config_apply -- --quiet
+	@cmake --build --preset fuzz -j $(JOBS) --target fuzz_config_tree fuzz_config_apply fuzz_record fuzz_archive -- --quiet
 	ctest --preset fuzz --no-tests=error
 
 valgrind: build/debug/.configured

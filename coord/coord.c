@@ -345,6 +345,7 @@ static void enter_aborting(struct coord *coord)
     /* The server freezes its answers before it lists: a request is either answered or listed. */
     coord->config.ops->list_requests(coord->config.server, true, &coord->report.unfinished);
     archive(coord, false);
+    coord->report.connections_cut = coord->census.connections; /* soon they are gone */
     coord->config.ops->cut(coord->config.server);
 }
 

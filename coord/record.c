@@ -105,7 +105,7 @@ static int gather(const struct record *record, uint32_t head, uint8_t **ret_byte
             free(bytes);
             return -EBADMSG;
         }
-        if (size + unit->bytes > room) {
+        if (bytes == NULL || size + unit->bytes > room) {
             room = room == 0 ? JOURNAL_UNIT_BYTES : 2 * room;
             uint8_t *grown = realloc(bytes, room);
             if (grown == NULL) {

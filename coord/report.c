@@ -180,11 +180,11 @@ static void log_outcome(const struct report *report, const struct drain *drain)
     if (drain->cause == DRAIN_CAUSE_DEADLINE) {
         log_line(LOG_LEVEL_WARN, "drained-late",
                  json_pack("{s:i, s:I}", "unfinished", 0, "connections",
-                           (json_int_t)report->end.connections),
+                           (json_int_t)report->connections_cut),
                  "deadline reached after %s: %llu answered, nothing unfinished, %llu connection%s "
                  "without a request cut",
                  clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
-                 (ull)report->end.connections, plural(report->end.connections));
+                 (ull)report->connections_cut, plural(report->connections_cut));
         return;
     }
     log_line(LOG_LEVEL_INFO, "drained",

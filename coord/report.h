@@ -16,6 +16,7 @@ struct report {
     struct coord_census begin; /* when the drain began */
     struct coord_census end;
     uint64_t pool_active_at_end;
+    uint64_t connections_cut; /* open when it was cut short */
     struct coord_requests unfinished;
     struct journal_archived archived; /* of the unfinished, those on record */
     uint64_t ended_ns;

@@ -525,6 +525,54 @@ static void test_two_servers_share_a_folder(void **state)
     process_release(&two);
 }
 
+#define HANGING 20
+#define KILLS 30
+
+/* A start that is killed while it moves what another one left, at one instant after the other. */
+static void test_killed_while_it_archives_nothing_is_lost_or_doubled(void **state)
+{
+    static char body[60000];
+    static char paths[HANGING][32];
+    int fds[HANGING];
+    struct process p;
+    static struct items items;
+    const char *const args[] = {"--conf", conf_path, NULL};
+
+    (void)state;
+    fill(body, sizeof(body), 5);
+    start(&p, "");
+    for (size_t i = 0; i < HANGING; i++) {
+        (void)snprintf(paths[i], sizeof(paths[i]), "/%zu?ms=60000", i);
+        const struct request request = {"POST", paths[i], "", body, sizeof(body)};
+        fds[i] = send_request(&p, &request);
+        wait_on_record(paths[i]);
+    }
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "draining");
+    process_signal(&p, SIGKILL); /* perhaps in the middle of the move at the deadline */
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    process_release(&p);
+    for (unsigned i = 0; i < KILLS; i++) {
+        process_spawn(&p, args);
+        (void)usleep(i * 1500); /* not to wait for anything: to be somewhere else each time */
+        process_signal(&p, SIGKILL);
+        process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+        process_release(&p);
+    }
+    start(&p, "");
+    read_archive(&items);
+    assert_int_equal(items.count, HANGING);
+    for (size_t i = 0; i < HANGING; i++) {
+        assert_body(item_of(&items, paths[i]), body, sizeof(body));
+        (void)close(fds[i]);
+    }
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_false(has_file("inflight", NULL));
+    release_items(&items);
+    process_release(&p);
+}
+
 static void test_foreign_files_are_left_alone_and_named(void **state)
 {
     static const char *const names[] = {"inflight.7", "inflight.old", "inflight.8.new"};
@@ -558,7 +606,7 @@ static void test_a_folder_that_can_not_be_used_is_refused(void **state)
     assert_int_equal(chmod(dir, 0770), 0);
     expect_refused("", 78, "others may write there");
     assert_int_equal(chmod(dir, 0700), 0);
-    (void)snprintf(dir, sizeof(dir), "%s/none", kept);
+    (void)strcpy(dir, "/nowhere/journal");
     expect_refused("", 78, "No such file or directory (make the folder");
     (void)strcpy(dir, "/dev/null");
     expect_refused("", 78, "not a directory");
@@ -653,6 +701,7 @@ int main(void)
         TEST(test_streams_are_archived_like_requests),
         TEST(test_a_clean_exit_leaves_no_record_and_no_archive),
         TEST(test_two_servers_share_a_folder),
+        TEST(test_killed_while_it_archives_nothing_is_lost_or_doubled),
         TEST(test_foreign_files_are_left_alone_and_named),
         TEST(test_a_folder_that_can_not_be_used_is_refused),
         TEST(test_a_full_disk_is_refused_at_the_start),
