@@ -8,6 +8,7 @@
  *     replay_send.c     one request as libcurl wants it
  *     replay_file.c     requests from an archive, decisions into its .done
  *     replay_redis.c    requests from a stream, decisions as acknowledgements
+ *     replay_stream.c   what is asked of Redis for that
  *     replay_show.c     what a person sees of it
  *
  * Everything is on one thread. */

@@ -1,13 +1,9 @@
-#include "replay_p.h"
+#include "replay_stream.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include "redis.h"
 
 /* A stream is shared by any number of replayers through the consumer group `lastcall`. An entry
  * that was handed to one of them is its own until it is acknowledged, or has not been touched for
@@ -18,56 +14,16 @@
  * Each decision is one script, which looks whether the entry is still pending: of two who think
  * they have it, one decides. What is there when the run begins is what it deals with. */
 
-#define GROUP "lastcall"
 #define PAGE "32" /* entries a call, where none is taken */
 #define TAKE "4"  /* and where they are: what is taken and not sent yet is nobody else's */
-#define CALL_NS (5 * NS_PER_S)
-#define PATIENCE_NS (10 * NS_PER_S) /* with a Redis that went away */
-#define RETRY_MS 200
-#define NAME_SIZE 512
-#define RELEASED_IDLE_MS "86400000" /* looks untouched for a day: anyone may claim it */
-
-static const char *const begin_script =
-    "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1) "
-    "if #p == 0 or p[1][2] ~= ARGV[2] then return 0 end "
-    "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID') "
-    "local n = redis.pcall('HINCRBY', KEYS[2], ARGV[3], 1) "
-    "if type(n) == 'number' then return n end " /* full: it can wait, the request cannot */
-    "return (tonumber(redis.call('HGET', KEYS[2], ARGV[3]) or '0') or 0) + 1";
-static const char *const settle_script =
-    "if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end "
-    "redis.call('XDEL', KEYS[1], ARGV[2]) redis.call('HDEL', KEYS[2], ARGV[2]) return 1";
-/* It is added first: where there is no room for it, nothing has changed. */
-static const char *const park_script =
-    "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) "
-    "if #p == 0 then return 0 end "
-    "redis.call('XADD', KEYS[3], '*', 'id', ARGV[3], 'request', ARGV[4], 'outcome', 'parked', "
-    "'status', ARGV[5], 'answer', ARGV[6], 'at', ARGV[7]) "
-    "redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) redis.call('XDEL', KEYS[1], ARGV[2]) "
-    "redis.call('HDEL', KEYS[2], ARGV[2]) return 1";
-static const char *const release_script =
-    "local p = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1) "
-    "if #p == 0 or p[1][2] ~= ARGV[2] then return 0 end "
-    "redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'JUSTID') "
-    "return 1";
-/* Replayers of the past that have nothing left. */
-static const char *const tidy_script =
-    "for _, c in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do "
-    "local f = {} for i = 1, #c, 2 do f[c[i]] = c[i + 1] end "
-    "if f.pending == 0 and (f.idle > 3600000 or f.name == ARGV[2]) and "
-    "string.sub(f.name, 1, 7) == 'replay-' then "
-    "redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], f.name) end end return 1";
 
 enum stage { STAGE_CLAIM, STAGE_NEW, STAGE_END };
 
 struct redis_source {
     struct replay_source source;
-    const struct redis_url *url;
-    struct redis *redis; /* NULL: not connected */
-    char attempts[NAME_SIZE], parked[NAME_SIZE];
-    char consumer[128];
+    struct replay_stream stream;
     char claim_after_ms[24];
-    char last[48]; /* the newest entry when the run began */
+    char last[REPLAY_ENTRY_SIZE]; /* the newest entry when the run began */
     enum stage stage;
     char cursor[48];           /* of XAUTOCLAIM, or of the range that a dry run walks */
     struct redis_reply *reply; /* that entries are taken from */
@@ -80,98 +36,7 @@ static struct redis_source *self(struct replay_source *source)
     return (struct redis_source *)(void *)source;
 }
 
-/* ---- asking ---- */
-
-static int fail(struct redis_source *r, const char *why)
-{
-    char place[REDIS_URL_SIZE];
-
-    (void)snprintf(r->source.error, sizeof(r->source.error), "stream %.200s in %s: %s",
-                   r->url->stream, redis_url_text(r->url, place), why);
-    return -EIO;
-}
-
-static int try_once(struct redis_source *r, size_t argc, const char *const *argv,
-                    const size_t *lengths, struct redis_reply **ret_reply, char *error)
-{
-    uint64_t until_ns = clock_now_ns() + CALL_NS;
-    int err = r->redis != NULL ? 0 : redis_open(r->url, -1, until_ns, &r->redis, error);
-
-    if (err != 0)
-        return err;
-    err = redis_call(r->redis, until_ns, argc, argv, lengths, ret_reply);
-    if (err != 0)
-        (void)snprintf(error, REDIS_ERROR_SIZE, "%s", redis_error(r->redis));
-    if (err != 0 && err != -EREMOTEIO) {
-        redis_close(r->redis);
-        r->redis = NULL;
-    }
-    return err;
-}
-
-/* A Redis that is away for a moment is waited for; a word of its own, such as that it is full, is
- * an answer. */
-static int ask(struct redis_source *r, size_t argc, const char *const *argv, const size_t *lengths,
-               struct redis_reply **ret_reply)
-{
-    char error[REDIS_ERROR_SIZE] = "";
-    uint64_t until_ns = clock_now_ns() + PATIENCE_NS;
-    int err;
-
-    for (;;) {
-        err = try_once(r, argc, argv, lengths, ret_reply, error);
-        bool loading = err == -EREMOTEIO && strncmp(error, "LOADING", 7) == 0;
-        if (err == 0 || err == -ENOTSUP || (err == -EREMOTEIO && !loading) ||
-            clock_now_ns() >= until_ns)
-            break;
-        (void)poll(NULL, 0, RETRY_MS);
-    }
-    return err == 0 ? 0 : fail(r, error);
-}
-
-#define ASK(r, ret_reply, ...)                                                                     \
-    ask(r, sizeof((const char *[]){__VA_ARGS__}) / sizeof(const char *),                           \
-        (const char *const[]){__VA_ARGS__}, NULL, ret_reply)
-
-/* For commands whose answer is a number. */
-static int ask_number(struct redis_source *r, size_t argc, const char *const *argv,
-                      const size_t *lengths)
-{
-    struct redis_reply *reply = NULL;
-    int err = ask(r, argc, argv, lengths, &reply);
-    long long number = redis_reply_integer(reply);
-
-    redis_reply_free(reply);
-    return err != 0 ? err : number < 1000000 ? (int)number : 1000000;
-}
-
-#define NUMBER(r, ...)                                                                             \
-    ask_number(r, sizeof((const char *[]){__VA_ARGS__}) / sizeof(const char *),                    \
-               (const char *const[]){__VA_ARGS__}, NULL)
-
 /* ---- decisions ---- */
-
-static int release_entry(struct redis_source *r, const char *entry)
-{
-    return NUMBER(r, "EVAL", release_script, "1", r->url->stream, GROUP, r->consumer, entry,
-                  RELEASED_IDLE_MS);
-}
-
-static int park_entry(struct redis_source *r, const char *entry, const char *id,
-                      const char *request, size_t request_bytes, int status, const char *answer)
-{
-    char number[16], at[UNFINISHED_TIME_SIZE];
-    const char *argv[] = {"EVAL", park_script, "3", r->url->stream, r->attempts, r->parked,
-                          GROUP,  entry,       id,  request,        number,      answer,
-                          at};
-    size_t lengths[sizeof(argv) / sizeof(argv[0])];
-
-    (void)snprintf(number, sizeof(number), "%d", status);
-    (void)unfinished_format_time(marks_now_ms(), at);
-    for (size_t i = 0; i < sizeof(argv) / sizeof(argv[0]); i++)
-        lengths[i] = argv[i] == request ? request_bytes : strlen(argv[i]);
-    return ask_number(r, sizeof(argv) / sizeof(argv[0]), argv, lengths);
-}
 
 static int decide(struct replay_source *source, struct replay_item *item, const struct mark *mark)
 {
@@ -180,13 +45,12 @@ static int decide(struct replay_source *source, struct replay_item *item, const 
     if (mark->outcome == MARK_FAILED)
         return 1; /* it stays ours, and pending */
     if (mark->outcome == MARK_SETTLED)
-        return NUMBER(r, "EVAL", settle_script, "2", r->url->stream, r->attempts, GROUP,
-                      item->entry);
+        return replay_stream_settle(&r->stream, item->entry);
     char *line = unfinished_line(&item->request);
     if (line == NULL)
-        return fail(r, "no memory");
-    int done = park_entry(r, item->entry, item->request.id, line, strlen(line), mark->status,
-                          mark->answer != NULL ? mark->answer : "");
+        return replay_stream_fail(&r->stream, "no memory");
+    int done = replay_stream_park(&r->stream, item->entry, item->request.id, line, strlen(line),
+                                  mark->status, mark->answer != NULL ? mark->answer : "");
     free(line);
     return done;
 }
@@ -194,8 +58,7 @@ static int decide(struct replay_source *source, struct replay_item *item, const 
 static int begin(struct replay_source *source, struct replay_item *item)
 {
     struct redis_source *r = self(source);
-    int n = NUMBER(r, "EVAL", begin_script, "2", r->url->stream, r->attempts, GROUP, r->consumer,
-                   item->entry);
+    int n = replay_stream_begin(&r->stream, item->entry);
 
     if (n <= 0)
         return n;
@@ -211,7 +74,8 @@ static int flush(struct replay_source *source)
 
 static void give_back(struct replay_source *source, struct replay_item *item)
 {
-    (void)release_entry(self(source), item->entry); /* if not, it is claimed some time later */
+    (void)replay_stream_release(&self(source)->stream,
+                                item->entry); /* if not, it is claimed some time later */
 }
 
 /* ---- entries ---- */
@@ -263,8 +127,8 @@ static void take_page(struct redis_source *r, struct redis_reply *reply,
 static int claim_page(struct redis_source *r)
 {
     struct redis_reply *reply = NULL;
-    int err = ASK(r, &reply, "XAUTOCLAIM", r->url->stream, GROUP, r->consumer, r->claim_after_ms,
-                  r->cursor, "COUNT", TAKE);
+    int err = ASK(&r->stream, &reply, "XAUTOCLAIM", r->stream.url->stream, REPLAY_GROUP,
+                  r->stream.consumer, r->claim_after_ms, r->cursor, "COUNT", TAKE);
 
     if (err != 0)
         return err;
@@ -279,8 +143,8 @@ static int claim_page(struct redis_source *r)
 static int new_page(struct redis_source *r)
 {
     struct redis_reply *reply = NULL;
-    int err = ASK(r, &reply, "XREADGROUP", "GROUP", GROUP, r->consumer, "COUNT", TAKE, "STREAMS",
-                  r->url->stream, ">");
+    int err = ASK(&r->stream, &reply, "XREADGROUP", "GROUP", REPLAY_GROUP, r->stream.consumer,
+                  "COUNT", TAKE, "STREAMS", r->stream.url->stream, ">");
 
     if (err != 0)
         return err;
@@ -298,7 +162,7 @@ static int range_page(struct redis_source *r)
     char from[64];
 
     (void)snprintf(from, sizeof(from), "%s%s", r->cursor[0] != '\0' ? "(" : "-", r->cursor);
-    int err = ASK(r, &reply, "XRANGE", r->url->stream, from, "+", "COUNT", PAGE);
+    int err = ASK(&r->stream, &reply, "XRANGE", r->stream.url->stream, from, "+", "COUNT", PAGE);
     if (err == 0)
         take_page(r, reply, reply);
     return err;
@@ -354,9 +218,10 @@ static int survey(struct replay_source *source, size_t *ret_count)
         char why[UNFINISHED_WHY_SIZE];
         int err = parse_entry(entry, &request, why);
         if (err == -ENOMEM)
-            return fail(r, "no memory");
+            return replay_stream_fail(&r->stream, "no memory");
         if (err != 0) {
-            (void)fprintf(stderr, "stream %s: entry %s: no request: %s\n", r->url->stream, id, why);
+            (void)fprintf(stderr, "stream %s: entry %s: no request: %s\n", r->stream.url->stream,
+                          id, why);
             source->garbage++;
             continue;
         }
@@ -384,7 +249,7 @@ static int make_item(struct redis_source *r, const struct redis_reply *entry, co
 
     if (err == -ENOMEM) {
         free(item);
-        return fail(r, "no memory");
+        return replay_stream_fail(&r->stream, "no memory");
     }
     enum replay_verdict verdict = REPLAY_SEND;
     if (unfit == NULL)
@@ -401,11 +266,11 @@ static int make_item(struct redis_source *r, const struct redis_reply *entry, co
     } else if (unfit != NULL) {
         size_t length = 0;
         const char *line = field(entry, "request", &length), *name = field(entry, "id", NULL);
-        err =
-            park_entry(r, id, name != NULL ? name : "", line != NULL ? line : "", length, 0, unfit);
+        err = replay_stream_park(&r->stream, id, name != NULL ? name : "", line != NULL ? line : "",
+                                 length, 0, unfit);
         source->parked += err > 0;
     } else {
-        err = release_entry(r, id);
+        err = replay_stream_release(&r->stream, id);
     }
     replay_item_free(item);
     return err < 0 ? err : 0;
@@ -425,7 +290,7 @@ static int next_entry(struct redis_source *r, const struct redis_reply **ret_ent
             continue;
         if (!is_beyond(*ret_id, r->last))
             return 1;
-        int err = release_entry(r, *ret_id); /* of the next run */
+        int err = replay_stream_release(&r->stream, *ret_id); /* of the next run */
         if (err < 0)
             return err;
         r->stage = STAGE_END;
@@ -451,22 +316,7 @@ static int next(struct replay_source *source, struct replay_item **ret_item)
 
 static size_t elsewhere(struct replay_source *source)
 {
-    struct redis_source *r = self(source);
-    struct redis_reply *reply = NULL;
-    size_t others = 0;
-
-    if (source->dry_run || ASK(r, &reply, "XPENDING", r->url->stream, GROUP) != 0)
-        return 0;
-    const struct redis_reply *consumers = redis_reply_at(reply, 3);
-    for (size_t i = 0; i < redis_reply_count(consumers); i++) {
-        const struct redis_reply *pair = redis_reply_at(consumers, i);
-        const char *name = redis_reply_text(redis_reply_at(pair, 0), NULL);
-        const char *count = redis_reply_text(redis_reply_at(pair, 1), NULL);
-        if (name != NULL && count != NULL && strcmp(name, r->consumer) != 0)
-            others += strtoul(count, NULL, 10);
-    }
-    redis_reply_free(reply);
-    return others;
+    return source->dry_run ? 0 : replay_stream_elsewhere(&self(source)->stream);
 }
 
 /* What was taken and, since the run was cut short, is not going to be sent. */
@@ -474,10 +324,10 @@ static void release_rest(struct redis_source *r)
 {
     const struct redis_reply *entry;
 
-    while (r->redis != NULL && (entry = redis_reply_at(r->entries, r->at++)) != NULL) {
+    while (r->stream.redis != NULL && (entry = redis_reply_at(r->entries, r->at++)) != NULL) {
         const char *id = redis_reply_text(redis_reply_at(entry, 0), NULL);
         if (id != NULL)
-            (void)release_entry(r, id);
+            (void)replay_stream_release(&r->stream, id);
     }
 }
 
@@ -487,10 +337,10 @@ static void close_source(struct replay_source *source)
 
     if (!source->dry_run)
         release_rest(r);
-    if (r->redis != NULL && !source->dry_run && r->last[0] != '\0')
-        (void)NUMBER(r, "EVAL", tidy_script, "1", r->url->stream, GROUP, r->consumer);
+    if (!source->dry_run && r->last[0] != '\0')
+        replay_stream_tidy(&r->stream);
     redis_reply_free(r->reply);
-    redis_close(r->redis);
+    redis_close(r->stream.redis);
     free(r);
 }
 
@@ -505,54 +355,6 @@ bool replay_is_redis(const char *from)
            strncmp(from, "unix:", 5) == 0;
 }
 
-/* The newest entry; "": the stream is not there, or empty. */
-static int find_last(struct redis_source *r)
-{
-    struct redis_reply *reply = NULL;
-    int err = ASK(r, &reply, "XREVRANGE", r->url->stream, "+", "-", "COUNT", "1");
-    const char *last = redis_reply_text(redis_reply_at(redis_reply_at(reply, 0), 0), NULL);
-
-    if (err == 0)
-        (void)snprintf(r->last, sizeof(r->last), "%s", last != NULL ? last : "");
-    redis_reply_free(reply);
-    return err;
-}
-
-/* Looked for first: XGROUP CREATE is refused by a Redis that is full, even where it is there. */
-static int make_group(struct redis_source *r)
-{
-    struct redis_reply *reply = NULL;
-    bool is_there = false;
-    int err = ASK(r, &reply, "XINFO", "GROUPS", r->url->stream);
-
-    for (size_t i = 0; i < redis_reply_count(reply); i++) {
-        const char *name = redis_reply_text(redis_reply_at(redis_reply_at(reply, i), 1), NULL);
-        is_there |= name != NULL && strcmp(name, GROUP) == 0;
-    }
-    redis_reply_free(reply);
-    reply = NULL;
-    if (err != 0 || is_there)
-        return err;
-    err = ASK(r, &reply, "XGROUP", "CREATE", r->url->stream, GROUP, "0");
-    redis_reply_free(reply);
-    /* Another one may have been faster. */
-    return err != 0 && strstr(r->source.error, "BUSYGROUP") != NULL ? 0 : err;
-}
-
-static void name_streams(struct redis_source *r)
-{
-    const char *stream = r->url->stream;
-    size_t n = strlen(stream), tail = strlen(":parked");
-    bool is_parked = n >= tail && strcmp(stream + n - tail, ":parked") == 0;
-    char host[64] = "";
-
-    (void)gethostname(host, sizeof(host) - 1);
-    (void)snprintf(r->consumer, sizeof(r->consumer), "replay-%s-%ld-%llx", host, (long)getpid(),
-                   (unsigned long long)clock_now_ns());
-    (void)snprintf(r->attempts, sizeof(r->attempts), "%s:attempts", stream);
-    (void)snprintf(r->parked, sizeof(r->parked), "%s%s", stream, is_parked ? "" : ":parked");
-}
-
 int replay_redis_open(const struct redis_url *url, const struct replay_filter *filter, bool dry_run,
                       uint64_t claim_after_ns, struct replay_source **ret_source, char *error)
 {
@@ -564,15 +366,14 @@ int replay_redis_open(const struct redis_url *url, const struct replay_filter *f
     r->source.unit = "request";
     r->source.filter = filter;
     r->source.dry_run = dry_run;
-    r->url = url;
-    name_streams(r);
+    replay_stream_init(&r->stream, url, r->source.error);
     (void)snprintf(r->claim_after_ms, sizeof(r->claim_after_ms), "%llu",
                    (unsigned long long)(claim_after_ns / NS_PER_MS));
-    int err = find_last(r);
+    int err = replay_stream_find_last(&r->stream, r->last);
     if (err == 0 && r->last[0] == '\0')
         r->stage = STAGE_END;
     else if (err == 0 && !dry_run)
-        err = make_group(r);
+        err = replay_stream_make_group(&r->stream);
     if (err != 0) {
         (void)snprintf(error, REPLAY_ERROR_SIZE, "%s", r->source.error);
         r->last[0] = '\0'; /* there is nothing to tidy up */
