@@ -178,25 +178,42 @@ static int fail(char *error, int err, const char *what, const char *path)
     return err;
 }
 
-/* What root makes beside somebody's archive must be theirs, or their server cannot go on with it.
- */
-static void give_to_owner(int fd, const char *path)
+/* Open, or make, a file beside the archive `path`, to write. The folder may be another user's, and
+ * root writes where a link leads: what is there must be a file like one of ours. What root makes is
+ * given to the archive's owner, whose server has to go on with it. */
+static int open_beside(const char *path, const char *name, int flags, bool *ret_made)
 {
+    const int how = flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
     struct stat st;
-    if (geteuid() == 0 && stat(path, &st) == 0)
+
+    int fd = open(name, how);
+    *ret_made = fd < 0 && errno == ENOENT;
+    if (*ret_made)
+        fd = open(name, how | O_CREAT | O_EXCL, 0600);
+    if (fd < 0 && *ret_made && errno == EEXIST) { /* another one was faster */
+        *ret_made = false;
+        fd = open(name, how);
+    }
+    if (fd < 0)
+        return -errno;
+    if (*ret_made && geteuid() == 0 && stat(path, &st) == 0)
         (void)!fchown(fd, st.st_uid, st.st_gid);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1)
+        return fd;
+    (void)close(fd);
+    return -EEXIST;
 }
 
 static int take_lock(struct marks *marks, const char *path, char *error)
 {
     char lock[4096], holder[64] = "";
+    bool made;
 
     if (snprintf(lock, sizeof(lock), "%s.lock", path) >= (int)sizeof(lock))
         return fail(error, -ENAMETOOLONG, "cannot lock", path);
-    marks->lock_fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    marks->lock_fd = open_beside(path, lock, O_RDWR, &made);
     if (marks->lock_fd < 0)
-        return fail(error, -errno, "cannot open", lock);
-    give_to_owner(marks->lock_fd, path);
+        return fail(error, marks->lock_fd, "cannot open", lock);
     if (flock(marks->lock_fd, LOCK_EX | LOCK_NB) != 0) {
         int err = errno == EWOULDBLOCK ? -EBUSY : -errno;
         ssize_t n = pread(marks->lock_fd, holder, sizeof(holder) - 1, 0);
@@ -229,25 +246,22 @@ static void sync_folder(const char *path)
 
 static int open_done(struct marks *marks, const char *path, bool to_write, char *error)
 {
-    bool torn = false;
-    int flags = to_write ? O_RDWR | O_APPEND : O_RDONLY;
+    bool torn = false, made = false;
 
     if (asprintf(&marks->path, "%s.done", path) < 0) {
         marks->path = NULL;
         return fail(error, -ENOMEM, "cannot read the marks of", path);
     }
-    marks->fd = open(marks->path, flags | O_CLOEXEC);
-    if (marks->fd < 0 && errno == ENOENT && !to_write)
+    if (to_write)
+        marks->fd = open_beside(path, marks->path, O_RDWR | O_APPEND, &made);
+    else if ((marks->fd = open(marks->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+        marks->fd = -errno;
+    if (marks->fd == -ENOENT && !to_write)
         return 0;
-    if (marks->fd < 0 && errno == ENOENT) {
-        marks->fd = open(marks->path, flags | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (marks->fd >= 0) {
-            give_to_owner(marks->fd, path);
-            sync_folder(marks->path);
-        }
-    }
     if (marks->fd < 0)
-        return fail(error, -errno, "cannot open", marks->path);
+        return fail(error, marks->fd, "cannot open", marks->path);
+    if (made)
+        sync_folder(marks->path);
     int err = read_all(marks, &torn);
     if (err == 0 && torn && to_write && write(marks->fd, "\n", 1) != 1)
         err = -errno;

@@ -416,6 +416,25 @@ static void test_garbage_is_named_and_passed_over(void **state)
     command_release(&command);
 }
 
+/* Whoever may write in the folder must not have root write elsewhere. */
+static void test_link_in_place_of_the_marks_is_refused(void **state)
+{
+    struct command command;
+    const char *path = in_directory("unfinished-20260101.ndjson");
+    (void)state;
+    made_archive(path, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        char name[200];
+        (void)snprintf(name, sizeof(name), "%s.%s", path, i == 0 ? "lock" : "done");
+        assert_int_equal(symlink("/dev/null", name), 0);
+        command_run(&command, 66, ARGS("replay", "--from", path, "--to", target.url));
+        assert_contains(command.text, "cannot open ");
+        command_release(&command);
+        assert_int_equal(unlink(name), 0);
+    }
+    assert_int_equal(target_count(&target), 0);
+}
+
 static void test_folder_is_all_its_files(void **state)
 {
     struct command command;
@@ -819,6 +838,7 @@ int main(void)
         TEST(test_old_requests_are_left_alone),
         TEST(test_incomplete_ones_are_parked_and_never_sent),
         TEST(test_garbage_is_named_and_passed_over),
+        TEST(test_link_in_place_of_the_marks_is_refused),
         TEST(test_folder_is_all_its_files),
         TEST(test_refusals_are_parked_with_their_answer),
         TEST(test_failures_are_tried_again_later_and_later),
