@@ -361,7 +361,7 @@ static int summarize(struct run *run, size_t total)
     (void)printf("%zu of %zu settled, %zu parked, %zu left; %zu sent, %zu of them in vain\n",
                  counts->settled, total, parked, left, run->sent, counts->failed);
     if (counts->taken_over > 0)
-        (void)printf("%zu were decided by another replayer\n", counts->taken_over);
+        (void)printf("%zu decided by another replayer\n", counts->taken_over);
     if (elsewhere > 0)
         (void)printf("with another replayer, or one that died just now: %zu %s%s; run this again "
                      "later\n",

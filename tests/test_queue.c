@@ -462,6 +462,36 @@ static void test_entries_of_killed_replayers_are_taken_over(void **state)
     expect_empty();
 }
 
+/* One that stood still for so long that another one took its request finds that out before it sends
+ * it again. */
+static void test_request_that_was_taken_over_is_not_sent_by_the_first(void **state)
+{
+    struct command first, second;
+    const char *const *args = ARGS("replay", "--from", from, "--to", target.url, "--timeout",
+                                   "1400ms", "--claim-after", "1500ms");
+    (void)state;
+    begin(NULL, NULL);
+    add(1, "PUT", "/status/503", UNFINISHED_CLASS_IDEMPOTENT);
+    fill_stream(0);
+    command_start(&first, args);
+    target_wait(&target, 1);
+    redis_server_wait(&redis, "HGETALL q:attempts", "!"); /* it waits for its second try, or soon */
+    assert_int_equal(kill(first.pid, SIGSTOP), 0);
+    (void)poll(NULL, 0, 1600); /* until it counts as dead */
+    size_t before = target_count(&target);
+    target_hold(&target, true);
+    command_start(&second, args);
+    target_wait(&target, before + 1);
+    assert_int_equal(kill(first.pid, SIGCONT), 0);
+    (void)command_wait(&first);
+    assert_contains(first.text, "1 decided by another replayer");
+    target_hold(&target, false);
+    (void)kill(second.pid, SIGINT);
+    (void)command_wait(&second);
+    command_release(&first);
+    command_release(&second);
+}
+
 /* ---- a Redis that is not well, during a replay ---- */
 
 static void test_redis_that_stands_still_and_restarts_in_a_replay(void **state)
@@ -605,7 +635,11 @@ static void test_server_does_not_wait_for_a_redis_that_is_away(void **state)
     process_signal(&p, SIGTERM);
     process_expect(&p, 20000, 3);
     assert_true(p.exited_ns - from_ns < 10 * NS_PER_S);
-    assert_contains(p.log, "the next start queues them");
+    process_release(&p);
+    /* On a machine that stands still the archive, too, may be left to the next start. */
+    process_start(&p, NULL, ARGS("--threads", "1", "--journal-dir", directory));
+    process_signal(&p, SIGTERM);
+    process_expect(&p, 20000, 0);
     process_release(&p);
     command_run(&command, 0, ARGS("unfinished", "--from", directory, "--count"));
     assert_contains(command.text, "1 request: 1 open");
@@ -666,6 +700,7 @@ int main(void)
         TEST(test_what_may_have_run_stays_for_whoever_asks_for_it),
         TEST(test_two_replayers_share_a_stream),
         TEST(test_entries_of_killed_replayers_are_taken_over),
+        TEST(test_request_that_was_taken_over_is_not_sent_by_the_first),
         TEST(test_redis_that_stands_still_and_restarts_in_a_replay),
         TEST(test_full_redis_keeps_what_cannot_be_parked),
         TEST(test_wrong_password_of_a_stream_is_not_shown),
