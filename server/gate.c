@@ -88,10 +88,13 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     struct journal_slot *slot = inflight->slot;
 
     h2o_linklist_unlink(&inflight->link);
-    if (inflight->job != NULL)
-        slot = job_abandon(inflight->job, slot);
     /* What a limit of our own has cut stays on record, to be archived at the end. */
-    if (slot != NULL && (!inflight->conn->given_up || is_answered(req)))
+    bool stays = inflight->conn->given_up && !is_answered(req);
+    if (inflight->job != NULL) {
+        struct journal_slot *left = job_abandon(inflight->job, stays ? NULL : slot);
+        slot = stays ? slot : left;
+    }
+    if (slot != NULL && !stays)
         onrecord_end(loop, slot);
     inflight->conn->active--;
     count_add(&loop->counts.active, (uint64_t)-1);

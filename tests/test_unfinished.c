@@ -476,6 +476,58 @@ static void test_streams_are_archived_like_requests(void **state)
     process_release(&p);
 }
 
+#define CUT 3 /* two run, one waits */
+
+static bool term_when_recorded(void *arg)
+{
+    static pid_t told; /* once is enough: the second signal forces */
+    struct process *p = arg;
+
+    if (process_is_gone(p))
+        return true;
+    if (told != p->pid && count_on_record("/cut?ms=60000") == CUT) {
+        told = p->pid;
+        process_signal(p, SIGTERM);
+    }
+    return false;
+}
+
+/* A limit of the server's own ends them, and the drain is over before its deadline. */
+static void test_streams_that_a_limit_cuts_are_archived(void **state)
+{
+    struct process p;
+    static struct items items;
+    struct load_result result;
+    const char *const args[] = {"--conf", conf_path, "--deadline", "60s", NULL};
+
+    (void)state;
+    write_conf("");
+    FILE *file = fopen(conf_path, "a");
+    (void)fprintf(file, "http2-graceful-shutdown-timeout: 1\n");
+    assert_int_equal(fclose(file), 0);
+    process_start_configured(&p, args);
+    struct load_options load = {.address = p.address,
+                                .protocol = LOAD_HTTP2,
+                                .connections = 1,
+                                .streams = CUT,
+                                .path = "/cut?ms=60000",
+                                .body_bytes = 100,
+                                .max_requests = CUT,
+                                .duration_ms = LIMIT_MS,
+                                .server_is_gone = term_when_recorded,
+                                .server_is_gone_arg = &p};
+    assert_int_equal(load_run(&load, &result), 0);
+    process_expect(&p, LIMIT_MS, 3);
+    assert_non_null(strstr(p.log, "3 requests archived to "));
+    read_archive(&items);
+    assert_int_equal(items.count, CUT);
+    assert_int_equal(items.items[0].reason, UNFINISHED_REASON_DEADLINE);
+    assert_int_equal(items.items[0].body.len, 100);
+    assert_false(has_file("inflight", NULL));
+    release_items(&items);
+    process_release(&p);
+}
+
 static void test_a_clean_exit_leaves_no_record_and_no_archive(void **state)
 {
     struct process p;
@@ -699,6 +751,7 @@ int main(void)
         TEST(test_a_body_over_the_limit_is_archived_by_its_digest),
         TEST(test_only_the_routes_that_are_asked_for_are_on_record),
         TEST(test_streams_are_archived_like_requests),
+        TEST(test_streams_that_a_limit_cuts_are_archived),
         TEST(test_a_clean_exit_leaves_no_record_and_no_archive),
         TEST(test_two_servers_share_a_folder),
         TEST(test_killed_while_it_archives_nothing_is_lost_or_doubled),
