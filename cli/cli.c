@@ -6,11 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "replay.h"
+
 static const struct cli_command commands[] = {
     {"drain", cli_drain, "drain a running server; --wait shows how it goes, and ends as it ends"},
     {"undrain", cli_undrain, "call a drain off, as long as the listeners are open"},
     {"status", cli_status, "what a running server is doing"},
     {"top", cli_top, "the requests in flight, as they come and go"},
+    {"replay", replay_command, "send unfinished requests again"},
+    {"unfinished", unfinished_command, "list unfinished requests, and what became of them"},
     {NULL, NULL, NULL},
 };
 

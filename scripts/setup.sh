@@ -8,9 +8,9 @@
 #   setup.sh packages NAME...    these alone
 set -eu
 
-build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libxxhash-dev libcmocka-dev libnghttp2-dev python3"
+build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libhiredis-dev libxxhash-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl prometheus chromium nodejs npm systemd python3-yaml"
+ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl redis-server prometheus chromium nodejs npm systemd python3-yaml"
 
 what="${1:-build}"
 case "$what" in

@@ -489,6 +489,7 @@ static void define_commands(struct server *server)
         {"heartbeat", ALL | MAPPING, on_group},
         {"watchdog", ALL | MAPPING, on_group},
         {"app", ALL | MAPPING, on_group},
+        {"register", ALL | MAPPING, on_group},
         {"journal", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
         {"handler", PATH | SCALAR, on_handler},

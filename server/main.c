@@ -22,6 +22,8 @@
 #include "notify.h"
 #include "options.h"
 #include "pool.h"
+#include "queue.h"
+#include "registration.h"
 #include "server.h"
 #include "signals.h"
 #include "user.h"
@@ -145,6 +147,39 @@ static int settle(const struct options *options, struct server *server)
     return 0;
 }
 
+/* Before root is given up: a file with a password may be root's alone. */
+static int prepare_registration(const struct options *options, const struct server *server,
+                                struct registration **ret_registration)
+{
+    char error[REGISTRATION_ERROR_SIZE] = "no memory to start";
+    const struct registration_config config = {.url = options->register_url,
+                                               .password_file = options->register_password_file,
+                                               .ttl_ns = options->register_ttl_ns,
+                                               .key = options->register_key,
+                                               .address = options->register_address,
+                                               .value = options->register_value,
+                                               .port = options->test ? -1 : server_port(server)};
+
+    if (config.url == NULL || registration_create(&config, ret_registration, error) == 0)
+        return 0;
+    return fail_with(COORD_EXIT_CONFIG, error);
+}
+
+/* Likewise. */
+static int prepare_queue(const struct options *options, struct queue **ret_queue)
+{
+    char error[QUEUE_ERROR_SIZE];
+    const struct queue_config config = {.dir = options->journal_dir,
+                                        .url = options->journal_redis_url,
+                                        .password_file = options->journal_redis_password_file,
+                                        .stream = options->journal_redis_stream,
+                                        .maxlen = options->journal_redis_maxlen};
+
+    if (config.url == NULL || queue_create(&config, ret_queue, error) == 0)
+        return 0;
+    return fail_with(COORD_EXIT_CONFIG, error);
+}
+
 /* ---- the parts ---- */
 
 /* All that runs, in one place. */
@@ -153,6 +188,7 @@ struct process {
     struct server *server;
     struct coord *coord;
     struct journal *journal;
+    struct queue *queue;
     struct pool *pool;
     struct signals *signals;
     struct watch *watch;
@@ -160,6 +196,7 @@ struct process {
     struct heartbeat *heartbeat;
     struct budget *budget;
     struct app *app;
+    struct registration *registration;
     struct rlimit files;  /* the limit on open files, before the server raised it */
     int status;           /* of the process, once it is known; -1; with `error`, of its start */
     const char *at_fault; /* what a start that failed was about, if it knows better than its part */
@@ -205,6 +242,21 @@ static int check_journal(const struct options *options)
 static void leave_journal(struct process *process)
 {
     journal_leave(process->journal);
+}
+
+static int start_queue(struct process *process)
+{
+    return process->queue != NULL ? queue_start(process->queue, process->coord) : 0;
+}
+
+static void leave_queue(struct process *process)
+{
+    queue_leave(process->queue);
+}
+
+static void stop_queue(struct process *process)
+{
+    queue_stop(process->queue);
 }
 
 static int start_pool(struct process *process)
@@ -381,6 +433,22 @@ static void stop_budget(struct process *process)
     budget_stop(process->budget);
 }
 
+static int start_registration(struct process *process)
+{
+    return process->registration != NULL ? registration_start(process->registration, process->coord)
+                                         : 0;
+}
+
+static void leave_registration(struct process *process)
+{
+    registration_leave(process->registration);
+}
+
+static void stop_registration(struct process *process)
+{
+    registration_stop(process->registration);
+}
+
 /* What comes up, in this order, and goes down in the other. */
 static const struct part {
     const char *name;
@@ -392,6 +460,7 @@ static const struct part {
     void (*stop)(struct process *process);
 } parts[] = {
     {"the in-flight record", start_journal, leave_journal, NULL}, /* freed last of all, by main() */
+    {"the retry queue", start_queue, leave_queue, stop_queue},
     {"worker threads", start_pool, NULL, NULL},
     {"loop threads", start_server, NULL, NULL}, /* they wait for the last row */
     {"the admin listener", start_admin, leave_admin, NULL},
@@ -401,6 +470,7 @@ static const struct part {
     {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
     {"the look at the stop time-out", start_budget, NULL, stop_budget},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
+    {"the registration", start_registration, leave_registration, stop_registration},
     {"serving", start_serving, NULL,
      NULL}, /* it does not fail, so nothing accepted is lost by that */
 };
@@ -498,17 +568,18 @@ int main(int argc, char **argv)
     status = server_create(&options, &process.server);
     if (status != 0)
         return status;
-    if (options.test) {
-        status = check_journal(&options);
-        if (status == 0)
-            (void)puts("configuration OK");
-        server_destroy(process.server);
-        return status;
-    }
-    status = admin_open(&options, process.server, &process.admin);
+    status = prepare_registration(&options, process.server, &process.registration);
     if (status == 0)
+        status = prepare_queue(&options, &process.queue);
+    if (status == 0 && options.test)
+        status = check_journal(&options);
+    if (status == 0 && options.test)
+        (void)puts("configuration OK");
+    if (status == 0 && !options.test)
+        status = admin_open(&options, process.server, &process.admin);
+    if (status == 0 && !options.test)
         status = settle(&options, process.server);
-    if (status == 0) {
+    if (status == 0 && !options.test) {
         const struct coord_config config = {.ops = &server_ops,
                                             .server = process.server,
                                             .drain = drain_config(&options),
@@ -518,6 +589,8 @@ int main(int argc, char **argv)
         status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }
     admin_destroy(process.admin);
+    registration_destroy(process.registration);
+    queue_destroy(process.queue);
     coord_destroy(process.coord);
     server_destroy(process.server);
     journal_destroy(process.journal);

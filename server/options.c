@@ -140,6 +140,26 @@ static const struct option_row rows[] = {
      NULL},
     {"report", "drain.report", 0, KIND_PATH, "FILE", AT(report), 0, 0, "none",
      "write what happened in the drain to FILE, as JSON", NULL},
+    {"register", "register.redis.url", 0, KIND_PATH, "URL", AT(register_url), 0, 0, "none",
+     "keep this server's address in Redis while it is ready: "
+     "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]",
+     "Registration"},
+    {"register-password-file", "register.redis.password-file", 0, KIND_PATH, "FILE",
+     AT(register_password_file), 0, 0, "none", "whose first line is the password for it", NULL},
+    {"register-key", "register.redis.key", 0, KIND_PATH, "TEXT", AT(register_key), 0, 0,
+     "lastcall/%h:%p",
+     "the key; %h is the name of this host, %p the port of the first TCP listener, %i an id of "
+     "this "
+     "process",
+     NULL},
+    {"register-address", "register.redis.address", 0, KIND_PATH, "TEXT", AT(register_address), 0, 0,
+     "%h:%p", "the address that others reach this server at, with the same names", NULL},
+    {"register-value", "register.redis.value", 0, KIND_PATH, "TEXT", AT(register_value), 0, 0,
+     "JSON with address, id, host, pid, since",
+     "what is kept under the key, with the same names and %a, the address", NULL},
+    {"register-ttl", "register.redis.ttl", 0, KIND_DURATION, "DUR", AT(register_ttl_ns), MS(1000),
+     DAY, "15s", "it expires so long after this process was killed; renewed every third of it",
+     NULL},
     {"journal-dir", "journal.dir", 0, KIND_PATH, "DIR", AT(journal_dir), 0, 0, "none",
      "keep requests that are not answered on record in DIR, so that a crash or a deadline loses "
      "none of them; lastcall replay sends them again",
@@ -152,6 +172,15 @@ static const struct option_row rows[] = {
      MIB(1) / 4, MIB(32768), NULL, NULL, NULL},
     {NULL, "journal.redact", 0, KIND_LIST, NULL, AT(journal_redact), 0, 0, NULL, NULL, NULL},
     {NULL, "journal.sync", 0, KIND_SYNC, NULL, AT(journal_msync), 0, 0, NULL, NULL, NULL},
+    {"journal-redis", "journal.redis.url", 0, KIND_PATH, "URL", AT(journal_redis_url), 0, 0, "none",
+     "and hand them to a stream in Redis, which many machines may share; URL as for --register",
+     NULL},
+    {NULL, "journal.redis.password-file", 0, KIND_PATH, NULL, AT(journal_redis_password_file), 0, 0,
+     NULL, NULL, NULL},
+    {"journal-redis-stream", "journal.redis.stream", 0, KIND_PATH, "NAME", AT(journal_redis_stream),
+     0, 0, "lastcall:unfinished", "the name of that stream", NULL},
+    {NULL, "journal.redis.maxlen", 0, KIND_NUMBER, NULL, AT(journal_redis_maxlen), 0,
+     UINT64_C(1000000000), NULL, NULL, NULL},
     {NULL, "journal.hold", 0, KIND_FLAG, NULL, AT(journal_hold), 0, 0, NULL, NULL, NULL},
     {"pid-file", "pid-file", 0, KIND_PATH, "FILE", AT(pid_file), 0, 0, "none",
      "write the process id to FILE once connections are accepted; removed at exit", "Running"},
@@ -234,6 +263,8 @@ static void print_help(void)
             text, sizeof(text), "%s%s%s%s", row->help, row->fallback != NULL ? " (default: " : "",
             row->fallback != NULL ? row->fallback : "", row->fallback != NULL ? ")" : "");
         (void)printf("%-30s", left);
+        if (strlen(left) >= 30) /* a name of its own line */
+            (void)printf("\n%30s", "");
         print_wrapped(text, 30, 100);
     }
     (void)fputs("\nCommands, each with its own --help:\n", stdout);
@@ -524,10 +555,14 @@ static void set_defaults(struct options *options)
     options->stale_after_ns = 10 * NS_PER_S;
     options->heartbeat_every_ns = 1 * NS_PER_S;
     options->stall_ns = 10 * NS_PER_S;
+    options->register_key = "lastcall/%h:%p";
+    options->register_address = "%h:%p";
+    options->register_ttl_ns = 15 * NS_PER_S;
     options->when_closed = -1;
     options->app_start_timeout_ns = 30 * NS_PER_S;
     options->app_hold_ns = 10 * NS_PER_S;
     options->app_grace_ns = 5 * NS_PER_S;
+    options->journal_redis_stream = "lastcall:unfinished";
     options->journal_methods = "POST,PUT,PATCH,DELETE";
     options->journal_redact = "authorization,proxy-authorization,cookie";
     options->journal_max_body = MIB(1);

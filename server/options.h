@@ -60,6 +60,16 @@ struct options {
     bool journal_msync;
     bool journal_hold;
     const char *report;
+    const char *journal_redis_url; /* and a stream in Redis, see queue.h; NULL: none */
+    const char *journal_redis_password_file;
+    const char *journal_redis_stream;
+    uint64_t journal_redis_maxlen; /* 0: no bound */
+    const char *register_url;      /* in Redis, see registration.h; NULL: nowhere */
+    const char *register_password_file;
+    const char *register_key;
+    const char *register_address;
+    const char *register_value;
+    uint64_t register_ttl_ns;
     const char *pid_file;
     const char *user;             /* become this one; NULL: stay */
     const char *error_log;        /* NULL: standard error stays what it is */

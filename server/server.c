@@ -211,6 +211,21 @@ void server_prepare_unprivileged(struct server *server)
         (void)listener_list_prepare(&server->listeners);
 }
 
+int server_port(const struct server *server)
+{
+    for (size_t i = 0; i < server->listeners.count; i++) {
+        struct sockaddr_storage bound;
+        socklen_t length = sizeof(bound);
+        if (getsockname(server->listeners.items[i].fd, (struct sockaddr *)&bound, &length) != 0)
+            continue;
+        if (bound.ss_family == AF_INET)
+            return ntohs(((const struct sockaddr_in *)(const void *)&bound)->sin_port);
+        if (bound.ss_family == AF_INET6)
+            return ntohs(((const struct sockaddr_in6 *)(const void *)&bound)->sin6_port);
+    }
+    return 0;
+}
+
 static void let_run(struct server *server)
 {
     (void)pthread_mutex_lock(&server->mu);

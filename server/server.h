@@ -26,6 +26,9 @@ int server_create(struct options *options, struct server **ret_server);
 /* To be called once what takes root is done, and before root is given up.     Thread: main only. */
 void server_prepare_unprivileged(struct server *server);
 
+/* The port of the first TCP listener; 0: there is none.     Thread: any, before the drain. */
+int server_port(const struct server *server);
+
 struct journal;
 
 /* Keep requests on record there; NULL is allowed. Its partitions are the loops'.

@@ -1,0 +1,240 @@
+#include "redis_url.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_PORT 6379
+#define DB_MOST 65535
+#define PASSWORD_SIZE 512
+
+static const char *const no_memory = "there is no memory left";
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)tolower((unsigned char)c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The text of `length` bytes without its %XX. */
+static const char *decode(const char *text, size_t length, char **ret_text)
+{
+    char *decoded = malloc(length + 1);
+    size_t n = 0;
+
+    if (decoded == NULL)
+        return no_memory;
+    for (size_t i = 0; i < length; i++) {
+        char c = text[i];
+        if (c == '%') {
+            int high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
+            int low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+            if (low < 0 || high * 16 + low == 0) {
+                free(decoded);
+                return "want two hexadecimal digits behind each %, and not 00";
+            }
+            c = (char)(high * 16 + low);
+            i += 2;
+        }
+        decoded[n++] = c;
+    }
+    decoded[n] = '\0';
+    free(*ret_text);
+    *ret_text = decoded;
+    return NULL;
+}
+
+static bool parse_number(const char *text, size_t length, unsigned most, unsigned *ret_number)
+{
+    unsigned number = 0;
+
+    if (length == 0 || length > 6)
+        return false;
+    for (size_t i = 0; i < length; i++) {
+        if (!isdigit((unsigned char)text[i]))
+            return false;
+        number = number * 10 + (unsigned)(text[i] - '0');
+    }
+    if (number > most)
+        return false;
+    *ret_number = number;
+    return true;
+}
+
+static const char *parse_db(const char *text, size_t length, struct redis_url *url)
+{
+    return parse_number(text, length, DB_MOST, &url->db) ? NULL
+                                                         : "want the number of a database, as in "
+                                                           "redis://host/0";
+}
+
+/* Behind the `?`. */
+static const char *parse_query(const char *query, struct redis_url *url)
+{
+    const char *wrong = NULL;
+
+    while (wrong == NULL && *query != '\0') {
+        size_t length = strcspn(query, "&"), name = strcspn(query, "=&");
+        const char *value = query + name + (query[name] == '=');
+        size_t value_length = length - (size_t)(value - query);
+        if (name == 2 && strncmp(query, "db", 2) == 0)
+            wrong = parse_db(value, value_length, url);
+        else if (name == 6 && strncmp(query, "stream", 6) == 0 && value_length > 0)
+            wrong = decode(value, value_length, &url->stream);
+        else if (name == 4 && strncmp(query, "user", 4) == 0 && url->path != NULL)
+            wrong = decode(value, value_length, &url->user);
+        else if (name == 8 && strncmp(query, "password", 8) == 0 && url->path != NULL)
+            wrong = decode(value, value_length, &url->password);
+        else
+            return url->path != NULL ? "want db=N, user=, password= or stream= behind the ?"
+                                     : "want db=N or stream=NAME behind the ?";
+        query += length + (query[length] == '&');
+    }
+    return wrong;
+}
+
+static const char *parse_user(const char *text, size_t length, struct redis_url *url)
+{
+    const char *colon = memchr(text, ':', length);
+    const char *wrong = NULL;
+
+    if (colon == NULL)
+        return "want [USER]:PASSWORD before the @";
+    if (colon > text)
+        wrong = decode(text, (size_t)(colon - text), &url->user);
+    return wrong != NULL ? wrong
+                         : decode(colon + 1, length - (size_t)(colon + 1 - text), &url->password);
+}
+
+static const char *parse_host(const char *text, size_t length, struct redis_url *url)
+{
+    bool is_v6 = length > 0 && text[0] == '[';
+    const char *end = memchr(text, is_v6 ? ']' : ':', length);
+    unsigned port = DEFAULT_PORT;
+
+    if (is_v6 && end == NULL)
+        return "want ] behind an IPv6 address";
+    size_t host = end != NULL ? (size_t)(end - text) : length;
+    const char *rest = text + host + (is_v6 ? 1 : 0);
+    size_t rest_length = length - (size_t)(rest - text);
+    if (rest_length > 0 &&
+        (rest[0] != ':' || !parse_number(rest + 1, rest_length - 1, 65535, &port) || port == 0))
+        return "want a port from 1 to 65535 behind the host";
+    url->port = (int)port;
+    size_t skip = is_v6 ? 1 : 0;
+    if (host == skip)
+        return "want a host, as in redis://host:6379/0";
+    url->host = strndup(text + skip, host - skip);
+    return url->host != NULL ? NULL : no_memory;
+}
+
+static const char *parse_tcp(const char *text, struct redis_url *url)
+{
+    size_t authority = strcspn(text, "/?");
+    const char *at = memrchr(text, '@', authority), *wrong = NULL;
+    const char *host = at != NULL ? at + 1 : text;
+
+    if (at != NULL)
+        wrong = parse_user(text, (size_t)(at - text), url);
+    if (wrong == NULL)
+        wrong = parse_host(host, authority - (size_t)(host - text), url);
+    text += authority;
+    size_t path = strcspn(text, "?");
+    if (wrong == NULL && path > 1)
+        wrong = parse_db(text + 1, path - 1, url);
+    if (wrong == NULL && text[path] == '?')
+        wrong = parse_query(text + path + 1, url);
+    return wrong;
+}
+
+static const char *parse_unix(const char *text, struct redis_url *url)
+{
+    size_t path = strcspn(text, "?");
+    const char *wrong = text[0] == '/' && text[1] != '/' && path > 1
+                            ? decode(text, path, &url->path)
+                            : "want unix:/ and the rest of an absolute path";
+
+    return wrong == NULL && text[path] == '?' ? parse_query(text + path + 1, url) : wrong;
+}
+
+const char *redis_url_parse(const char *text, struct redis_url *ret_url)
+{
+    struct redis_url url = {0};
+    const char *wrong;
+
+    if (strncmp(text, "rediss:", 7) == 0)
+        return "rediss:// is Redis over TLS, which the hiredis of this system (0.14) cannot speak: "
+               "let stunnel or a Unix socket carry it, or use redis:// in a network of your own";
+    if (strncmp(text, "redis://", 8) == 0)
+        wrong = parse_tcp(text + 8, &url);
+    else if (strncmp(text, "unix:", 5) == 0)
+        wrong = parse_unix(text + 5, &url);
+    else
+        wrong = "want redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]";
+    if (wrong != NULL) {
+        redis_url_release(&url);
+        return wrong;
+    }
+    *ret_url = url;
+    return NULL;
+}
+
+static void forget(char *secret)
+{
+    if (secret != NULL)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+}
+
+int redis_url_read_password(struct redis_url *url, const char *path)
+{
+    char text[PASSWORD_SIZE];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, text, sizeof(text) - 1);
+    int err = n < 0 ? -errno : 0;
+    (void)close(fd);
+    if (err != 0)
+        return err;
+    text[n] = '\0';
+    text[strcspn(text, "\r\n")] = '\0';
+    char *password = text[0] != '\0' ? strdup(text) : NULL;
+    err = text[0] == '\0' ? -EINVAL : password == NULL ? -ENOMEM : 0;
+    explicit_bzero(text, sizeof(text));
+    if (err != 0)
+        return err;
+    forget(url->password);
+    url->password = password;
+    return 0;
+}
+
+const char *redis_url_text(const struct redis_url *url, char buf[REDIS_URL_SIZE])
+{
+    bool is_v6 = url->host != NULL && strchr(url->host, ':') != NULL;
+
+    if (url->path != NULL)
+        (void)snprintf(buf, REDIS_URL_SIZE, "unix:%s?db=%u", url->path, url->db);
+    else
+        (void)snprintf(buf, REDIS_URL_SIZE, "redis://%s%s%s:%d/%u", is_v6 ? "[" : "", url->host,
+                       is_v6 ? "]" : "", url->port, url->db);
+    return buf;
+}
+
+void redis_url_release(struct redis_url *url)
+{
+    free(url->host);
+    free(url->path);
+    free(url->user);
+    forget(url->password);
+    free(url->stream);
+    memset(url, 0, sizeof(*url));
+}

@@ -1,0 +1,41 @@
+#ifndef LASTCALL_REDIS_URL_H
+#define LASTCALL_REDIS_URL_H
+
+/* Where a Redis server is, and who we are there.
+ *
+ *     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?db=N&stream=NAME]
+ *     unix:/PATH[?db=N&user=USER&password=PASSWORD&stream=NAME]
+ *
+ * User, password, path and stream may hold %XX; a host in brackets is an IPv6 address. */
+
+#include <stddef.h>
+
+struct redis_url {
+    char *host; /* NULL: a Unix socket */
+    int port;
+    char *path;     /* of the socket; NULL: TCP */
+    char *user;     /* NULL: the default one */
+    char *password; /* NULL: none. It appears in no message. */
+    unsigned db;
+    char *stream; /* NULL: the text named none */
+};
+
+#define REDIS_URL_SIZE 160
+
+/* Owner:  the caller; ends with redis_url_release().     Thread: any.
+ * Errors: NULL and *ret_url; what is wanted instead, a constant text without any part of `text`,
+ * then *ret_url is untouched. */
+const char *redis_url_parse(const char *text, struct redis_url *ret_url);
+
+/* Take the password from the first line of a file.     Thread: any.     Blocks: on the disk.
+ * Errors: 0; -EINVAL, there is none in it; another negative errno. */
+int redis_url_read_password(struct redis_url *url, const char *path);
+
+/* The place without user and password, for logs: `redis://host:6379/0`. Returns `buf`.
+ * Thread: any. */
+const char *redis_url_text(const struct redis_url *url, char buf[REDIS_URL_SIZE]);
+
+/* A zeroed url is allowed. The password is wiped.     Thread: any. */
+void redis_url_release(struct redis_url *url);
+
+#endif
