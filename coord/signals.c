@@ -15,8 +15,8 @@
 
 static const int drain_signals[] = {SIGINT, SIGTERM, SIGQUIT};
 /* Their default would end the process without a drain, and a lost request would be the price of a
- * closed terminal. They are taken and said to have no use yet. */
-static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2};
+ * closed terminal. */
+static const int other_signals[] = {SIGHUP, SIGUSR1, SIGUSR2};
 
 struct signals {
     pthread_t thread;
@@ -28,8 +28,8 @@ static void fill_set(sigset_t *set)
     (void)sigemptyset(set);
     for (size_t i = 0; i < sizeof(drain_signals) / sizeof(drain_signals[0]); i++)
         (void)sigaddset(set, drain_signals[i]);
-    for (size_t i = 0; i < sizeof(idle_signals) / sizeof(idle_signals[0]); i++)
-        (void)sigaddset(set, idle_signals[i]);
+    for (size_t i = 0; i < sizeof(other_signals) / sizeof(other_signals[0]); i++)
+        (void)sigaddset(set, other_signals[i]);
     (void)sigaddset(set, SIGNAL_STOP);
 }
 
@@ -46,6 +46,39 @@ static void (*reopen_logs)(void); /* immutable after signals_start */
 void signals_on_reopen(void (*reopen)(void))
 {
     reopen_logs = reopen;
+}
+
+static struct {
+    void (*restart)(void *arg, const char *name, const char *detail);
+    void *arg;
+} on_restart; /* immutable after signals_start */
+
+void signals_on_restart(void (*restart)(void *arg, const char *name, const char *detail), void *arg)
+{
+    on_restart.restart = restart;
+    on_restart.arg = arg;
+}
+
+static sigset_t mask_before; /* immutable after signals_block */
+
+void signals_unblocked(sigset_t *ret_mask)
+{
+    *ret_mask = mask_before;
+}
+
+void signals_wanted(sigset_t *ret_set)
+{
+    fill_set(ret_set);
+}
+
+static void ask_for_restart(const siginfo_t *info)
+{
+    char name[24], detail[48] = "";
+
+    (void)snprintf(name, sizeof(name), "SIG%s", sigabbrev_np(info->si_signo));
+    if (info->si_code <= 0 && info->si_pid > 0)
+        (void)snprintf(detail, sizeof(detail), "from process %ld", (long)info->si_pid);
+    on_restart.restart(on_restart.arg, name, detail);
 }
 
 static void *signal_thread(void *arg)
@@ -70,6 +103,10 @@ static void *signal_thread(void *arg)
             reopen_logs();
             continue;
         }
+        if ((signo == SIGHUP || signo == SIGUSR2) && on_restart.restart != NULL) {
+            ask_for_restart(&info);
+            continue;
+        }
         if (!asks_for_drain(signo)) {
             const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */
             log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
@@ -91,7 +128,7 @@ int signals_block(void)
     if (sigaction(SIGPIPE, &ignore, NULL) != 0)
         return -errno;
     fill_set(&set);
-    return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+    return -pthread_sigmask(SIG_BLOCK, &set, &mask_before);
 }
 
 /* Between fork(2) and execve(2). */

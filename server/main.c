@@ -13,11 +13,15 @@
 #include "file.h"
 #include "log.h"
 #include "logfiles.h"
+#include "master.h"
 #include "notify.h"
 #include "options.h"
 #include "pool.h"
+#include "restarter.h"
 #include "server.h"
 #include "signals.h"
+#include "succession.h"
+#include "upstream.h"
 #include "user.h"
 #include "watch.h"
 
@@ -66,11 +70,11 @@ static int write_pid_file(const char *path)
     int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
     if (pid_fd < 0)
         return file_write_whole(path, text);
-    return ftruncate(pid_fd, 0) == 0 && write(pid_fd, text, (size_t)n) == n ? 0 : -errno;
+    /* In this order: who reads the first line meanwhile reads one of the two. */
+    return pwrite(pid_fd, text, (size_t)n, 0) == n && ftruncate(pid_fd, n) == 0 ? 0 : -errno;
 }
 
-/* Ours only: a successor may have written its own by now. */
-static void remove_pid_file(const char *path)
+static bool names_us(const char *path)
 {
     char text[24] = "";
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -79,7 +83,13 @@ static void remove_pid_file(const char *path)
 
     if (fd >= 0)
         (void)close(fd);
-    if (is_ours && unlink(path) != 0 && pid_fd >= 0)
+    return is_ours;
+}
+
+/* Ours only: a successor may have written its own by now. */
+static void remove_pid_file(const char *path)
+{
+    if (names_us(path) && unlink(path) != 0 && pid_fd >= 0)
         (void)!ftruncate(pid_fd, 0); /* at least it names nobody */
 }
 
@@ -109,7 +119,7 @@ static bool can_write_beside(const char *path)
 }
 
 /* The listeners and the logs are open, which may take root; the rest does not. */
-static int settle(const struct options *options, struct server *server)
+static int settle(const struct options *options, struct server *server, struct upstream *upstream)
 {
     char error[512];
 
@@ -118,10 +128,15 @@ static int settle(const struct options *options, struct server *server)
             return fail_with(COORD_EXIT_CONFIG, error);
         log_init(options->log_format, options->quiet); /* it may have been a terminal */
     }
+    /* Opened by a predecessor that had the right to. */
+    if (options->pid_file != NULL && strcmp(options->pid_file, upstream->pid_file) == 0) {
+        pid_fd = upstream->pid_file_fd;
+        upstream->pid_file_fd = -1;
+    }
     if (options->user == NULL)
         return 0;
     server_prepare_unprivileged(server);
-    if (options->pid_file != NULL && geteuid() == 0) {
+    if (options->pid_file != NULL && !upstream->is_master && geteuid() == 0 && pid_fd < 0) {
         int err = open_pid_file(options->pid_file);
         if (err != 0)
             return fail(COORD_EXIT_CONFIG, options->pid_file, err);
@@ -142,6 +157,11 @@ static int settle(const struct options *options, struct server *server)
 /* All that runs, in one place. */
 struct process {
     const struct options *options;
+    struct upstream upstream;
+    char **argv;
+    char *binary;
+    bool is_successor; /* or a master's worker: somebody else says when to accept */
+    struct restarter *restarter;
     struct server *server;
     struct coord *coord;
     struct pool *pool;
@@ -170,7 +190,9 @@ static int start_server(struct process *process)
 static int start_pid_file(struct process *process)
 {
     process->at_fault = process->options->pid_file;
-    return process->options->pid_file != NULL ? write_pid_file(process->options->pid_file) : 0;
+    return process->options->pid_file != NULL && !process->is_successor
+               ? write_pid_file(process->options->pid_file)
+               : 0;
 }
 
 static void leave_pid_file(struct process *process)
@@ -179,9 +201,107 @@ static void leave_pid_file(struct process *process)
         remove_pid_file(process->options->pid_file);
 }
 
+/* ---- restarts ---- */
+
+static bool offer_listener(void *arg, size_t i, struct handover_message *ret_message)
+{
+    return server_offer(((struct process *)arg)->server, i, ret_message);
+}
+
+static bool is_inherited(void *arg, size_t i)
+{
+    return server_is_inherited(((struct process *)arg)->server, i);
+}
+
+static void describe(void *arg, struct handover_message *message)
+{
+    const struct process *process = arg;
+
+    server_describe(process->server, message);
+    if (!process->upstream.is_master)
+        return;
+    if (process->options->pid_file != NULL)
+        handover_put_text(message, HANDOVER_PID_FILE, process->options->pid_file);
+    handover_put_number(message, HANDOVER_TIMEOUT_NS, process->options->restart_timeout_ns);
+    handover_put_number(message, HANDOVER_PROBATION_NS, process->options->restart_probation_ns);
+}
+
+/* Also where a successor had put its own name, and came to nothing. */
+static void claim_pid_file(void *arg)
+{
+    const struct process *process = arg;
+    const char *path = process->options->pid_file;
+
+    if (path == NULL || process->upstream.is_master || names_us(path))
+        return;
+    int err = write_pid_file(path);
+    if (err != 0)
+        log_line(LOG_LEVEL_ERROR, "pid-file-failed", NULL, "cannot write the pid file %s: %s", path,
+                 strerrordesc_np(-err));
+}
+
+static void commit(void *arg)
+{
+    server_open(((struct process *)arg)->server);
+    claim_pid_file(arg);
+}
+
+static void followed(void *arg, const uint64_t *taken, size_t taken_count, const uint64_t *welcome,
+                     size_t welcome_count, int conns_fd)
+{
+    server_followed(((struct process *)arg)->server, taken, taken_count, welcome, welcome_count,
+                    conns_fd);
+}
+
+static const struct restarter_ops restarter_ops = {
+    .offer = offer_listener,
+    .is_inherited = is_inherited,
+    .describe = describe,
+    .commit = commit,
+    .followed = followed,
+    .reclaim = claim_pid_file,
+};
+
+static int start_restarter(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct restarter_config config = {
+        .coord = process->coord,
+        .upstream = &process->upstream,
+        .timing = {.timeout_ns = options->restart_timeout_ns,
+                   .probation_ns = options->restart_probation_ns},
+        .argv = process->argv,
+        .binary = process->binary,
+        .keep_fd = options->when_closed,
+        .pid_file = options->pid_file,
+        .pid_file_fd = pid_fd,
+        .ops = &restarter_ops,
+        .arg = process,
+    };
+    return restarter_start(&config, &process->restarter);
+}
+
+static void stop_restarter(struct process *process)
+{
+    restarter_stop(process->restarter);
+}
+
+static int open_doors(struct process *process)
+{
+    if (!process->is_successor)
+        server_open(process->server);
+    return 0;
+}
+
+static void on_restart_signal(void *restarter, const char *name, const char *detail)
+{
+    restarter_request(restarter, name, detail);
+}
+
 static int start_signals(struct process *process)
 {
     signals_on_reopen(logfiles_reopen);
+    signals_on_restart(on_restart_signal, process->restarter);
     return signals_start(process->coord, &process->signals);
 }
 
@@ -218,8 +338,10 @@ static const struct part {
     {"worker threads", start_pool, NULL, NULL},
     {"loop threads", start_server, NULL, NULL},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
+    {"the restart thread", start_restarter, NULL, stop_restarter},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
+    {"the doors", open_doors, NULL, NULL}, /* last: a start that fails has accepted nothing */
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
@@ -275,7 +397,8 @@ static int serve(struct process *process)
         started++;
     }
     if (err == 0) {
-        notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
+        if (!process->is_successor) /* or else whoever started us says so, in time */
+            notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
     } else {
         status = fail(COORD_EXIT_UNAVAILABLE,
@@ -286,10 +409,56 @@ static int serve(struct process *process)
     return status;
 }
 
+/* A process that watches another one, in place of serving. */
+static int be_master(struct process *process)
+{
+    struct master_config config = {.upstream = &process->upstream,
+                                   .argv = process->argv,
+                                   .binary = process->binary,
+                                   .keep_fd = process->options->when_closed,
+                                   .ready_fd = -1,
+                                   .first_timeout_ns = process->options->restart_timeout_ns};
+
+    if (process->options->mode == OPTIONS_MODE_DAEMON) {
+        int status = master_detach(&config.ready_fd);
+        if (status >= 0)
+            return status;
+    }
+    return master_run(&config);
+}
+
+static int be_server(struct process *process, struct options *options)
+{
+    int status = server_create(options, &process->server);
+    if (status != 0)
+        return status;
+    if (options->test) {
+        (void)puts("configuration OK");
+        server_destroy(process->server);
+        return 0;
+    }
+    status = settle(options, process->server, &process->upstream);
+    if (status == 0) {
+        const struct coord_config config = {.ops = &server_ops,
+                                            .server = process->server,
+                                            .drain = {.lame_duck_ns = options->lame_duck_ns,
+                                                      .deadline_ns = options->deadline_ns,
+                                                      .idle_grace_ns = options->idle_grace_ns},
+                                            .report_path = options->report,
+                                            .progress_ns = PROGRESS_NS};
+        int err = coord_create(&config, &process->coord);
+        status = err == 0 ? serve(process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
+    }
+    coord_destroy(process->coord);
+    server_destroy(process->server);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
-    struct process process = {.options = &options};
+    struct process process = {.options = &options, .argv = argv};
+    char error[512];
 
     int status = cli_run(argc, argv);
     if (status < 0)
@@ -297,33 +466,25 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     log_init(options.log_format, options.quiet);
+    if (upstream_open(&process.upstream, error, sizeof(error)) != 0)
+        return fail_with(COORD_EXIT_UNAVAILABLE, error);
+    process.is_successor = process.upstream.fd >= 0;
+    process.binary = succession_find_binary(argv[0]);
+    options.inheritance = &process.upstream.listeners;
+    options.conns_fd = process.upstream.conns_fd;
+    options.generation = process.upstream.generation;
     int err = signals_block();
     if (err == 0)
         err = signals_spare_children();
+    if (err == 0 && process.binary == NULL)
+        err = -ENOENT;
     if (err != 0)
         return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
-
-    status = server_create(&options, &process.server);
-    if (status != 0)
-        return status;
-    if (options.test) {
-        (void)puts("configuration OK");
-        server_destroy(process.server);
-        return 0;
-    }
-    status = settle(&options, process.server);
-    if (status == 0) {
-        const struct coord_config config = {.ops = &server_ops,
-                                            .server = process.server,
-                                            .drain = {.lame_duck_ns = options.lame_duck_ns,
-                                                      .deadline_ns = options.deadline_ns,
-                                                      .idle_grace_ns = options.idle_grace_ns},
-                                            .report_path = options.report,
-                                            .progress_ns = PROGRESS_NS};
-        err = coord_create(&config, &process.coord);
-        status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
-    }
-    coord_destroy(process.coord);
-    server_destroy(process.server);
+    if (process.upstream.is_master)
+        notify_through(process.upstream.fd);
+    bool watches = options.mode == OPTIONS_MODE_MASTER || options.mode == OPTIONS_MODE_DAEMON;
+    status = watches && !process.is_successor ? be_master(&process) : be_server(&process, &options);
+    upstream_release(&process.upstream);
+    free(process.binary);
     return status;
 }

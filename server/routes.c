@@ -113,7 +113,8 @@ static int on_ready(h2o_handler_t *self, h2o_req_t *req)
     struct server *server = container_of(req->conn->ctx, struct loop, ctx)->server;
 
     (void)self;
-    if (!atomic_load_explicit(&server->lame_duck, memory_order_relaxed))
+    if (!atomic_load_explicit(&server->lame_duck, memory_order_relaxed) ||
+        atomic_load_explicit(&server->handed_over, memory_order_relaxed)) /* the service goes on */
         return send_plain(req, H2O_STRLIT("ready\n"));
     h2o_send_error_503(req, "Service Unavailable", "draining\n", 0);
     return 0;

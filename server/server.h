@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "coord.h"
+#include "handover.h"
 #include "pool.h"
 
 struct server;
@@ -27,6 +28,17 @@ void server_prepare_unprivileged(struct server *server);
 /* Start the loops; from here on requests are answered.
  * Thread: main only, once.     Blocks: until the loops run.     Errors: 0; a negative errno. */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);
+
+/* Accept, from now on. Thread: main, or the restarter's; once.     Blocks: never. */
+void server_open(struct server *server);
+
+/* ---- for the restarter, see restarter.h; Thread: the restarter's, or main only before it ---- */
+
+bool server_offer(struct server *server, size_t i, struct handover_message *ret_message);
+bool server_is_inherited(const struct server *server, size_t i);
+void server_describe(const struct server *server, struct handover_message *message);
+void server_followed(struct server *server, const uint64_t *taken, size_t taken_count,
+                     const uint64_t *welcome, size_t welcome_count, int conns_fd);
 
 /* What the coordinator may ask of the server. Of these, census, and list_requests without `freeze`,
  * are for any thread. */
