@@ -350,6 +350,7 @@ static void enter_aborting(struct coord *coord)
 {
     /* The server freezes its answers before it lists: a request is either answered or listed. */
     coord->config.ops->list_requests(coord->config.server, true, &coord->report.unfinished);
+    coord->report.end.connections = coord->census.connections;
     coord->config.ops->cut(coord->config.server);
 }
 
@@ -371,7 +372,10 @@ static void enter_done(struct coord *coord)
 {
     lock(coord); /* a late trigger may still be added to the list of them */
     coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
+    uint64_t cut = coord->report.end.connections; /* they may be gone by now, and were cut */
     coord->report.end = coord->census;
+    if (cut > coord->census.connections)
+        coord->report.end.connections = cut;
     coord->report.pool_active_at_end = coord->pool_active;
     coord->report.status = exit_status(coord);
     struct report report = coord->report;
