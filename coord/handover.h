@@ -26,7 +26,8 @@ enum handover_type {
     HANDOVER_HELLO = 1, /* who starts whom; descriptor: standard error */
     HANDOVER_LISTENER,  /* one listener; descriptors: it, and the switch of its filter if any */
     HANDOVER_BEGIN,     /* that was all; descriptors: the connections' socket, the pid file */
-    HANDOVER_READY,     /* to who started us: all is up, nothing accepted yet */
+    HANDOVER_READY,     /* to who started us: all is up, nothing accepted yet; descriptor, to a
+                           master: standard error, if it is a log file */
     HANDOVER_COMMIT,    /* accept */
     HANDOVER_SETTLED,   /* accepting, and in charge */
     HANDOVER_RETIRE,    /* a master to its old worker; descriptor: where the connections go */

@@ -196,14 +196,19 @@ static void on_retire(void *arg, struct succession *succession)
         watch_retiring(master);
     }
     close_fd(&conns_fd);
+    if (succession->stderr_fd >= 0) /* its error-log is ours */
+        (void)dup2(succession->stderr_fd, STDERR_FILENO);
+    close_fd(&succession->stderr_fd);
     succession_take_child(succession, &master->current.pid, &master->current.pid_fd,
                           &master->current.channel);
     master->current.began_ns = clock_now_ns();
     master->retry_at_ns = CLOCK_NEVER;
     write_pid_file(master);
     notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
-    if (!master->is_up && master->config->ready_fd >= 0)
+    if (!master->is_up && master->config->ready_fd >= 0) {
         (void)!write(master->config->ready_fd, "", 1);
+        (void)close(master->config->ready_fd);
+    }
     master->is_up = true;
 }
 
@@ -254,13 +259,17 @@ static const struct succession_hooks hooks = {
     .failed = on_failed,
 };
 
+/* `trigger` NULL: nobody has asked, there has to be one. */
 static void start_worker(struct master *master, const char *trigger, const char *detail)
 {
     /* Where nobody serves, nobody waits to see whether it stays. */
     master->succession.restart.config.probation_ns =
         master->current.pid > 0 ? master->succession.config.timing.probation_ns : 0;
     master->retry_at_ns = CLOCK_NEVER;
-    succession_request(&master->succession, trigger, detail);
+    if (trigger != NULL)
+        succession_request(&master->succession, trigger, detail);
+    else
+        succession_tell(&master->succession, RESTART_ON_REQUEST);
 }
 
 /* ---- the worker that serves ---- */
@@ -347,7 +356,7 @@ static void see_exit_of_current(struct master *master)
     if (master->succession.restart.state != RESTART_IDLE)
         return; /* one is on its way already */
     if (lived_ns >= STEADY_NS)
-        start_worker(master, "replacement", "");
+        start_worker(master, NULL, NULL);
     else
         try_again_later(master);
 }
@@ -451,7 +460,7 @@ static void turn(struct master *master)
     if (fds[0].revents != 0)
         take_signals(master);
     if (clock_now_ns() >= master->retry_at_ns)
-        start_worker(master, "replacement", "");
+        start_worker(master, NULL, NULL);
 }
 
 static void set_up(struct master *master, const struct master_config *config)
@@ -506,7 +515,7 @@ int master_run(const struct master_config *config)
                  strerrordesc_np(errno));
         return COORD_EXIT_UNAVAILABLE;
     }
-    start_worker(&master, "start", "");
+    start_worker(&master, NULL, NULL);
     while (!master.is_over)
         turn(&master);
     remove_pid_file(&master);

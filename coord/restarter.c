@@ -95,7 +95,10 @@ static void follow(struct restarter *restarter, const struct handover_message *m
     restarter->config.ops->followed(restarter->config.arg, taken, taken_count, welcome,
                                     welcome_count, conns_fd);
     restarter->is_followed = true;
-    (void)snprintf(detail, sizeof(detail), "process %ld has taken over", (long)successor);
+    if (successor > 0)
+        (void)snprintf(detail, sizeof(detail), "process %ld has taken over", (long)successor);
+    else
+        (void)snprintf(detail, sizeof(detail), "another worker has taken over");
     if (coord_request_handover(restarter->config.coord, detail, successor))
         return;
     /* A stop came first, by a hair: it was meant for the service, and that is the successor now. */

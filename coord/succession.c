@@ -23,7 +23,8 @@ void succession_init(struct succession *succession, const struct succession_conf
     memset(succession, 0, sizeof(*succession));
     succession->config = *config;
     succession->generation = generation;
-    succession->pid_fd = succession->channel = succession->words_fd = succession->conns_fd = -1;
+    succession->pid_fd = succession->channel = succession->words_fd = -1;
+    succession->conns_fd = succession->stderr_fd = -1;
     restart_init(&succession->restart, &config->timing);
 }
 
@@ -40,6 +41,7 @@ void succession_release(struct succession *succession)
     close_fd(&succession->channel);
     close_fd(&succession->words_fd);
     close_fd(&succession->conns_fd);
+    close_fd(&succession->stderr_fd);
 }
 
 /* ---- starting it ---- */
@@ -389,9 +391,12 @@ static void offer_listeners(struct succession *succession)
 static void on_message(struct succession *succession, struct handover_message *message)
 {
     if (message->type == HANDOVER_READY) {
-        handover_release(message);
-        if (succession->restart.state == RESTART_STARTING)
+        if (succession->restart.state == RESTART_STARTING) {
+            close_fd(&succession->stderr_fd);
+            succession->stderr_fd = handover_take_fd(message, 0);
             succession->ready = *message;
+            succession->ready.fd_count = 0;
+        }
         happen(succession, RESTART_ON_READY);
     } else if (message->type == HANDOVER_SETTLED) {
         happen(succession, RESTART_ON_SETTLED);

@@ -51,11 +51,12 @@ struct succession {
     struct restart restart;
     uint64_t generation; /* of the one who serves now */
     /* of the present attempt */
-    pid_t pid;    /* 0: there is no process */
-    int pid_fd;   /* pidfd_open(2) */
-    int channel;  /* -1: closed */
-    int words_fd; /* its standard error */
-    int conns_fd; /* where connections to it go in */
+    pid_t pid;     /* 0: there is no process */
+    int pid_fd;    /* pidfd_open(2) */
+    int channel;   /* -1: closed */
+    int words_fd;  /* its standard error */
+    int conns_fd;  /* where connections to it go in */
+    int stderr_fd; /* a master's worker: the log file that its words go to; -1: they go to ours */
     size_t offered;
     bool all_offered;
     int spawn_error;

@@ -224,6 +224,8 @@ static void describe(void *arg, struct handover_message *message)
         handover_put_text(message, HANDOVER_PID_FILE, process->options->pid_file);
     handover_put_number(message, HANDOVER_TIMEOUT_NS, process->options->restart_timeout_ns);
     handover_put_number(message, HANDOVER_PROBATION_NS, process->options->restart_probation_ns);
+    if (process->options->error_log != NULL)
+        handover_put_fd(message, STDERR_FILENO);
 }
 
 /* Also where a successor had put its own name, and came to nothing. */
@@ -429,6 +431,9 @@ static int be_master(struct process *process)
 
 static int be_server(struct process *process, struct options *options)
 {
+    int err = signals_spare_children();
+    if (err != 0)
+        return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
     int status = server_create(options, &process->server);
     if (status != 0)
         return status;
@@ -437,7 +442,11 @@ static int be_server(struct process *process, struct options *options)
         server_destroy(process->server);
         return 0;
     }
-    status = settle(options, process->server, &process->upstream);
+    if (options->mode == OPTIONS_MODE_DAEMON && options->error_log == NULL)
+        status = fail_with(COORD_EXIT_CONFIG, "mode daemon wants an error-log: nobody will read "
+                                              "what it writes to standard error");
+    if (status == 0)
+        status = settle(options, process->server, &process->upstream);
     if (status == 0) {
         const struct coord_config config = {.ops = &server_ops,
                                             .server = process->server,
@@ -446,7 +455,7 @@ static int be_server(struct process *process, struct options *options)
                                                       .idle_grace_ns = options->idle_grace_ns},
                                             .report_path = options->report,
                                             .progress_ns = PROGRESS_NS};
-        int err = coord_create(&config, &process->coord);
+        err = coord_create(&config, &process->coord);
         status = err == 0 ? serve(process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
     }
     coord_destroy(process->coord);
@@ -474,8 +483,6 @@ int main(int argc, char **argv)
     options.conns_fd = process.upstream.conns_fd;
     options.generation = process.upstream.generation;
     int err = signals_block();
-    if (err == 0)
-        err = signals_spare_children();
     if (err == 0 && process.binary == NULL)
         err = -ENOENT;
     if (err != 0)
