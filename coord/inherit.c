@@ -217,10 +217,10 @@ struct inherited *inherit_find(struct inheritance *inheritance, const struct soc
     return NULL;
 }
 
-struct inherited *inherit_left_over(struct inheritance *inheritance)
+struct inherited *inherit_left_over(struct inheritance *inheritance, bool held)
 {
     for (size_t i = 0; i < inheritance->count; i++)
-        if (inheritance->items[i].fd >= 0)
+        if (inheritance->items[i].fd >= 0 && (inheritance->items[i].is_held || !held))
             return &inheritance->items[i];
     return NULL;
 }

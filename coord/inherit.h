@@ -27,7 +27,7 @@ struct inherited {
 struct inheritance {
     struct inherited *items;
     size_t count;
-    bool is_activation; /* each of them has to be used: somebody was told that we serve there */
+    bool is_activation; /* of a service manager, not of a predecessor */
 };
 
 /* What a service manager or start_server left in the environment; it is removed from there, so that
@@ -46,8 +46,9 @@ void inherit_put(const struct inherited *item, struct handover_message *message)
 struct inherited *inherit_find(struct inheritance *inheritance, const struct sockaddr *address,
                                socklen_t length, bool is_dual);
 
-/* One that nobody has taken; NULL: none is left.     Thread: the owner's. */
-struct inherited *inherit_left_over(struct inheritance *inheritance);
+/* One that nobody has taken; NULL: none is left. `held`: of those that somebody else keeps open:
+ * who does that was told that we serve there.     Thread: the owner's. */
+struct inherited *inherit_left_over(struct inheritance *inheritance, bool held);
 
 /* Close what was not taken.     Thread: the owner's. */
 void inherit_release(struct inheritance *inheritance);

@@ -308,6 +308,9 @@ static void retire(struct succession *succession)
                        (json_int_t)succession->generation),
              "generation %llu serves: process %ld", (unsigned long long)succession->generation,
              (long)succession->pid);
+    /* Before that, since this process may end with it: the next one is the successor's to do. */
+    if (succession->restart.state == RESTART_HANDED && restart_take_again(&succession->restart))
+        (void)kill(succession->pid, SIGHUP);
     succession->config.hooks->retire(succession->config.arg, succession);
 }
 
@@ -335,12 +338,8 @@ static void happen(struct succession *succession, enum restart_event event)
         commit(succession);
     if ((actions & RESTART_DO_SPAWN) != 0)
         start(succession);
-    if (succession->restart.state == RESTART_HANDED && succession->pid > 0) {
-        if (restart_take_again(&succession->restart))
-            (void)kill(succession->pid, SIGHUP); /* it is the one who can, now */
-    } else if (succession->pid == 0 && restart_take_again(&succession->restart)) {
+    if (succession->pid == 0 && restart_take_again(&succession->restart))
         succession_request(succession, "again", "");
-    }
 }
 
 void succession_request(struct succession *succession, const char *trigger, const char *detail)

@@ -550,8 +550,7 @@ int config_apply(struct server *server)
     if (err != 0)
         return server->listen_failed ? COORD_EXIT_UNAVAILABLE : COORD_EXIT_CONFIG;
     if (options->conf != NULL && server->listeners.count == 0 && options->listen_count == 0 &&
-        (options->inheritance == NULL || !options->inheritance->is_activation ||
-         options->inheritance->count == 0)) {
+        (options->inheritance == NULL || inherit_left_over(options->inheritance, true) == NULL)) {
         (void)config_fail(NULL, server->tree,
                           "there is no listen in it, and no --listen beside it");
         return COORD_EXIT_CONFIG;

@@ -475,6 +475,8 @@ int listener_open_inherited(struct listener_list *list)
 {
     for (size_t i = 0; i < list->inheritance->count; i++) {
         const struct inherited item = list->inheritance->items[i];
+        if (!item.is_held || item.fd < 0)
+            continue;
         struct listener *listener = append(list);
         if (listener == NULL)
             return -ENOMEM;

@@ -95,7 +95,7 @@ int listener_take_switch(struct listener *listener, int switch_fd);
 /* For listener_close().     Thread: as that. */
 void listener_forget_switch(struct listener *listener);
 
-/* Open what was inherited and nobody has asked for.     Thread: before start.
+/* Open what others hold for us, and nobody has asked for.     Thread: before start.
  * Errors: 0; a negative errno. */
 int listener_open_inherited(struct listener_list *list);
 

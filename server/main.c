@@ -475,6 +475,9 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     log_init(options.log_format, options.quiet);
+    int err = signals_block();
+    if (err != 0)
+        return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
     if (upstream_open(&process.upstream, error, sizeof(error)) != 0)
         return fail_with(COORD_EXIT_UNAVAILABLE, error);
     process.is_successor = process.upstream.fd >= 0;
@@ -482,11 +485,8 @@ int main(int argc, char **argv)
     options.inheritance = &process.upstream.listeners;
     options.conns_fd = process.upstream.conns_fd;
     options.generation = process.upstream.generation;
-    int err = signals_block();
-    if (err == 0 && process.binary == NULL)
-        err = -ENOENT;
-    if (err != 0)
-        return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
+    if (process.binary == NULL)
+        return fail(COORD_EXIT_UNAVAILABLE, argv[0], -ENOENT);
     if (process.upstream.is_master)
         notify_through(process.upstream.fd);
     bool watches = options.mode == OPTIONS_MODE_MASTER || options.mode == OPTIONS_MODE_DAEMON;

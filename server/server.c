@@ -114,8 +114,8 @@ static int check_flag_tls(const struct options *options)
 /* Nobody has named an address, and a service manager gave us sockets: those are it. */
 static bool serves_what_it_was_given(const struct server *server)
 {
-    const struct inheritance *inheritance = server->options->inheritance;
-    return inheritance != NULL && inheritance->is_activation && inheritance->count > 0 &&
+    return server->options->inheritance != NULL &&
+           inherit_left_over(server->options->inheritance, true) != NULL &&
            server->options->listen_count == 0 && server->listeners.count == 0;
 }
 
@@ -157,8 +157,8 @@ static int settle_inheritance(struct server *server)
         server->listeners.items[i].id = handover_socket_id(server->listeners.items[i].fd);
     if (inheritance == NULL)
         return 0;
-    struct inherited *left = inherit_left_over(inheritance);
-    if (left != NULL && inheritance->is_activation) {
+    const struct inherited *left = inherit_left_over(inheritance, true);
+    if (left != NULL) {
         (void)snprintf(
             error, sizeof(error),
             "a listening socket for %s was passed to this process, and the configuration "

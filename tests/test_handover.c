@@ -317,7 +317,7 @@ static void test_listener_passes_with_all_that_is_known_of_it(void **state)
     assert_true(got->is_held && got->device == 5 && got->inode == 6 && got->switch_fd == -1);
     assert_string_equal(got->name, "127.0.0.1:80");
     assert_true(got->id != 0 && got->id == handover_socket_id(item.fd)); /* one socket, one id */
-    assert_ptr_equal(inherit_left_over(&list), got);
+    assert_ptr_equal(inherit_left_over(&list, true), got);
     inherit_release(&list);
     (void)close(item.fd);
 }
