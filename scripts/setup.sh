@@ -9,7 +9,7 @@ set -eu
 
 build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl"
+ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl systemd"
 
 case "${1:-build}" in
 build) packages="$build" ;;

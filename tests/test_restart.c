@@ -1,6 +1,7 @@
 /* The real process, followed by another one: under load of every shape, by successors that come to
- * nothing, with other listeners, under a master, and under a service manager. LASTCALL_RUNS scales
- * how often (20 restarts in a row for what must not grow). */
+ * nothing, with other listeners, under a master, and under a service manager. LASTCALL_RESTARTS says
+ * how many restarts a shape of load sees (2 by default), LASTCALL_RUNS how many in a row nothing may
+ * grow over (20), LASTCALL_SHAPE which tests to run (a pattern for their names). */
 
 #include "process.h"
 
@@ -75,9 +76,9 @@ static void assert_contains(const char *text, const char *want)
         fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
 }
 
-static unsigned runs(unsigned usual)
+static unsigned times(const char *setting, unsigned usual)
 {
-    const char *text = getenv("LASTCALL_RUNS");
+    const char *text = getenv(setting);
     long n = text != NULL ? strtol(text, NULL, 10) : 0;
     return n >= 1 && n <= 10000 ? (unsigned)n : usual;
 }
@@ -299,10 +300,10 @@ static void test_nothing_is_lost_or_refused(void **state)
         process_start(&p, listen, ARGS(QUICK, "--cert", certificate_path, "--key", key_path));
     else
         process_start(&p, listen, ARGS(QUICK));
-    struct restarts restarts = {.p = &p, .count = runs(2), .pid = p.pid};
+    struct restarts restarts = {.p = &p, .count = times("LASTCALL_RESTARTS", 2), .pid = p.pid};
     load.address = load.tls ? strchr(p.address, ':') + 1 : p.address;
     load.connections = CONNECTIONS;
-    load.duration_ms = 300 + 250 * restarts.count;
+    load.duration_ms = 300 + 150 * restarts.count;
     load.patience_ms = 20000;
     /* The crowd: idle and silent clients that would see any close, and never come again. Longer
      * than ten seconds the library keeps none of them. */
@@ -929,7 +930,7 @@ static void test_nothing_grows_over_many_restarts(void **state)
 {
     struct process p;
     size_t files = 0;
-    unsigned count = runs(20);
+    unsigned count = times("LASTCALL_RUNS", 20);
     (void)state;
     process_start(&p, NULL, ARGS("--restart-probation", "0", "--threads", "2"));
     pid_t pid = p.pid;
@@ -1472,7 +1473,7 @@ int main(void)
                                 .teardown_func = end_all,
                                 .initial_state = (void *)(uintptr_t)&failures[i]};
     memcpy(&tests[n], others, sizeof(others));
-    (void)alarm(300 + runs(3) * 60); /* a hang is a failure */
+    (void)alarm(300 + times("LASTCALL_RUNS", 20) * 2 + times("LASTCALL_RESTARTS", 2) * 60); /* a hang is a failure */
     if (getenv("LASTCALL_SHAPE") != NULL)
         cmocka_set_test_filter(getenv("LASTCALL_SHAPE"));
     return cmocka_run_group_tests_name("restart", tests, set_up, remove_all);
