@@ -354,12 +354,14 @@ static void leave_parts(struct process *process, size_t started)
             parts[i].leave(process);
 }
 
+#ifdef NDEBUG
 static bool is_drained(struct process *process, int status)
 {
     struct coord_census left = {0};
     server_ops.census(process->server, &left);
     return status == COORD_EXIT_CLEAN && left.connections == 0;
 }
+#endif
 
 /* End the threads; whoever is stuck by now, in a handler or on a slow disk, is not waited for. */
 static void tear_down(struct process *process, size_t started, int status)
