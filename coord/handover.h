@@ -19,7 +19,7 @@
 
 #define HANDOVER_VERSION 1
 #define HANDOVER_ENVIRONMENT "LASTCALL_HANDOVER" /* holds the descriptor's number */
-#define HANDOVER_BYTES_MAX 4096
+#define HANDOVER_BYTES_MAX 8192
 #define HANDOVER_FDS_MAX 16
 
 enum handover_type {
@@ -56,7 +56,8 @@ enum handover_tag {
     HANDOVER_PROBATION_NS /* number */
 };
 
-/* A listener's id is its socket's own (SO_COOKIE): the same in every process that has it. */
+/* A listener's id is its socket's own (SO_COOKIE): the same in every process that has it. A service
+ * with more listeners than this is not restarted: all must fit into one message, twice. */
 #define HANDOVER_IDS_MAX 256
 
 struct handover_message {

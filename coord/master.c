@@ -45,7 +45,7 @@ struct master {
     bool is_up;       /* the first worker has accepted */
     bool is_stopping; /* told to */
     bool may_fail;    /* a worker that can not be started is tried again */
-    bool is_over;
+    bool is_ending; /* as soon as the last old worker has drained */
     int status;
     uint64_t backoff_ns;
     uint64_t retry_at_ns; /* CLOCK_NEVER: there is a worker, or one is being started */
@@ -67,7 +67,7 @@ static void forget(struct worker *worker)
 
 static void end(struct master *master, int status)
 {
-    master->is_over = true;
+    master->is_ending = true;
     master->status = status;
 }
 
@@ -392,7 +392,7 @@ static void stop(struct master *master, int signo)
     inherit_release(&master->held); /* the worker's close is to be the last */
     if (master->current.pid > 0)
         (void)kill(master->current.pid, signo);
-    else
+    else if (!master->is_ending)
         end(master, COORD_EXIT_CLEAN);
     for (size_t i = 0; i < master->retiring_count; i++)
         (void)kill(master->retiring[i].pid, signo);
@@ -516,7 +516,7 @@ int master_run(const struct master_config *config)
         return COORD_EXIT_UNAVAILABLE;
     }
     start_worker(&master, NULL, NULL);
-    while (!master.is_over)
+    while (!master.is_ending || master.retiring_count > 0)
         turn(&master);
     remove_pid_file(&master);
     inherit_release(&master.held);

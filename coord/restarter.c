@@ -166,6 +166,11 @@ static void ask(struct restarter *restarter, const char *trigger, const char *de
                  trigger);
         return;
     }
+    if (restarter->config.ops->offer(restarter->config.arg, HANDOVER_IDS_MAX, &message)) {
+        log_line(LOG_LEVEL_ERROR, "restart-refused", NULL,
+                 "%s: no restart: there are more than %d listeners", trigger, HANDOVER_IDS_MAX);
+        return;
+    }
     succession_request(&restarter->succession, trigger, detail);
 }
 
@@ -184,6 +189,8 @@ static int say_ready(struct restarter *restarter)
     struct handover_message message;
     int err = 0;
 
+    if (config->ops->offer(config->arg, HANDOVER_IDS_MAX, &message))
+        return -E2BIG; /* listeners, for one message */
     if (config->upstream->is_master) /* it holds all of them */
         for (size_t i = 0; err == 0 && config->ops->offer(config->arg, i, &message); i++)
             if (!config->ops->is_inherited(config->arg, i))
@@ -297,9 +304,9 @@ static int run(struct restarter *restarter)
 {
     sigset_t all, before;
 
-    int err = restarter->upstream_fd >= 0 ? -say_ready(restarter) : 0;
+    int err = restarter->upstream_fd >= 0 ? say_ready(restarter) : 0;
     if (err != 0)
-        return -err;
+        return err;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, &before);
     err = pthread_create(&restarter->thread, NULL, restart_thread, restarter);

@@ -344,7 +344,9 @@ static void close_listeners(struct loop *loop)
             continue;
         }
         leave_listener(ll);
+        (void)pthread_mutex_lock(&server->mu); /* see server_offer() */
         listener_close(ll->listener);
+        (void)pthread_mutex_unlock(&server->mu);
         /* release: pairs with the acquire in op_census; whoever sees the last one closed sees the
          * connections that came in through it counted */
         atomic_fetch_sub_explicit(&server->listeners_open, 1, memory_order_release);

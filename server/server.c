@@ -316,7 +316,9 @@ bool server_offer(struct server *server, size_t i, struct handover_message *ret_
 
     if (i >= server->listeners.count)
         return false;
+    (void)pthread_mutex_lock(&server->mu); /* a stop may be closing it */
     listener_describe(&server->listeners.items[i], &item);
+    (void)pthread_mutex_unlock(&server->mu);
     inherit_put(&item, ret_message);
     return true;
 }

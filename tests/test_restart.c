@@ -1068,7 +1068,7 @@ static void test_master_keeps_its_process_id_over_a_restart(void **state)
     assert_int_equal(only_child(p.pid), second);
     assert_open_files(p.pid, files);
     process_signal(&p, SIGTERM);
-    assert_serves_on(idle, CLOSED);
+    assert_serves_on(idle, ""); /* it is still in its grace */
     process_expect(&p, LIMIT_MS, 0);
     assert_int_equal(access(in_folder("master.pid"), F_OK), -1);
     (void)close(idle);
@@ -1148,6 +1148,27 @@ static void test_second_signal_to_the_master_forces(void **state)
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 4);
     (void)close(fd);
+    process_release(&p);
+}
+
+static void test_master_waits_for_the_old_worker_too(void **state)
+{
+    struct process p;
+    pid_t next;
+    (void)state;
+    start_master(&p, "");
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=1200"));
+    assert_serves(&p);
+    assert_serves(&p);
+    process_signal(&p, SIGHUP);
+    assert_generation(&p, 2, &next);
+    process_signal(&p, SIGTERM);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
 
@@ -1447,6 +1468,7 @@ int main(void)
         TEST(test_master_that_can_not_start_passes_the_status_on),
         TEST(test_master_passes_the_status_of_a_drain_on),
         TEST(test_second_signal_to_the_master_forces),
+        TEST(test_master_waits_for_the_old_worker_too),
         TEST(test_workers_end_with_a_master_that_is_killed),
         TEST(test_under_load_a_master_restarts_without_loss),
         TEST(test_daemon_detaches_once_it_is_bound),
