@@ -45,7 +45,7 @@ struct master {
     bool is_up;       /* the first worker has accepted */
     bool is_stopping; /* told to */
     bool may_fail;    /* a worker that can not be started is tried again */
-    bool is_ending; /* as soon as the last old worker has drained */
+    bool is_ending;   /* as soon as the last old worker has drained */
     int status;
     uint64_t backoff_ns;
     uint64_t retry_at_ns; /* CLOCK_NEVER: there is a worker, or one is being started */

@@ -159,6 +159,8 @@ static void ask(struct restarter *restarter, const char *trigger, const char *de
                  "%s: no restart: this process has not taken over itself yet", trigger);
         return;
     }
+    if (coord_get_phase(restarter->config.coord) != PHASE_RUNNING)
+        succession_tell(&restarter->succession, RESTART_ON_STOP); /* on_step() is on its way */
     if (getpid() == 1) {
         log_line(LOG_LEVEL_ERROR, "restart-refused", NULL,
                  "%s: no restart: this is process 1, with whose end the container ends; start it "
@@ -190,7 +192,7 @@ static int say_ready(struct restarter *restarter)
     int err = 0;
 
     if (config->ops->offer(config->arg, HANDOVER_IDS_MAX, &message))
-        return -E2BIG; /* listeners, for one message */
+        return -E2BIG;               /* listeners, for one message */
     if (config->upstream->is_master) /* it holds all of them */
         for (size_t i = 0; err == 0 && config->ops->offer(config->arg, i, &message); i++)
             if (!config->ops->is_inherited(config->arg, i))
