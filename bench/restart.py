@@ -94,6 +94,12 @@ def under_starter(launch: Launch, site: Site) -> Launch:
     return launch
 
 
+def without_parent(launch: Launch, _: Site) -> Launch:
+    """nginx takes no USR2 while the process that started it lives; it stays in our process group all the same."""
+    launch.argv = ["sh", "-c", '("$@" & sleep 0.5); exec sleep 1000', "sh", *launch.argv]
+    return launch
+
+
 def upgrade_nginx(server: Server) -> None:
     """USR2 to the master, and once the new one has its workers, QUIT to the old one."""
     pid_file = server.site.temp / "nginx.pid"
@@ -138,7 +144,7 @@ SERVERS = {s.name: s for s in (
     Restarted("lastcall", "lastcall", with_pid_file, hup_whoever_serves),
     Restarted("lastcall-master", "lastcall", as_master, hup),
     Restarted("nginx", "nginx", same, hup),
-    Restarted("nginx-usr2", "nginx", same, upgrade_nginx),
+    Restarted("nginx-usr2", "nginx", without_parent, upgrade_nginx),
     Restarted("haproxy", "haproxy", as_master_worker, send(signal.SIGUSR2)),
     Restarted("h2o", "h2o", under_starter, hup),
     Restarted("caddy", "caddy", with_admin, load_caddy),
@@ -180,7 +186,8 @@ class Runner:
         started = Server(peer, launch.argv, launch, site)
         try:
             started.wait_until_up()
-            time.sleep(1.2 if server.name == "h2o" else 0.1)  # start_server reads no signal before
+            # start_server reads no signal before; and nginx's parent has to be gone
+            time.sleep({"h2o": 1.2, "nginx-usr2": 0.7}.get(server.name, 0.1))
         except Broken:
             started.end()
             raise
