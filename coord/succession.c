@@ -397,6 +397,11 @@ static void on_message(struct succession *succession, struct handover_message *m
             succession->ready.fd_count = 0;
         }
         happen(succession, RESTART_ON_READY);
+        if (succession->restart.state == RESTART_PROBATION)
+            log_line(LOG_LEVEL_INFO, "restart-ready",
+                     json_pack("{s:I}", "pid", (json_int_t)succession->pid),
+                     "generation %llu is ready: process %ld",
+                     (unsigned long long)(succession->generation + 1), (long)succession->pid);
     } else if (message->type == HANDOVER_SETTLED) {
         happen(succession, RESTART_ON_SETTLED);
     } else if (succession->config.hooks->message != NULL) {

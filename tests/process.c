@@ -317,6 +317,8 @@ int client_connect(const struct process *process)
     }
     int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
+    /* socket(7): it bounds connect(2), too. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     assert_int_equal(connect(fd, to, length), 0);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     return fd;

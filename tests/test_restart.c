@@ -349,6 +349,9 @@ static void test_nothing_is_lost_or_refused(void **state)
     assert_int_equal(result.silent.still_open, load.silent);
     pid_t last;
     assert_generation(&p, restarts.count + 1, &last);
+    (void)close(client_connect(&p)); /* a listener that lets nobody in loses nothing either */
+    if (!load.tls && !is_proxy)
+        assert_serves(&p);
     stop(&p, last);
     process_release(&p);
     if (is_proxy) {
@@ -649,7 +652,7 @@ static void test_stop_in_the_probation_stops_the_service(void **state)
     (void)state;
     process_start(&p, NULL, ARGS("--restart-probation", "60s"));
     process_signal(&p, SIGHUP);
-    process_wait_log(&p, "starting generation 2");
+    process_wait_log(&p, "generation 2 is ready");
     pid_t successor = only_child(p.pid);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
@@ -662,19 +665,15 @@ static void test_stop_in_the_probation_stops_the_service(void **state)
 static void test_successor_that_is_told_to_stop_too_early_does_no_harm(void **state)
 {
     struct process p;
-    pid_t next;
     (void)state;
-    process_start(&p, NULL, ARGS("--restart-probation", "1s", "--threads", "2"));
+    process_start(&p, NULL, ARGS("--restart-probation", "4s", "--threads", "2"));
     process_signal(&p, SIGHUP);
-    process_wait_log(&p, "starting generation 2");
+    process_wait_log(&p, "generation 2 is ready");
     assert_int_equal(kill(only_child(p.pid), SIGTERM), 0);
     process_wait_log(&p, "restart failed, going on as before: ");
     for (unsigned i = 0; i < 20; i++)
         assert_serves(&p);
-    process_signal(&p, SIGHUP);
-    assert_generation(&p, 2, &next);
-    process_expect(&p, LIMIT_MS, 0);
-    stop(&p, next);
+    stop(&p, p.pid);
     process_release(&p);
 }
 
