@@ -184,7 +184,12 @@ static int start_pool(struct process *process)
 
 static int start_server(struct process *process)
 {
-    return server_start(process->server, process->pool, process->coord);
+    int err = server_start(process->server, process->pool, process->coord);
+
+    if (process->upstream.conns_fd >= 0) /* each loop has its own */
+        (void)close(process->upstream.conns_fd);
+    process->upstream.conns_fd = -1;
+    return err;
 }
 
 static int start_pid_file(struct process *process)

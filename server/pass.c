@@ -162,8 +162,8 @@ static bool take_some(struct loop *loop, bool dry)
         int err = handover_receive(h2o_socket_get_fd(loop->conns_sock), &message);
         if (err == -EAGAIN)
             return true;
-        if (err == -EPIPE)
-            return false;
+        if (err != 0 && err != -EMFILE && err != -EPROTO && err != -EPROTONOSUPPORT)
+            return false; /* gone */
         if (err != 0) {
             char why[HANDOVER_WHY_SIZE];
             log_line(LOG_LEVEL_WARN, "take-failed", NULL,
