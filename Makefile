@@ -7,6 +7,7 @@ CLANG_FORMAT ?= clang-format
 SOURCES = $(wildcard pool/*.[ch] coord/*.[ch] server/*.[ch] server/compat/*.[ch] cli/*.[ch] tests/*.[ch] bench/*.[ch] tests/fuzz/*.[ch])
 
 .PHONY: bench-run bench-long-run bench-speed-run
+.PHONY: bench-restart
 .PHONY: help run check check-loss asan tsan clang fuzz valgrind bench bench-long bench-peers bench-speed \
         format format-check clean
 
@@ -21,6 +22,7 @@ help:
 	@echo "make bench       stop lastcall and other servers under load, count what is lost (10 minutes)"
 	@echo "                 tables, and a page with pictures: build/bench/drain.html"
 	@echo "make bench-long  the same with 20 runs each"
+	@echo "make bench-restart  restart lastcall and other servers under load, count what the clients notice (8 minutes)"
 	@echo "make bench-peers install the other servers (Debian packages; no service is started)"
 	@echo "make bench-speed throughput beside h2o and nginx, exit lag"
 	@echo "make format      clang-format over the sources"
@@ -69,6 +71,12 @@ bench-long-run:
 bench-speed-run:
 	./bench/exit_lag.py
 	./bench/throughput.py
+
+bench-restart: build/release/.configured
+	@./scripts/setup.sh bench
+	@cmake --build --preset release -j $(JOBS) -- --quiet
+	@mkdir -p build/bench
+	./bench/restart.py --json build/bench/restart.json --svg build/bench/restart.svg $(ARGS)
 
 bench-peers:
 	./bench/peers.py --install

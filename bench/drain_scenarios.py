@@ -116,7 +116,7 @@ def scenario_table() -> tuple[Scenario, ...]:
                  together=24),
         Scenario("starved", "new connections, the server on one core with a busy neighbour",
                  starved=True, load=load("--protocol close --connections 16")),
-        # Restart scenarios (SIGHUP, binary upgrade) go here, with a `kind` of their own.
+        # Restarts, which no exit ends, are in restart.py.
     )
 
 

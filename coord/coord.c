@@ -58,6 +58,8 @@ struct coord {
     bool poked;
     bool noted;       /* a trigger came behind the first one */
     bool began;       /* the begin of the drain has been logged */
+    bool handed_over; /* to a successor */
+    pid_t successor;  /* 0: it is not ours to tell */
     unsigned signals; /* that asked for this drain */
     int clean_status; /* the exit status of a drain that ends clean */
 };
@@ -188,6 +190,19 @@ bool coord_request_drain_ending(struct coord *coord, const char *trigger, const 
     return first;
 }
 
+bool coord_request_handover(struct coord *coord, const char *detail, pid_t successor)
+{
+    lock(coord);
+    bool first = !coord->drain.requested && request_locked(coord, "restart", detail);
+    if (first) {
+        coord->drain.config.lame_duck_ns = 0;
+        coord->handed_over = true;
+        coord->successor = successor;
+    }
+    unlock(coord);
+    return first;
+}
+
 unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
 {
     char name[24], detail[48] = "";
@@ -211,7 +226,7 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
 bool coord_undrain(struct coord *coord)
 {
     lock(coord);
-    bool undone = drain_undo(&coord->drain);
+    bool undone = !coord->handed_over && drain_undo(&coord->drain);
     if (undone) { /* here, not when it is noticed: the next request has a clean page */
         coord->report.trigger_count = coord->report.triggers_left_out = 0;
         memset(&coord->report.begin, 0, sizeof(coord->report.begin));
@@ -323,11 +338,22 @@ static void enter_closing(struct coord *coord)
     /* Watched before anything closes: a pool that falls idle from here on says so. */
     if (coord->pool != NULL)
         (void)pool_watch_idle(coord->pool, true);
-    coord->config.ops->lame_duck(coord->config.server, true);
-    log_line(LOG_LEVEL_INFO, "closing", NULL,
-             "closing the listeners: from here on the drain can not be called off");
-    coord->config.ops->close_listeners(coord->config.server);
-    notify_send("STOPPING=1\nSTATUS=closing the listeners");
+    lock(coord);
+    bool handed_over = coord->handed_over;
+    pid_t successor = coord->successor;
+    unlock(coord);
+    if (handed_over) {
+        coord->config.ops->hand_over(coord->config.server);
+        if (successor > 0)
+            notify_send("MAINPID=%ld\nREADY=1\nSTATUS=serving", (long)successor);
+        notify_hand_over();
+    } else {
+        coord->config.ops->lame_duck(coord->config.server, true);
+        log_line(LOG_LEVEL_INFO, "closing", NULL,
+                 "closing the listeners: from here on the drain can not be called off");
+        coord->config.ops->close_listeners(coord->config.server);
+        notify_send("STOPPING=1\nSTATUS=closing the listeners");
+    }
     coord->answered_when_notified = coord->census.answered;
 }
 

@@ -44,6 +44,7 @@ struct coord_census {
     uint64_t answered;      /* requests ended since the start, aborted ones left out */
     uint64_t accepted;      /* connections since the start */
     uint64_t idle_released; /* connections that the drain let go while they idled */
+    uint64_t handed_over;   /* connections that a successor has taken */
     uint64_t given_up;      /* requests that a limit of the server's own cut in the drain */
 };
 
@@ -102,6 +103,10 @@ struct coord_server_ops {
     void (*lame_duck)(void *server, bool on);
     /* Begin to close every listener without resetting anyone. Must not block; poke when done. */
     void (*close_listeners)(void *server);
+    /* In place of close_listeners, when a successor accepts: close only what it has not taken,
+     * leave the rest to it, and let it have the connections that idle. Must not block; poke when
+     * done. NULL: nobody calls coord_request_handover(). */
+    void (*hand_over)(void *server);
     /* Tell open connections that this is the end: GOAWAY, evenly over `spread_ns`. Must not block.
      */
     void (*finish)(void *server, uint64_t spread_ns);
@@ -168,6 +173,12 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
  * Thread: any.     Blocks: never. */
 bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
                                 int status);
+
+/* A successor accepts: begin the drain that follows, without lame duck, since nobody needs to look
+ * elsewhere. The service manager is told of `successor` (0: a master does that), and nothing more.
+ * Can not be called off. Returns false if a drain had been asked for before: then that one goes on.
+ * Thread: any.     Blocks: never. */
+bool coord_request_handover(struct coord *coord, const char *detail, pid_t successor);
 
 /* A signal asks: the first begins the drain, or joins one that something else began; the second
  * cuts it short. Returns how many there were since the last undrain: at the third, the caller

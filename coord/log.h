@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO };
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON };
@@ -25,6 +26,9 @@ bool log_level_named(const char *name, enum log_level *ret_level);
  */
 void log_line(enum log_level level, const char *event, json_t *fields, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* Write what another process has to say, as it stands.     Thread: any.     Blocks: on stderr. */
+void log_pass(const char *bytes, size_t n);
 
 /* Is there a terminal to keep a changing line on?     Thread: any. */
 bool log_has_status_line(void);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,8 @@
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include "handover.h"
 
 /* The library's sd_notify() waits for as long as the manager's queue is full: a manager that hangs
  * would hold up our drain. The protocol is one datagram, and meant to be spoken by hand where that
@@ -36,12 +39,36 @@ static bool find_manager(struct sockaddr_un *ret_there, socklen_t *ret_size)
     return true;
 }
 
+static _Atomic bool handed_over; /* relaxed: a line more or less */
+static int through_fd = -1;      /* immutable after start */
+
+void notify_hand_over(void)
+{
+    atomic_store_explicit(&handed_over, true, memory_order_relaxed);
+}
+
+void notify_through(int fd)
+{
+    through_fd = fd;
+}
+
 bool notify_wanted(void)
 {
     struct sockaddr_un there;
     socklen_t size;
 
-    return find_manager(&there, &size);
+    if (atomic_load_explicit(&handed_over, memory_order_relaxed))
+        return false;
+    return through_fd >= 0 || find_manager(&there, &size);
+}
+
+static void send_through(const char *text)
+{
+    struct handover_message message;
+
+    handover_begin(&message, HANDOVER_NOTIFY);
+    handover_put_text(&message, HANDOVER_TEXT, text);
+    (void)handover_send(through_fd, &message); /* a master that is busy misses a line */
 }
 
 void notify_send(const char *format, ...)
@@ -52,11 +79,16 @@ void notify_send(const char *format, ...)
     char text[512];
     va_list args;
 
-    if (!find_manager(&there, &size))
+    if (!notify_wanted() || (through_fd < 0 && !find_manager(&there, &size)))
         return;
     va_start(args, format);
     int n = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    if (through_fd >= 0) {
+        if (n > 0)
+            send_through(text);
+        return;
+    }
     int fd = n > 0 ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
     if (fd < 0)
         return;

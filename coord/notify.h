@@ -18,4 +18,11 @@ void notify_send(const char *format, ...) __attribute__((format(printf, 1, 2)));
  * Thread: any. */
 uint64_t notify_watchdog_ns(void);
 
+/* From now on another process speaks for the service, and nothing is sent.     Thread: any. */
+void notify_hand_over(void);
+
+/* From now on `fd`, the channel to a master, gets all of it: the manager listens to that one only.
+ * Thread: main only, before start. */
+void notify_through(int fd);
+
 #endif

@@ -50,7 +50,10 @@ struct registration {
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t changed;
-    bool wanted; /* the process is ready */
+    bool handed_over;
+    bool begun;  /* the process serves, and nobody has followed it */
+    bool ready;  /* as of its phase */
+    bool wanted; /* both */
     bool held;   /* our value is there, or may be */
     bool away;   /* the last call failed: said, and being retried */
     bool over;
@@ -215,7 +218,7 @@ int registration_create(const struct registration_config *config,
     if (r == NULL)
         return -ENOMEM;
     init_lock(r);
-    r->fresh = r->wanted = true;
+    r->fresh = r->ready = true;
     r->retry_ns = RETRY_FIRST_NS;
     r->cancel_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int err = r->cancel_fd < 0 ? -errno : set_up(r, config, error);
@@ -368,7 +371,8 @@ static void act_locked(struct registration *r, bool wanted)
         r->held = wanted;
         r->due_ns = wanted ? now_ns + r->ttl_ns / 3 : CLOCK_NEVER;
     }
-    if (r->wanted != wanted) /* meanwhile */
+    r->held &= !r->handed_over; /* meanwhile */
+    if (r->wanted != wanted)    /* likewise */
         r->due_ns = r->away ? r->due_ns : now_ns;
     (void)pthread_cond_broadcast(&r->changed);
 }
@@ -393,20 +397,49 @@ static void *registration_thread(void *arg)
     return NULL;
 }
 
-static void want(struct registration *r, bool wanted)
+static void decide_locked(struct registration *r)
+{
+    bool wanted = r->begun && r->ready;
+
+    if (r->wanted == wanted)
+        return;
+    r->wanted = wanted;
+    r->due_ns = clock_now_ns();
+    (void)pthread_cond_broadcast(&r->changed);
+}
+
+static void set_ready(struct registration *r, bool ready)
 {
     lock(r);
-    if (r->wanted != wanted) {
-        r->wanted = wanted;
-        r->due_ns = clock_now_ns();
-        (void)pthread_cond_broadcast(&r->changed);
-    }
+    r->ready = ready;
+    decide_locked(r);
     unlock(r);
+}
+
+void registration_begin(struct registration *registration)
+{
+    if (registration == NULL)
+        return;
+    lock(registration);
+    registration->begun = true;
+    decide_locked(registration);
+    unlock(registration);
+}
+
+void registration_hand_over(struct registration *registration)
+{
+    if (registration == NULL)
+        return;
+    lock(registration);
+    registration->begun = registration->held = false; /* nothing of ours is to be withdrawn */
+    registration->handed_over = true;
+    decide_locked(registration);
+    unlock(registration);
 }
 
 static void on_step(void *arg, enum coord_phase phase)
 {
-    want(arg, phase == PHASE_RUNNING);
+    set_ready(arg, phase == PHASE_RUNNING);
 }
 
 int registration_start(struct registration *registration, struct coord *coord)
@@ -434,7 +467,7 @@ void registration_leave(struct registration *registration)
 
     if (r == NULL || !r->started)
         return;
-    want(r, false);
+    set_ready(r, false);
     lock(r);
     while (r->held && !r->away && err == 0)
         err = pthread_cond_timedwait(&r->changed, &r->mu, &until);

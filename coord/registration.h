@@ -43,9 +43,16 @@ int registration_create(const struct registration_config *config,
                         struct registration **ret_registration,
                         char error[REGISTRATION_ERROR_SIZE]);
 
-/* Start the thread; it registers at once and follows the steps of `coord`.
+/* Start the thread; it follows the steps of `coord`, from registration_begin() on.
  * Thread: main only, once, before coord_run().     Errors: 0; a negative errno. */
 int registration_start(struct registration *registration, struct coord *coord);
+
+/* The process serves: register it. NULL is allowed.     Thread: any.     Blocks: never. */
+void registration_begin(struct registration *registration);
+
+/* A successor registers: what is there is left to it from now on. NULL is allowed.
+ * Thread: any.     Blocks: never. */
+void registration_hand_over(struct registration *registration);
 
 /* The process ends: the key has to be gone, which it is already as a rule. NULL is allowed.
  * Thread: any but its own.     Blocks: up to 100 ms, and not at all where Redis is known to be

@@ -210,14 +210,17 @@ static void log_outcome(const struct report *report, const struct drain *drain)
                  (ull)report->connections_cut, plural(report->connections_cut));
         return;
     }
+    char handed[64] = "";
+    if (report->end.handed_over > 0)
+        (void)snprintf(handed, sizeof(handed), ", %llu handed over", (ull)report->end.handed_over);
     log_line(LOG_LEVEL_INFO, "drained",
-             json_pack("{s:f, s:I, s:I}", "took_ms",
+             json_pack("{s:f, s:I, s:I, s:I}", "took_ms",
                        (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "answered",
-                       (json_int_t)answered, "idle_released",
-                       (json_int_t)report->end.idle_released),
-             "drained in %s: %llu answered, %llu idle connection%s released",
+                       (json_int_t)answered, "idle_released", (json_int_t)report->end.idle_released,
+                       "handed_over", (json_int_t)report->end.handed_over),
+             "drained in %s: %llu answered, %llu idle connection%s released%s",
              clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
-             (ull)report->end.idle_released, plural(report->end.idle_released));
+             (ull)report->end.idle_released, plural(report->end.idle_released), handed);
 }
 
 void report_log_end(const struct report *report, const struct drain *drain)
@@ -277,11 +280,11 @@ static json_t *counts_json(const struct report *report)
 {
     const struct coord_census *begin = &report->begin, *end = &report->end;
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin", (json_int_t)begin->active,
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin", (json_int_t)begin->active,
         "connections_at_begin", (json_int_t)begin->connections, "accepted_during",
         (json_int_t)(end->accepted - begin->accepted), "answered_during",
         (json_int_t)(end->answered - begin->answered), "idle_released",
-        (json_int_t)end->idle_released, "unfinished",
+        (json_int_t)end->idle_released, "handed_over", (json_int_t)end->handed_over, "unfinished",
         (json_int_t)(report->unfinished.count + report->unfinished.left_out + report->end.given_up),
         "jobs_at_end", (json_int_t)report->pool_active_at_end);
 }

@@ -87,6 +87,39 @@ static void hand_on(int signo)
                  name != NULL ? name : "RT");
 }
 
+static struct {
+    void (*restart)(void *arg, const char *name, const char *detail);
+    void *arg;
+} on_restart; /* immutable after signals_start */
+
+void signals_on_restart(void (*restart)(void *arg, const char *name, const char *detail), void *arg)
+{
+    on_restart.restart = restart;
+    on_restart.arg = arg;
+}
+
+static sigset_t mask_before; /* immutable after signals_block */
+
+void signals_unblocked(sigset_t *ret_mask)
+{
+    *ret_mask = mask_before;
+}
+
+void signals_wanted(sigset_t *ret_set)
+{
+    fill_set(ret_set);
+}
+
+static void ask_for_restart(const siginfo_t *info)
+{
+    char name[24], detail[48] = "";
+
+    (void)snprintf(name, sizeof(name), "SIG%s", sigabbrev_np(info->si_signo));
+    if (info->si_code <= 0 && info->si_pid > 0)
+        (void)snprintf(detail, sizeof(detail), "from process %ld", (long)info->si_pid);
+    on_restart.restart(on_restart.arg, name, detail);
+}
+
 static void *signal_thread(void *arg)
 {
     struct signals *signals = arg;
@@ -107,6 +140,10 @@ static void *signal_thread(void *arg)
             return NULL;
         if (signo == SIGUSR1 && reopen_logs != NULL) {
             reopen_logs();
+            continue;
+        }
+        if ((signo == SIGHUP || signo == SIGUSR2) && on_restart.restart != NULL) {
+            ask_for_restart(&info);
             continue;
         }
         if (!asks_for_drain(signo)) {
@@ -131,7 +168,7 @@ int signals_block(void)
     if (sigaction(SIGPIPE, &ignore, NULL) != 0)
         return -errno;
     fill_blocked(&set);
-    return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+    return -pthread_sigmask(SIG_BLOCK, &set, &mask_before);
 }
 
 /* Between fork(2) and execve(2). */

@@ -5,6 +5,8 @@
  * first thread starts; this one takes them synchronously and hands each to the coordinator. There
  * is no signal handler, so nothing here is restricted to async-signal-safe functions. */
 
+#include <signal.h>
+
 #include "coord.h"
 
 struct signals;
@@ -27,6 +29,17 @@ void signals_on_reopen(void (*reopen)(void));
  * that asks for a drain which is over: returns whether it took it. It is called on the signal
  * thread. NULL, as before the first call: nobody.     Thread: main only, before signals_start(). */
 void signals_on_spare(bool (*take)(void *arg, int signo), void *arg);
+/* What SIGHUP and SIGUSR2 ask for; it is called on the signal thread, with the signal's name and
+ * the sender. NULL, as before the first call: nothing. Thread: main only, before signals_start().
+ */
+void signals_on_restart(void (*restart)(void *arg, const char *name, const char *detail),
+                        void *arg);
+
+/* The signals that were blocked before signals_block().     Thread: any, behind that. */
+void signals_unblocked(sigset_t *ret_mask);
+
+/* Those that signals_block() blocks.     Thread: any. */
+void signals_wanted(sigset_t *ret_set);
 
 /* Start the thread. Signals that came since signals_block() are pending and are taken now.
  * SIGINT, SIGTERM and SIGQUIT ask for the drain; the second of them forces; at the third this

@@ -93,6 +93,27 @@ static int open_unix(struct admin *admin, const char *text, char *error, size_t 
                                  sizeof(address), &how, error, error_size);
 }
 
+/* A predecessor has opened it, who may have had rights that we have not. */
+static bool is_passed_on(const struct admin *admin, const char *folder, const char *name)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int n = snprintf(address.sun_path, sizeof(address.sun_path), "%s/%s.sock", folder, name);
+
+    return admin->listeners.inheritance != NULL && n > 0 && (size_t)n < sizeof(address.sun_path) &&
+           inherit_find(admin->listeners.inheritance, (const struct sockaddr *)&address,
+                        sizeof(address), false) != NULL;
+}
+
+static bool find_passed_on(const struct admin *admin, const char *runtime, const char *name,
+                           char *folder, size_t size)
+{
+    (void)snprintf(folder, size, "/run/" USUAL_FOLDER);
+    if (is_passed_on(admin, folder, name))
+        return true;
+    (void)snprintf(folder, size, "%s/" USUAL_FOLDER, runtime != NULL ? runtime : "");
+    return is_passed_on(admin, folder, name);
+}
+
 /* False: there is none, and the log says why. */
 static bool open_usual(struct admin *admin)
 {
@@ -101,7 +122,8 @@ static bool open_usual(struct admin *admin)
     char text[sizeof(folder) + sizeof(name) + 16], error[512];
 
     usual_name(admin->options, admin->server, name, sizeof(name));
-    if (!usable_folder("/run", 0755, folder, sizeof(folder)) &&
+    if (!find_passed_on(admin, runtime, name, folder, sizeof(folder)) &&
+        !usable_folder("/run", 0755, folder, sizeof(folder)) &&
         !(runtime != NULL && runtime[0] == '/' &&
           usable_folder(runtime, 0700, folder, sizeof(folder)))) {
         log_line(LOG_LEVEL_INFO, "no-admin", NULL,
@@ -171,6 +193,7 @@ int admin_open(const struct options *options, struct server *server, struct admi
         return fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
     admin->options = options;
     admin->server = server;
+    admin->listeners.inheritance = options->inheritance;
     admin->started_ns = clock_now_ns();
     (void)clock_format_wall(admin->started_wall);
     (void)pthread_mutex_init(&admin->mu, NULL);
@@ -189,6 +212,8 @@ int admin_open(const struct options *options, struct server *server, struct admi
         admin_destroy(admin);
         return status;
     }
+    for (size_t i = 0; i < admin->listeners.count; i++)
+        admin->listeners.items[i].id = handover_socket_id(admin->listeners.items[i].fd);
     *ret_admin = admin;
     return 0;
 }
@@ -206,9 +231,15 @@ static void pause_accepting(struct admin *admin)
 
 static void resume_accepting(struct admin *admin)
 {
+    /* acquire: pairs with the release in admin_followed(), which has marked those that stay */
+    bool followed = atomic_load_explicit(&admin->followed, memory_order_acquire);
+
     admin->accept_paused = false;
+    if (!atomic_load_explicit(&admin->accepts, memory_order_acquire))
+        return;
     for (size_t i = 0; i < admin->listeners.count; i++)
-        h2o_socket_read_start(admin->accepting[i].sock, on_listener);
+        if (!followed || !admin->listeners.items[i].stays)
+            h2o_socket_read_start(admin->accepting[i].sock, on_listener);
 }
 
 static void on_retry(h2o_timeout_entry_t *entry)
@@ -313,6 +344,10 @@ static void on_wake(h2o_socket_t *sock, const char *err)
     if (err != NULL)
         return;
     (void)!read(admin->wake_fd, &count, sizeof(count));
+    if (!admin->accept_paused && !wants_exit(admin)) { /* who may have changed */
+        pause_accepting(admin);
+        resume_accepting(admin);
+    }
     admin_events_step(admin);
 }
 
@@ -359,8 +394,8 @@ static void set_up(struct admin *admin)
             h2o_evloop_socket_create(admin->evloop, from->fd, H2O_SOCKET_FLAG_DONT_READ);
         from->sock = sock;
         sock->data = from;
-        h2o_socket_read_start(sock, on_listener);
     }
+    resume_accepting(admin);
 }
 
 static void cut_all(struct admin *admin)
@@ -450,12 +485,63 @@ int admin_start(struct admin *admin, struct pool *pool, struct coord *coord)
     return 0;
 }
 
+void admin_accept(struct admin *admin)
+{
+    if (admin == NULL)
+        return;
+    /* release: pairs with the acquire in resume_accepting() */
+    atomic_store_explicit(&admin->accepts, true, memory_order_release);
+    wake(admin);
+}
+
+bool admin_offer(struct admin *admin, size_t i, struct handover_message *ret_message)
+{
+    struct inherited item;
+
+    if (admin == NULL || i >= admin->listeners.count)
+        return false;
+    (void)pthread_mutex_lock(&admin->mu); /* a stop may be closing it */
+    listener_describe(&admin->listeners.items[i], &item);
+    (void)pthread_mutex_unlock(&admin->mu);
+    inherit_put(&item, ret_message);
+    return true;
+}
+
+bool admin_is_inherited(const struct admin *admin, size_t i)
+{
+    return admin != NULL && i < admin->listeners.count && admin->listeners.items[i].is_inherited;
+}
+
+size_t admin_ids(const struct admin *admin, uint64_t *ids, size_t room)
+{
+    size_t n = 0;
+
+    for (; admin != NULL && n < admin->listeners.count && n < room; n++)
+        ids[n] = admin->listeners.items[n].id;
+    return n;
+}
+
+void admin_followed(struct admin *admin, const uint64_t *taken, size_t count)
+{
+    for (size_t i = 0; admin != NULL && i < admin->listeners.count; i++)
+        for (size_t j = 0; j < count; j++)
+            admin->listeners.items[i].stays |= admin->listeners.items[i].id == taken[j];
+    if (admin == NULL)
+        return;
+    /* release: pairs with the acquire in resume_accepting(); main's admin_leave() comes behind the
+     * drain that this restart begins, under the coordinator's mutex */
+    atomic_store_explicit(&admin->followed, true, memory_order_release);
+    wake(admin);
+}
+
 void admin_leave(struct admin *admin)
 {
     if (admin == NULL)
         return;
+    (void)pthread_mutex_lock(&admin->mu);
     for (size_t i = 0; i < admin->listeners.count; i++)
         listener_close(&admin->listeners.items[i]); /* and its file; the thread has its own */
+    (void)pthread_mutex_unlock(&admin->mu);
     if (!admin->runs || atomic_load_explicit(&admin->watchers, memory_order_relaxed) == 0)
         return;
     struct timespec until = clock_timespec(clock_now_ns() + ADMIN_FAREWELL_MS * NS_PER_MS);

@@ -6,6 +6,10 @@
  * the loops but what any thread may read; so it answers while they are busy or stuck, and costs
  * them nothing. It is the last to close, and nobody waits for its connections. */
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "coord.h"
 #include "pool.h"
 
@@ -23,9 +27,25 @@ int admin_open(const struct options *options, struct server *server, struct admi
 
 /* All of these take NULL. */
 
-/* Start the thread.     Thread: main only, after server_start().     Errors: 0; a negative errno.
- */
+/* Start the thread, which answers from admin_accept() on.
+ * Thread: main only, after server_start().     Errors: 0; a negative errno. */
 int admin_start(struct admin *admin, struct pool *pool, struct coord *coord);
+
+/* Answer, from now on.     Thread: main, or the restarter's; once.     Blocks: never. */
+void admin_accept(struct admin *admin);
+
+/* ---- for a restart; Thread: the restarter's ---- */
+
+struct handover_message;
+
+/* Its listener number `i`, as HANDOVER_LISTENER. False: there are no more. */
+bool admin_offer(struct admin *admin, size_t i, struct handover_message *ret_message);
+/* Did that one come from our predecessor? */
+bool admin_is_inherited(const struct admin *admin, size_t i);
+/* The identities of its listeners, at most `room` of them; returns how many. */
+size_t admin_ids(const struct admin *admin, uint64_t *ids, size_t room);
+/* A successor has taken these: it answers on them, and we close them without a trace. */
+void admin_followed(struct admin *admin, const uint64_t *taken, size_t count);
 
 /* The process is about to end: take the socket file away, if it is still ours, and see to it that
  * who watches /events has been told, which takes no more than ADMIN_FAREWELL_MS.

@@ -81,8 +81,10 @@ struct admin {
     struct admin_sample samples[ADMIN_SAMPLES]; /* a ring, to tell requests a second */
     size_t sample_next;
 
-    /* atomic: release by main, acquire by the admin thread, behind the eventfd */
+    /* atomic: release by main or the restarter, acquire by the admin thread, behind the eventfd */
     _Atomic bool want_exit;
+    _Atomic bool accepts;  /* since admin_accept() */
+    _Atomic bool followed; /* listeners that stay are the successor's */
     /* atomic: relaxed, written by the admin thread; main asks whether anybody is to be told */
     _Atomic unsigned watchers;
     /* mu */

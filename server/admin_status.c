@@ -40,8 +40,10 @@ static json_t *count(uint64_t n)
 bool admin_is_ready(struct admin *admin)
 {
     /* relaxed: see hold note, hold.c */
-    return coord_get_phase(admin->coord) == PHASE_RUNNING &&
-           !atomic_load_explicit(&admin->server->holding, memory_order_relaxed);
+    const struct server *server = admin->server;
+    return (coord_get_phase(admin->coord) == PHASE_RUNNING ||
+            atomic_load_explicit(&server->handed_over, memory_order_relaxed)) &&
+           !atomic_load_explicit(&server->holding, memory_order_relaxed);
 }
 
 /* ---- requests ---- */

@@ -179,6 +179,18 @@ static int on_user(h2o_configurator_command_t *cmd, h2o_configurator_context_t *
     return 0;
 }
 
+static int on_generation_header(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                                yoml_t *node)
+{
+    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
+
+    (void)ctx;
+    if (on < 0)
+        return -1;
+    config_server(cmd)->options->generation_header |= on == 1;
+    return 0;
+}
+
 /* ---- settings of the library ---- */
 
 static int on_name_threads(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
@@ -492,6 +504,8 @@ static void define_commands(struct server *server)
         {"register", ALL | MAPPING, on_group},
         {"journal", ALL | MAPPING, on_group},
         {"drain.deadline", ALL, on_path_deadline},
+        {"restart", ALL | MAPPING, on_group},
+        {"generation-header", GLOBAL | SCALAR, on_generation_header},
         {"handler", PATH | SCALAR, on_handler},
     };
     struct configurator *own =
@@ -607,7 +621,8 @@ int config_apply(struct server *server)
     IN_LIBRARY_FOR_GOOD(err = h2o_configurator_apply(conf, server->tree, options->test));
     if (err != 0)
         return server->listen_failed ? COORD_EXIT_UNAVAILABLE : COORD_EXIT_CONFIG;
-    if (options->conf != NULL && server->listeners.count == 0 && options->listen_count == 0) {
+    if (options->conf != NULL && server->listeners.count == 0 && options->listen_count == 0 &&
+        (options->inheritance == NULL || inherit_left_over(options->inheritance, true) == NULL)) {
         (void)config_fail(NULL, server->tree,
                           "there is no listen in it, and no --listen beside it");
         return COORD_EXIT_CONFIG;

@@ -90,6 +90,7 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     memset(conn, 0, sizeof(*conn));
     conn->loop = loop;
     conn->sock = sock;
+    conn->listener = from->listener;
     conn->is_tcp = from->listener->family != AF_UNIX;
     conn->is_tls = from->listener->tls != NULL;
     conn->expects_proxy_line = from->listener->expects_proxy_line;
@@ -144,6 +145,8 @@ void conn_gone(struct conn *conn)
 
     if (conn->idle_released)
         count_add(&loop->counts.idle_released, 1);
+    if (conn->handed_over)
+        count_add(&loop->counts.handed_over, 1);
     h2o_linklist_unlink(&conn->link);
     if (!conn->given_up)
         count_add(&loop->counts.connections, (uint64_t)-1);

@@ -170,10 +170,22 @@ static void see_to_last_line(struct loop *loop, h2o_req_t *req)
     }
 }
 
+/* Which process answered: for whoever wants to see a restart from outside. */
+static void show_generation(const struct loop *loop, h2o_req_t *req)
+{
+    char *text = h2o_mem_alloc_pool(&req->pool, 24);
+    int n = snprintf(text, 24, "%llu", (unsigned long long)loop->server->options->generation);
+
+    h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("lastcall-generation"), 0,
+                          "Lastcall-Generation", text, (size_t)n);
+}
+
 static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
 {
     struct inflight *inflight = container_of(self, struct inflight, super);
 
+    if (inflight->loop->server->options->generation_header)
+        show_generation(inflight->loop, req);
     see_to_last_line(inflight->loop, req);
     if (inflight->slot != NULL)
         journal_set_responding(inflight->slot);
@@ -182,8 +194,13 @@ static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_
 
 static void on_fallback_response(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **slot)
 {
+    struct loop *loop = container_of(req->conn->ctx, struct loop, ctx);
+
     (void)filter;
-    see_to_last_line(container_of(req->conn->ctx, struct loop, ctx), req);
+    /* Errors that never reached a handler; the others have it. */
+    if (loop->server->options->generation_header && inflight_of(req) == NULL)
+        show_generation(loop, req);
+    see_to_last_line(loop, req);
     h2o_setup_next_ostream(req, slot);
 }
 

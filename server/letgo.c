@@ -94,7 +94,7 @@ static int release_if_idle(h2o_req_t *req, void *data)
     struct conn *conn = conn_of(req);
 
     (void)data;
-    if (conn != NULL && letgo_is_idle(req))
+    if (conn != NULL && letgo_is_idle(req) && !pass_wants(conn, req))
         release(conn);
     return 0;
 }
@@ -263,12 +263,13 @@ static void look(h2o_timeout_entry_t *entry)
     struct loop *loop = container_of(entry, struct loop, letgo_timer);
     uint64_t now_ns = clock_now_ns();
 
+    bool soon = loop->handing && pass_idle(loop);
     if (wants_idle_look(loop, now_ns)) {
         (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
                                                                     NULL);
         release_silent(loop);
     }
-    bool soon = loop->draining && advance_all(loop, now_ns);
+    soon |= loop->draining && advance_all(loop, now_ns);
     /* The slow look finds what tells nobody: a stream that was reset while it sent its body, a
      * connection that has only now turned into HTTP/2. */
     if (!h2o_timeout_is_linked(entry))
@@ -278,7 +279,7 @@ static void look(h2o_timeout_entry_t *entry)
 void letgo_look_soon(struct loop *loop)
 {
     assert_owner(loop);
-    if (loop->frozen || !(loop->draining || loop->released))
+    if (loop->frozen || !(loop->draining || loop->released || loop->handing))
         return;
     loop->letgo_timer.cb = look;
     h2o_timeout_unlink(&loop->letgo_timer);

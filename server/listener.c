@@ -45,7 +45,7 @@ static struct listener *append(struct listener_list *list)
     list->items = grown;
     struct listener *last = &grown[list->count++];
     memset(last, 0, sizeof(*last));
-    last->fd = -1;
+    last->fd = last->switch_fd = -1;
     return last;
 }
 
@@ -63,6 +63,73 @@ static void note_address(struct listener *listener, const struct sockaddr *addre
 {
     memcpy(&listener->address, address, length);
     listener->address_length = length;
+}
+
+/* ---- what is there already ---- */
+
+/* Take over a socket that listens on this address already. */
+static bool adopt(const struct listener_list *list, struct listener *listener,
+                  const struct sockaddr *address, socklen_t length, bool is_dual)
+{
+    struct inherited *item = list->inheritance != NULL
+                                 ? inherit_find(list->inheritance, address, length, is_dual)
+                                 : NULL;
+
+    if (item == NULL)
+        return false;
+    listener->fd = item->fd;
+    listener->is_held = item->is_held;
+    listener->is_inherited = !list->inheritance->is_activation;
+    item->fd = -1;
+    /* Without its switch it is closed as one without a filter. */
+    if (item->switch_fd >= 0)
+        (void)listener_take_switch(listener, item->switch_fd);
+    item->switch_fd = -1;
+    listener->path_dev = item->device;
+    listener->path_ino = item->inode;
+    return true;
+}
+
+/* An address that overlaps one that a predecessor listens on, such as all interfaces in place of
+ * one, is in use until that one has closed. With SO_REUSEPORT on both the kernel allows it to one
+ * user; it is taken off again at once, so that nobody else comes in by it. */
+static void share_port(const struct listener_list *list, uint16_t port, int on)
+{
+    for (size_t i = 0; list->inheritance != NULL && i < list->inheritance->count; i++) {
+        const struct inherited *item = &list->inheritance->items[i];
+        struct sockaddr_storage address;
+        socklen_t length = sizeof(address);
+        if (item->fd < 0 || getsockname(item->fd, (struct sockaddr *)&address, &length) != 0)
+            continue;
+        uint16_t its = address.ss_family == AF_INET
+                           ? ((const struct sockaddr_in *)(const void *)&address)->sin_port
+                       : address.ss_family == AF_INET6
+                           ? ((const struct sockaddr_in6 *)(const void *)&address)->sin6_port
+                           : 0;
+        if (its == port && port != 0)
+            (void)setsockopt(item->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+    }
+}
+
+static int bind_and_listen(const struct listener_list *list, int fd, const struct addrinfo *to)
+{
+    uint16_t port = to->ai_family == AF_INET6
+                        ? ((const struct sockaddr_in6 *)(const void *)to->ai_addr)->sin6_port
+                        : ((const struct sockaddr_in *)(const void *)to->ai_addr)->sin_port;
+    int on = 1, off = 0;
+
+    if (bind(fd, to->ai_addr, to->ai_addrlen) == 0)
+        return listen(fd, BACKLOG) == 0 ? 0 : -errno;
+    if (errno != EADDRINUSE || list->inheritance == NULL)
+        return -errno;
+    share_port(list, port, 1);
+    int err = setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0 ||
+                      bind(fd, to->ai_addr, to->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0
+                  ? -errno
+                  : 0;
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &off, sizeof(off));
+    share_port(list, port, 0);
+    return err;
 }
 
 /* ---- TCP ---- */
@@ -89,11 +156,18 @@ static void name_tcp(struct listener *listener)
     }
 }
 
-static int bind_tcp(struct listener *listener, const struct addrinfo *to, bool dual)
+static int bind_tcp(const struct listener_list *list, struct listener *listener,
+                    const struct addrinfo *to, bool dual)
 {
     int on = 1, v6only = dual ? 0 : 1;
 
     listener->family = to->ai_family;
+    listener->is_dual = dual && to->ai_family == AF_INET6;
+    note_address(listener, to->ai_addr, to->ai_addrlen);
+    if (adopt(list, listener, to->ai_addr, to->ai_addrlen, listener->is_dual)) {
+        name_tcp(listener);
+        return 0;
+    }
     listener->fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (listener->fd < 0)
         return -errno;
@@ -103,11 +177,10 @@ static int bind_tcp(struct listener *listener, const struct addrinfo *to, bool d
     if (to->ai_family == AF_INET6 &&
         setsockopt(listener->fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) != 0)
         return -errno;
-    if (bind(listener->fd, to->ai_addr, to->ai_addrlen) != 0 || listen(listener->fd, BACKLOG) != 0)
-        return -errno;
-    name_tcp(listener);
-    note_address(listener, to->ai_addr, to->ai_addrlen);
-    return 0;
+    int err = bind_and_listen(list, listener->fd, to);
+    if (err == 0)
+        name_tcp(listener);
+    return err;
 }
 
 static int open_every_interface(struct listener_list *list, const char *text, uint16_t port,
@@ -123,10 +196,10 @@ static int open_every_interface(struct listener_list *list, const char *text, ui
     struct listener *listener = append(list);
     if (listener == NULL)
         return explain(error, error_size, text, -ENOMEM);
-    int err = bind_tcp(listener, &v6, true);
+    int err = bind_tcp(list, listener, &v6, true);
     if (err == -EAFNOSUPPORT || err == -EADDRNOTAVAIL) { /* a machine without IPv6 */
         listener_close(listener);
-        err = bind_tcp(listener, &v4, false);
+        err = bind_tcp(list, listener, &v4, false);
     }
     if (err != 0) {
         drop_last(list);
@@ -149,7 +222,7 @@ static int open_tcp(struct listener_list *list, const char *text, const char *ho
     int err = 0;
     for (const struct addrinfo *a = found; a != NULL && err == 0; a = a->ai_next) {
         struct listener *listener = append(list);
-        err = listener == NULL ? -ENOMEM : bind_tcp(listener, a, false);
+        err = listener == NULL ? -ENOMEM : bind_tcp(list, listener, a, false);
         if (err != 0 && listener != NULL)
             drop_last(list);
     }
@@ -250,6 +323,13 @@ static int open_unix(struct listener_list *list, const char *text, const char *p
     if (how != NULL && how->dry_run)
         return 0;
     error[0] = '\0';
+    if (adopt(list, listener, (const struct sockaddr *)&address, sizeof(address), false)) {
+        if (!listener->is_held && (listener->path = strdup(path)) == NULL) {
+            drop_last(list);
+            return explain(error, error_size, text, -ENOMEM);
+        }
+        return 0;
+    }
     listener->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int err = listener->fd < 0 ? -errno : remove_stale(&address);
     if (err == 0)
@@ -380,7 +460,7 @@ int listener_open_address(struct listener_list *list, const char *name,
     (void)snprintf(listener->name, sizeof(listener->name), "%s", name);
     if (how->dry_run)
         return 0;
-    int err = bind_tcp(listener, &to, false);
+    int err = bind_tcp(list, listener, &to, false);
     if (err != 0) {
         drop_last(list);
         return explain(error, error_size, name, err);
@@ -389,6 +469,43 @@ int listener_open_address(struct listener_list *list, const char *name,
     if (queue > 0) /* where the kernel has none, connections only take a round trip more */
         (void)setsockopt(listener->fd, IPPROTO_TCP, TCP_FASTOPEN, &queue, sizeof(queue));
     return 0;
+}
+
+int listener_open_inherited(struct listener_list *list)
+{
+    for (size_t i = 0; i < list->inheritance->count; i++) {
+        const struct inherited item = list->inheritance->items[i];
+        if (!item.is_held || item.fd < 0)
+            continue;
+        struct listener *listener = append(list);
+        if (listener == NULL)
+            return -ENOMEM;
+        listener->family = item.address.ss_family;
+        listener->is_dual = item.is_dual;
+        note_address(listener, (const struct sockaddr *)&item.address, item.address_length);
+        (void)adopt(list, listener, (const struct sockaddr *)&item.address, item.address_length,
+                    item.is_dual);
+        listener->is_local = listener->family == AF_UNIX;
+        if (listener->family == AF_UNIX)
+            (void)snprintf(listener->name, sizeof(listener->name), "%s", item.name);
+        else
+            name_tcp(listener);
+    }
+    return 0;
+}
+
+void listener_describe(const struct listener *listener, struct inherited *ret_item)
+{
+    memset(ret_item, 0, sizeof(*ret_item));
+    ret_item->fd = listener->fd;
+    ret_item->switch_fd = listener->switch_fd;
+    ret_item->address = listener->address;
+    ret_item->address_length = listener->address_length;
+    ret_item->is_dual = listener->is_dual;
+    ret_item->is_held = listener->is_held;
+    ret_item->device = listener->path_dev;
+    ret_item->inode = listener->path_ino;
+    (void)snprintf(ret_item->name, sizeof(ret_item->name), "%s", listener->name);
 }
 
 /* ---- closing ---- */
@@ -432,18 +549,23 @@ int listener_queue_length(const struct listener *listener)
 
 void listener_close(struct listener *listener)
 {
-    if (listener->fd >= 0) {
+    if (listener->fd >= 0 && !listener->is_held && !listener->stays)
         unlink_own_path(listener);
+    listener_leave(listener);
+}
+
+void listener_leave(struct listener *listener)
+{
+    if (listener->fd >= 0)
         (void)close(listener->fd);
-        listener->fd = -1;
-    }
+    listener->fd = -1;
+    listener_forget_switch(listener);
 }
 
 void listener_list_release(struct listener_list *list)
 {
     while (list->count > 0)
         drop_last(list);
-    listener_list_forget_switch(list);
     free(list->items);
     list->items = NULL;
 }

@@ -19,6 +19,8 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+#include "inherit.h"
+
 #define LISTENER_NAME_SIZE 128
 
 struct listener {
@@ -36,12 +38,19 @@ struct listener {
     dev_t path_dev;                /* Unix: so that only our own socket file is unlinked */
     ino_t path_ino;
     _Atomic uint32_t *newcomers_off; /* the switch of a filter that is attached; NULL: none is */
+    int switch_fd;                   /* that it is mapped from; -1: none */
+    uint64_t id;                     /* handover_socket_id(); 0: it is not open */
+    bool is_dual;                    /* IPv6, and takes IPv4 too */
+    bool is_held;                    /* somebody else keeps it open for good: we only leave it */
+    bool is_inherited;               /* from a predecessor */
+    bool stays;    /* this close leaves it to others; written before the order to close */
+    bool welcomed; /* and a successor takes idle connections that came in by it; likewise */
 };
 
 struct listener_list {
     struct listener *items;
     size_t count;
-    void *switch_page; /* of listener_list_prepare(); NULL: none */
+    struct inheritance *inheritance; /* looked at before anything is opened; NULL: there is none */
 };
 
 /* The rest of what a configuration says about a listener. */
@@ -76,11 +85,22 @@ int listener_open_address(struct listener_list *list, const char *name,
 
 /* Attach to all TCP listeners the filter that listener_stop_newcomers() then only switches on: for
  * a process that is about to give up its privileges, since a kernel may want CAP_NET_ADMIN for it.
- * Thread: before start.     Errors: 0; a negative errno, and nothing has changed. */
+ * Thread: before start.     Errors: 0; a negative errno: from one on they are as they were. */
 int listener_list_prepare(struct listener_list *list);
 
-/* For listener_list_release().     Thread: after join. */
-void listener_list_forget_switch(struct listener_list *list);
+/* The switch of a filter that a predecessor has attached, from its descriptor (owned from now on).
+ * Thread: before start.     Errors: 0; a negative errno. */
+int listener_take_switch(struct listener *listener, int switch_fd);
+
+/* For listener_close().     Thread: as that. */
+void listener_forget_switch(struct listener *listener);
+
+/* Open what others hold for us, and nobody has asked for.     Thread: before start.
+ * Errors: 0; a negative errno. */
+int listener_open_inherited(struct listener_list *list);
+
+/* For a message to a successor.     Thread: any, while it is open. */
+void listener_describe(const struct listener *listener, struct inherited *ret_item);
 
 /* An accepted connection has inherited the prepared filter, and would run it for every segment.
  * Thread: any. */
@@ -98,6 +118,9 @@ int listener_queue_length(const struct listener *listener);
 
 /* Close the socket; -1 afterwards.     Thread: any, nobody else uses the fd. */
 void listener_close(struct listener *listener);
+
+/* The same where others go on with it: its socket file stays.     Thread: as that. */
+void listener_leave(struct listener *listener);
 
 /* Close and free all. A zeroed list is allowed.     Thread: after join. */
 void listener_list_release(struct listener_list *list);

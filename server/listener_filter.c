@@ -51,10 +51,17 @@ static int load_program(int map_fd)
     return bpf(BPF_PROG_LOAD, &attr);
 }
 
-int listener_list_prepare(struct listener_list *list)
+static void *map_page(int map_fd)
+{
+    void *page =
+        mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
+    return page != MAP_FAILED ? page : NULL;
+}
+
+/* Each listener has a map of its own: one that a successor does not want is closed alone. */
+static int prepare(struct listener *listener)
 {
     union bpf_attr attr;
-    int err = 0;
 
     memset(&attr, 0, sizeof(attr));
     attr.map_type = BPF_MAP_TYPE_ARRAY;
@@ -64,30 +71,18 @@ int listener_list_prepare(struct listener_list *list)
     int map_fd = bpf(BPF_MAP_CREATE, &attr);
     if (map_fd < 0)
         return -errno;
-    void *page =
-        mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE, MAP_SHARED, map_fd, 0);
-    int program_fd = page != MAP_FAILED ? load_program(map_fd) : -1;
-    if (program_fd < 0)
-        err = -errno;
-    for (size_t i = 0; err == 0 && i < list->count; i++) {
-        struct listener *listener = &list->items[i];
-        if (listener->family == AF_UNIX)
-            continue;
-        if (setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_BPF, &program_fd, sizeof(program_fd)) !=
-            0)
-            err = -errno;
-        else
-            listener->newcomers_off = page;
-    }
+    void *page = map_page(map_fd);
+    int program_fd = page != NULL ? load_program(map_fd) : -1;
+    int err = program_fd < 0 || setsockopt(listener->fd, SOL_SOCKET, SO_ATTACH_BPF, &program_fd,
+                                           sizeof(program_fd)) != 0
+                  ? -errno
+                  : 0;
     if (program_fd >= 0)
-        (void)close(program_fd); /* the sockets hold it, and it holds the map */
-    (void)close(map_fd);
-    if (err == 0)
-        list->switch_page = page;
-    else if (page != MAP_FAILED)
-        (void)munmap(page, (size_t)sysconf(_SC_PAGESIZE));
-    for (size_t i = 0; err != 0 && i < list->count; i++)
-        list->items[i].newcomers_off = NULL;
+        (void)close(program_fd); /* the socket holds it, and it holds the map */
+    listener->switch_fd = map_fd;
+    listener->newcomers_off = page;
+    if (err != 0)
+        listener_forget_switch(listener);
     return err;
 }
 
@@ -98,9 +93,38 @@ void listener_spare_connection(const struct listener *listener, int fd)
         (void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof(unused));
 }
 
-void listener_list_forget_switch(struct listener_list *list)
+int listener_list_prepare(struct listener_list *list)
 {
-    if (list->switch_page != NULL)
-        (void)munmap(list->switch_page, (size_t)sysconf(_SC_PAGESIZE));
-    list->switch_page = NULL;
+    int err = 0;
+
+    for (size_t i = 0; err == 0 && i < list->count; i++) {
+        struct listener *listener = &list->items[i];
+        /* One that others hold is never closed by us, and one that we were handed has its switch,
+         * or its predecessor has none. */
+        if (listener->family != AF_UNIX && listener->fd >= 0 && !listener->is_held &&
+            !listener->is_inherited)
+            err = prepare(listener);
+    }
+    return err;
+}
+
+int listener_take_switch(struct listener *listener, int switch_fd)
+{
+    listener->switch_fd = switch_fd;
+    listener->newcomers_off = map_page(switch_fd);
+    if (listener->newcomers_off != NULL)
+        return 0;
+    int err = -errno;
+    listener_forget_switch(listener);
+    return err;
+}
+
+void listener_forget_switch(struct listener *listener)
+{
+    if (listener->newcomers_off != NULL)
+        (void)munmap((void *)listener->newcomers_off, (size_t)sysconf(_SC_PAGESIZE));
+    if (listener->switch_fd >= 0)
+        (void)close(listener->switch_fd);
+    listener->newcomers_off = NULL;
+    listener->switch_fd = -1;
 }

@@ -216,6 +216,7 @@ static void leave_listeners(struct loop *loop)
         return;
     for (size_t i = 0; i < server->listeners.count; i++)
         leave_listener(&loop->listeners[i]);
+    pass_end_taking(loop, false);
     /* acq_rel: the closing loop must come after every other loop's last accept */
     if (atomic_fetch_sub_explicit(&server->loops_accepting, 1, memory_order_acq_rel) == 2)
         loop_order(&server->loops[0], ORDER_CLOSE_LISTENERS);
@@ -233,7 +234,15 @@ static void settle_again(struct loop *loop)
 static bool all_are_local(const struct server *server)
 {
     for (size_t i = 0; i < server->listeners.count; i++)
-        if (!server->listeners.items[i].is_local)
+        if (!server->listeners.items[i].is_local && !server->listeners.items[i].stays)
+            return false;
+    return true;
+}
+
+static bool all_stay(const struct server *server)
+{
+    for (size_t i = 0; i < server->listeners.count; i++)
+        if (!server->listeners.items[i].stays)
             return false;
     return true;
 }
@@ -241,6 +250,9 @@ static bool all_are_local(const struct server *server)
 static uint64_t settle_time_ns(struct server *server)
 {
     uint64_t longest_ns = 0;
+
+    if (all_stay(server)) /* nothing closes */
+        return 0;
     for (unsigned i = 0; i < server->options->threads; i++) {
         uint64_t rtt_ns = atomic_load_explicit(&server->loops[i].max_rtt_ns, memory_order_relaxed);
         if (rtt_ns > longest_ns)
@@ -257,14 +269,14 @@ static uint64_t settle_time_ns(struct server *server)
 static bool queues_are_empty(const struct server *server)
 {
     for (size_t i = 0; i < server->listeners.count; i++)
-        if (listener_queue_length(&server->listeners.items[i]) > 0)
+        if (!server->listeners.items[i].stays &&
+            listener_queue_length(&server->listeners.items[i]) > 0)
             return false;
     return true;
 }
 
-static void on_settle(h2o_timeout_entry_t *entry)
+static void settle(struct loop *loop)
 {
-    struct loop *loop = container_of(entry, struct loop, settle_timer);
     struct server *server = loop->server;
     uint64_t now_ns = clock_now_ns();
 
@@ -281,6 +293,11 @@ static void on_settle(h2o_timeout_entry_t *entry)
     }
     for (unsigned i = 1; i < server->options->threads; i++)
         loop_order(&server->loops[i], ORDER_LEAVE_LISTENERS);
+}
+
+static void on_settle(h2o_timeout_entry_t *entry)
+{
+    settle(container_of(entry, struct loop, settle_timer));
 }
 
 static void begin_closing(struct loop *loop)
@@ -300,7 +317,7 @@ static void begin_closing(struct loop *loop)
         resume_accepting(loop);
     if (is_closing_loop(loop)) {
         loop->settle_began_ns = loop->settle_quiet_since_ns = clock_now_ns();
-        settle_again(loop);
+        settle(loop);
     }
 }
 
@@ -315,12 +332,13 @@ static void close_listeners(struct loop *loop)
 {
     struct server *server = loop->server;
 
+    pass_end_taking(loop, true);
     for (size_t i = 0; i < server->listeners.count; i++) {
         struct loop_listener *ll = &loop->listeners[i];
         enum accept_end end = ACCEPT_MORE;
         if (ll->sock == NULL)
             continue;
-        while (end == ACCEPT_MORE)
+        while (end == ACCEPT_MORE && !ll->listener->stays)
             end = accept_one(ll);
         if (end == ACCEPT_STUCK) { /* no descriptor left: they are freed as answers end */
             loop->settle_timer.cb = on_retry_close;
@@ -329,7 +347,9 @@ static void close_listeners(struct loop *loop)
             continue;
         }
         leave_listener(ll);
+        (void)pthread_mutex_lock(&server->mu); /* see server_offer() */
         listener_close(ll->listener);
+        (void)pthread_mutex_unlock(&server->mu);
         /* release: pairs with the acquire in op_census; whoever sees the last one closed sees the
          * connections that came in through it counted */
         atomic_fetch_sub_explicit(&server->listeners_open, 1, memory_order_release);
@@ -365,6 +385,12 @@ static void set_say_close(struct loop *loop, bool on)
 
 static void carry_out(struct loop *loop, unsigned orders)
 {
+    /* First, while nobody has been told to close: who idles now will not notice. */
+    if (orders & ORDER_HAND_OVER) {
+        loop->handing = loop->server->successor.conns_fd >= 0;
+        if (loop->handing && pass_idle(loop))
+            letgo_look_soon(loop);
+    }
     if (orders & ORDER_LAME_DUCK)
         set_say_close(loop, atomic_load_explicit(&loop->server->lame_duck, memory_order_relaxed));
     if (orders & ORDER_CLOSING)
@@ -468,6 +494,7 @@ static void stay_frozen(struct loop *loop)
         leave_listener(&loop->listeners[i]);
     h2o_timeout_unlink(&loop->settle_timer);
     h2o_timeout_unlink(&loop->retry_accept_timer);
+    pass_end_taking(loop, false);
     letgo_stop(loop);
     hold_stop(loop);
     cut_all(loop);
@@ -521,8 +548,7 @@ static int open_listener(struct loop *loop, size_t i)
     ll->accept_ctx.ssl_ctx = ll->listener->tls != NULL ? tls_context(ll->listener->tls) : NULL;
     ll->accept_ctx.expect_proxy_line = ll->listener->expects_proxy_line;
     ll->sock = h2o_evloop_socket_create(loop->evloop, fd, H2O_SOCKET_FLAG_DONT_READ);
-    ll->sock->data = ll;
-    h2o_socket_read_start(ll->sock, on_listener);
+    ll->sock->data = ll; /* ORDER_RESUME_ACCEPT opens the doors, see server_open() */
     return 0;
 }
 
@@ -542,12 +568,13 @@ static int set_up(struct loop *loop)
     loop->listeners = calloc(listeners, sizeof(*loop->listeners));
     if (loop->listeners == NULL)
         return -ENOMEM;
+    loop->accept_paused = true;
     for (size_t i = 0; i < listeners; i++) {
         int err = open_listener(loop, i);
         if (err != 0)
             return err;
     }
-    return 0;
+    return pass_begin_taking(loop);
 }
 
 static void release(struct loop *loop);
@@ -629,6 +656,7 @@ static void release(struct loop *loop)
     job_finish_all(loop); /* abandoned ones; their handlers have ended, the pool is gone */
     for (size_t i = 0; loop->listeners != NULL && i < loop->server->listeners.count; i++)
         leave_listener(&loop->listeners[i]);
+    pass_end_taking(loop, false);
     h2o_timeout_unlink(&loop->settle_timer);
     h2o_timeout_unlink(&loop->letgo_timer);
     h2o_timeout_unlink(&loop->retry_accept_timer);

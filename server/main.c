@@ -19,13 +19,17 @@
 #include "journal.h"
 #include "log.h"
 #include "logfiles.h"
+#include "master.h"
 #include "notify.h"
 #include "options.h"
 #include "pool.h"
 #include "queue.h"
 #include "registration.h"
+#include "restarter.h"
 #include "server.h"
 #include "signals.h"
+#include "succession.h"
+#include "upstream.h"
 #include "user.h"
 #include "watch.h"
 
@@ -76,11 +80,11 @@ static int write_pid_file(const char *path)
     int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
     if (pid_fd < 0)
         return file_write_whole(path, text);
-    return ftruncate(pid_fd, 0) == 0 && write(pid_fd, text, (size_t)n) == n ? 0 : -errno;
+    /* In this order: who reads the first line meanwhile reads one of the two. */
+    return pwrite(pid_fd, text, (size_t)n, 0) == n && ftruncate(pid_fd, n) == 0 ? 0 : -errno;
 }
 
-/* Ours only: a successor may have written its own by now. */
-static void remove_pid_file(const char *path)
+static bool names_us(const char *path)
 {
     char text[24] = "";
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -89,7 +93,13 @@ static void remove_pid_file(const char *path)
 
     if (fd >= 0)
         (void)close(fd);
-    if (is_ours && unlink(path) != 0 && pid_fd >= 0)
+    return is_ours;
+}
+
+/* Ours only: a successor may have written its own by now. */
+static void remove_pid_file(const char *path)
+{
+    if (names_us(path) && unlink(path) != 0 && pid_fd >= 0)
         (void)!ftruncate(pid_fd, 0); /* at least it names nobody */
 }
 
@@ -119,7 +129,7 @@ static bool can_write_beside(const char *path)
 }
 
 /* The listeners and the logs are open, which may take root; the rest does not. */
-static int settle(const struct options *options, struct server *server)
+static int settle(const struct options *options, struct server *server, struct upstream *upstream)
 {
     char error[512];
 
@@ -128,10 +138,15 @@ static int settle(const struct options *options, struct server *server)
             return fail_with(COORD_EXIT_CONFIG, error);
         log_init(options->log_format, options->quiet); /* it may have been a terminal */
     }
+    /* Opened by a predecessor that had the right to. */
+    if (options->pid_file != NULL && strcmp(options->pid_file, upstream->pid_file) == 0) {
+        pid_fd = upstream->pid_file_fd;
+        upstream->pid_file_fd = -1;
+    }
     if (options->user == NULL)
         return 0;
     server_prepare_unprivileged(server);
-    if (options->pid_file != NULL && geteuid() == 0) {
+    if (options->pid_file != NULL && !upstream->is_master && geteuid() == 0 && pid_fd < 0) {
         int err = open_pid_file(options->pid_file);
         if (err != 0)
             return fail(COORD_EXIT_CONFIG, options->pid_file, err);
@@ -185,6 +200,11 @@ static int prepare_queue(const struct options *options, struct queue **ret_queue
 /* All that runs, in one place. */
 struct process {
     const struct options *options;
+    struct upstream upstream;
+    char **argv;
+    char *binary;
+    bool is_successor; /* or a master's worker: somebody else says when to accept */
+    struct restarter *restarter;
     struct server *server;
     struct coord *coord;
     struct journal *journal;
@@ -273,13 +293,12 @@ static int start_pool(struct process *process)
 
 static int start_server(struct process *process)
 {
-    return server_start(process->server, process->pool, process->coord);
-}
+    int err = server_start(process->server, process->pool, process->coord);
 
-static int start_serving(struct process *process)
-{
-    server_serve(process->server);
-    return 0;
+    if (process->upstream.conns_fd >= 0) /* each loop has its own */
+        (void)close(process->upstream.conns_fd);
+    process->upstream.conns_fd = -1;
+    return err;
 }
 
 static int start_admin(struct process *process)
@@ -295,7 +314,9 @@ static void leave_admin(struct process *process)
 static int start_pid_file(struct process *process)
 {
     process->at_fault = process->options->pid_file;
-    return process->options->pid_file != NULL ? write_pid_file(process->options->pid_file) : 0;
+    return process->options->pid_file != NULL && !process->is_successor
+               ? write_pid_file(process->options->pid_file)
+               : 0;
 }
 
 static void leave_pid_file(struct process *process)
@@ -364,10 +385,134 @@ static bool take_spare_signal(void *data, int signo)
     return process->app != NULL && app_signal(process->app, signo);
 }
 
+/* ---- restarts ---- */
+
+static bool offer_listener(void *arg, size_t i, struct handover_message *ret_message)
+{
+    struct process *process = arg;
+    size_t of_server = server_listener_count(process->server);
+
+    return i < of_server ? server_offer(process->server, i, ret_message)
+                         : admin_offer(process->admin, i - of_server, ret_message);
+}
+
+static bool is_inherited(void *arg, size_t i)
+{
+    const struct process *process = arg;
+    size_t of_server = server_listener_count(process->server);
+
+    return i < of_server ? server_is_inherited(process->server, i)
+                         : admin_is_inherited(process->admin, i - of_server);
+}
+
+static void describe(void *arg, struct handover_message *message)
+{
+    const struct process *process = arg;
+
+    uint64_t of_admin[8];
+
+    server_describe(process->server, of_admin, admin_ids(process->admin, of_admin, 8), message);
+    if (!process->upstream.is_master)
+        return;
+    if (process->options->pid_file != NULL)
+        handover_put_text(message, HANDOVER_PID_FILE, process->options->pid_file);
+    handover_put_number(message, HANDOVER_TIMEOUT_NS, process->options->restart_timeout_ns);
+    handover_put_number(message, HANDOVER_PROBATION_NS, process->options->restart_probation_ns);
+    if (process->options->error_log != NULL)
+        handover_put_fd(message, STDERR_FILENO);
+}
+
+/* Also where a successor had put its own name, and came to nothing. */
+static void claim_pid_file(void *arg)
+{
+    const struct process *process = arg;
+    const char *path = process->options->pid_file;
+
+    if (path == NULL || process->upstream.is_master || names_us(path))
+        return;
+    int err = write_pid_file(path);
+    if (err != 0)
+        log_line(LOG_LEVEL_ERROR, "pid-file-failed", NULL, "cannot write the pid file %s: %s", path,
+                 strerrordesc_np(-err));
+}
+
+/* From here on it is this process that serves. */
+static void take_charge(struct process *process)
+{
+    server_open(process->server);
+    admin_accept(process->admin);
+    registration_begin(process->registration);
+}
+
+static void commit(void *arg)
+{
+    take_charge(arg);
+    claim_pid_file(arg);
+}
+
+static void followed(void *arg, const uint64_t *taken, size_t taken_count, const uint64_t *welcome,
+                     size_t welcome_count, int conns_fd)
+{
+    struct process *process = arg;
+
+    admin_followed(process->admin, taken, taken_count);
+    registration_hand_over(process->registration);
+    server_followed(process->server, taken, taken_count, welcome, welcome_count, conns_fd);
+}
+
+static const struct restarter_ops restarter_ops = {
+    .offer = offer_listener,
+    .is_inherited = is_inherited,
+    .describe = describe,
+    .commit = commit,
+    .followed = followed,
+    .reclaim = claim_pid_file,
+};
+
+static int start_restarter(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct restarter_config config = {
+        .coord = process->coord,
+        .upstream = &process->upstream,
+        .timing = {.timeout_ns = options->restart_timeout_ns,
+                   .probation_ns = options->restart_probation_ns},
+        .argv = process->argv,
+        .binary = process->binary,
+        .keep_fd = options->when_closed,
+        .pid_file = options->pid_file,
+        .pid_file_fd = pid_fd,
+        .ops = &restarter_ops,
+        .arg = process,
+    };
+    return restarter_start(&config, &process->restarter);
+}
+
+static void stop_restarter(struct process *process)
+{
+    restarter_stop(process->restarter);
+}
+
+static int open_doors(struct process *process)
+{
+    if (!process->is_successor)
+        take_charge(process);
+    return 0;
+}
+
+static void on_restart_signal(void *restarter, const char *name, const char *detail)
+{
+    restarter_request(restarter, name, detail);
+}
+
 static int start_signals(struct process *process)
 {
     signals_on_reopen(logfiles_reopen);
     signals_on_spare(take_spare_signal, process);
+    /* Not with an application: a successor would start another one. The signals are the
+     * application's then. */
+    if (process->options->command == NULL)
+        signals_on_restart(on_restart_signal, process->restarter);
     return signals_start(process->coord, &process->signals);
 }
 
@@ -465,14 +610,14 @@ static const struct part {
     {"loop threads", start_server, NULL, NULL}, /* they wait for the last row */
     {"the admin listener", start_admin, leave_admin, NULL},
     {"the application", start_app, leave_app, stop_app},
+    {"the restart thread", start_restarter, NULL, stop_restarter},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the watching thread", start_watch, NULL, stop_watch},
     {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
     {"the look at the stop time-out", start_budget, NULL, stop_budget},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
     {"the registration", start_registration, leave_registration, stop_registration},
-    {"serving", start_serving, NULL,
-     NULL}, /* it does not fail, so nothing accepted is lost by that */
+    {"the doors", open_doors, NULL, NULL}, /* last: a start that fails has accepted nothing */
 };
 #define PARTS (sizeof(parts) / sizeof(parts[0]))
 
@@ -532,7 +677,9 @@ static int serve(struct process *process)
         started++;
     }
     if (err == 0) {
-        if (process->options->command == NULL) /* else once that is up, see app.c */
+        /* With an application once that is up, see app.c; a successor's READY is said by whoever
+         * started it, in time. */
+        if (process->options->command == NULL && !process->is_successor)
             notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
     } else if (process->error[0] != '\0') {
@@ -547,10 +694,72 @@ static int serve(struct process *process)
     return status;
 }
 
+/* A process that watches another one, in place of serving. */
+static int be_master(struct process *process)
+{
+    struct master_config config = {.upstream = &process->upstream,
+                                   .argv = process->argv,
+                                   .binary = process->binary,
+                                   .keep_fd = process->options->when_closed,
+                                   .ready_fd = -1,
+                                   .first_timeout_ns = process->options->restart_timeout_ns};
+
+    if (process->options->mode == OPTIONS_MODE_DAEMON) {
+        int status = master_detach(&config.ready_fd);
+        if (status >= 0)
+            return status;
+    }
+    return master_run(&config);
+}
+
+static int be_server(struct process *process, struct options *options)
+{
+    int spared = signals_spare_children();
+    if (spared != 0)
+        return fail(COORD_EXIT_UNAVAILABLE, "signals", spared);
+    (void)getrlimit(RLIMIT_NOFILE, &process->files);
+    int status = server_create(options, &process->server);
+    if (status != 0)
+        return status;
+    status = prepare_registration(options, process->server, &process->registration);
+    if (status == 0)
+        status = prepare_queue(options, &process->queue);
+    if (status == 0 && options->test)
+        status = check_journal(options);
+    if (status == 0 && options->test)
+        (void)puts("configuration OK");
+    if (status == 0 && options->mode == OPTIONS_MODE_DAEMON && options->error_log == NULL)
+        status = fail_with(COORD_EXIT_CONFIG, "mode daemon wants an error-log: nobody will read "
+                                              "what it writes to standard error");
+    if (status == 0 && !options->test)
+        status = admin_open(options, process->server, &process->admin);
+    if (status == 0 && !options->test)
+        status = server_settle_inheritance(process->server);
+    if (status == 0 && !options->test)
+        status = settle(options, process->server, &process->upstream);
+    if (status == 0 && !options->test) {
+        const struct coord_config config = {.ops = &server_ops,
+                                            .server = process->server,
+                                            .drain = drain_config(options),
+                                            .report_path = options->report,
+                                            .progress_ns = PROGRESS_NS};
+        int err = coord_create(&config, &process->coord);
+        status = err == 0 ? serve(process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
+    }
+    admin_destroy(process->admin);
+    registration_destroy(process->registration);
+    queue_destroy(process->queue);
+    coord_destroy(process->coord);
+    server_destroy(process->server);
+    journal_destroy(process->journal);
+    return status;
+}
+
 int main(int argc, char **argv)
 {
     struct options options;
-    struct process process = {.options = &options, .status = -1};
+    struct process process = {.options = &options, .argv = argv, .status = -1};
+    char error[512];
 
     int status = cli_run(argc, argv);
     if (status < 0)
@@ -559,40 +768,22 @@ int main(int argc, char **argv)
         return status;
     log_init(options.log_format, options.quiet);
     int err = signals_block();
-    if (err == 0)
-        err = signals_spare_children();
     if (err != 0)
         return fail(COORD_EXIT_UNAVAILABLE, "signals", err);
-
-    (void)getrlimit(RLIMIT_NOFILE, &process.files);
-    status = server_create(&options, &process.server);
-    if (status != 0)
-        return status;
-    status = prepare_registration(&options, process.server, &process.registration);
-    if (status == 0)
-        status = prepare_queue(&options, &process.queue);
-    if (status == 0 && options.test)
-        status = check_journal(&options);
-    if (status == 0 && options.test)
-        (void)puts("configuration OK");
-    if (status == 0 && !options.test)
-        status = admin_open(&options, process.server, &process.admin);
-    if (status == 0 && !options.test)
-        status = settle(&options, process.server);
-    if (status == 0 && !options.test) {
-        const struct coord_config config = {.ops = &server_ops,
-                                            .server = process.server,
-                                            .drain = drain_config(&options),
-                                            .report_path = options.report,
-                                            .progress_ns = PROGRESS_NS};
-        err = coord_create(&config, &process.coord);
-        status = err == 0 ? serve(&process) : fail(COORD_EXIT_UNAVAILABLE, "the coordinator", err);
-    }
-    admin_destroy(process.admin);
-    registration_destroy(process.registration);
-    queue_destroy(process.queue);
-    coord_destroy(process.coord);
-    server_destroy(process.server);
-    journal_destroy(process.journal);
+    if (upstream_open(&process.upstream, error, sizeof(error)) != 0)
+        return fail_with(COORD_EXIT_UNAVAILABLE, error);
+    process.is_successor = process.upstream.fd >= 0;
+    process.binary = succession_find_binary(argv[0]);
+    options.inheritance = &process.upstream.listeners;
+    options.conns_fd = process.upstream.conns_fd;
+    options.generation = process.upstream.generation;
+    if (process.binary == NULL)
+        return fail(COORD_EXIT_UNAVAILABLE, argv[0], -ENOENT);
+    if (process.upstream.is_master)
+        notify_through(process.upstream.fd);
+    bool watches = options.mode == OPTIONS_MODE_MASTER || options.mode == OPTIONS_MODE_DAEMON;
+    status = watches && !process.is_successor ? be_master(&process) : be_server(&process, &options);
+    upstream_release(&process.upstream);
+    free(process.binary);
     return status;
 }

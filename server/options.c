@@ -59,8 +59,11 @@ static const struct option_row rows[] = {
      "Configuration"},
     {"test", NULL, 't', KIND_FLAG, NULL, AT(test), 0, 0, NULL,
      "check the configuration and exit: status 0, or 78 and a line about what is wrong", NULL},
-    {"mode", NULL, 'm', KIND_MODE, "worker|test", AT(test), 0, 0, "worker",
-     "serve, or check as --test does", NULL},
+    {"mode", NULL, 'm', KIND_MODE, "MODE", AT(mode), 0, 0, "worker",
+     "worker: serve; master: watch over a worker, and replace it when it dies or at SIGHUP; "
+     "daemon: "
+     "a master that leaves the terminal; test: check as --test does",
+     NULL},
     {"listen", NULL, 0, KIND_LISTEN, "ADDR", 0, 0, 0, "127.0.0.1:8080",
      "accept connections here; may be given several times: 8080 (every interface), 127.0.0.1:8080, "
      "[::1]:8080, localhost:8080, unix:/path, or tls: and one of these; port 0 takes a free one",
@@ -140,6 +143,13 @@ static const struct option_row rows[] = {
      NULL},
     {"report", "drain.report", 0, KIND_PATH, "FILE", AT(report), 0, 0, "none",
      "write what happened in the drain to FILE, as JSON", NULL},
+    {"restart-timeout", "restart.timeout", 0, KIND_DURATION, "DUR", AT(restart_timeout_ns), MS(100),
+     DAY, "30s", "at SIGHUP or SIGUSR2: how long the new process may take to get ready",
+     "Restarting"},
+    {"restart-probation", "restart.probation", 0, KIND_DURATION, "DUR", AT(restart_probation_ns), 0,
+     DAY, "1s", "and how long it then has to stay alive before it is let to accept", NULL},
+    {"generation-header", NULL, 0, KIND_FLAG, NULL, AT(generation_header), 0, 0, NULL,
+     "say Lastcall-Generation: N in every answer, N counting the restarts", NULL},
     {"register", "register.redis.url", 0, KIND_PATH, "URL", AT(register_url), 0, 0, "none",
      "keep this server's address in Redis while it is ready: "
      "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]",
@@ -187,6 +197,8 @@ static const struct option_row rows[] = {
     {"user", "user", 0, KIND_PATH, "NAME", AT(user), 0, 0, NULL,
      "once the listeners are open, become this user (default: with --conf and as root, nobody)",
      NULL},
+    {"error-log", "error-log", 0, KIND_PATH, "FILE", AT(error_log), 0, 0, "standard error",
+     "log to FILE from the start on; mode daemon wants it", NULL},
     {"heartbeat", "heartbeat.file", 0, KIND_PATH, "FILE", AT(heartbeat), 0, 0, "none",
      "touch this file while every loop turns and the pool moves, in a drain too", NULL},
     {"heartbeat-every", "heartbeat.every", 0, KIND_DURATION, "DUR", AT(heartbeat_every_ns), MS(10),
@@ -195,7 +207,6 @@ static const struct option_row rows[] = {
      "say of a loop or a worker that it has not moved for so long, and at which request; 0: do not "
      "look",
      NULL},
-    {NULL, "error-log", 0, KIND_PATH, NULL, AT(error_log), 0, 0, NULL, NULL, NULL},
     {NULL, "tcp-fastopen", 0, KIND_NUMBER, NULL, AT(tcp_fastopen), 0, 65535, NULL, NULL, NULL},
     {"admin", "admin.listen", 0, KIND_ADDRESS, "ADDR", AT(admin), 0, 0,
      "unix:/run/lastcall/NAME.sock, or in $XDG_RUNTIME_DIR/lastcall",
@@ -411,12 +422,21 @@ static const char *set_name(const char *text, const char **ret_name)
     return NULL;
 }
 
-static const char *set_mode(const char *text, bool *ret_test)
+static const char *set_mode(const char *text, struct options *options)
 {
-    *ret_test = strcmp(text, "test") == 0;
-    if (strcmp(text, "master") == 0 || strcmp(text, "daemon") == 0)
-        return "there are no such modes yet; let a service manager start and watch the process";
-    return *ret_test || strcmp(text, "worker") == 0 ? NULL : "want worker or test";
+    static const char *const names[] = {[OPTIONS_MODE_WORKER] = "worker",
+                                        [OPTIONS_MODE_TEST] = "test",
+                                        [OPTIONS_MODE_MASTER] = "master",
+                                        [OPTIONS_MODE_DAEMON] = "daemon"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            options->mode = (enum options_mode)i;
+            options->test = options->mode == OPTIONS_MODE_TEST;
+            return NULL;
+        }
+    }
+    return "want worker, master, daemon or test";
 }
 
 static const char *set_value(const struct option_row *row, const char *text,
@@ -451,7 +471,7 @@ static const char *set_value(const struct option_row *row, const char *text,
         options->log_format = text[0] == 'j' ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT;
         return NULL;
     case KIND_MODE:
-        return set_mode(text, at);
+        return set_mode(text, options);
     case KIND_SIZE:
         return set_size(row, text, at, want);
     case KIND_LIST:
@@ -567,6 +587,10 @@ static void set_defaults(struct options *options)
     options->journal_redact = "authorization,proxy-authorization,cookie";
     options->journal_max_body = MIB(1);
     options->journal_max_inflight_bytes = MIB(64);
+    options->restart_timeout_ns = 30 * NS_PER_S;
+    options->restart_probation_ns = 1 * NS_PER_S;
+    options->conns_fd = -1;
+    options->generation = 1;
 }
 
 static int set_flag(const struct option_row *row, const char *text, struct options *options)

@@ -8,16 +8,25 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "inherit.h"
 #include "log.h"
 
 #define OPTIONS_LISTEN_MAX 64
 #define OPTIONS_ROWS_MAX 128
 #define OPTIONS_NAME_MAX 48
 
+enum options_mode {
+    OPTIONS_MODE_WORKER, /* this process serves */
+    OPTIONS_MODE_TEST,   /* as --test */
+    OPTIONS_MODE_MASTER, /* this process watches one that serves */
+    OPTIONS_MODE_DAEMON, /* the same, and whoever started it does not wait */
+};
+
 struct options {
     bool given[OPTIONS_ROWS_MAX]; /* the flags that were, by their row in the table */
     const char *conf;             /* NULL: the flags are all there is */
     bool test;                    /* check, do not serve */
+    enum options_mode mode;
     bool stands_in_for_h2o; /* called by that name: h2o's limits apply where a file sets none */
     const char *listen[OPTIONS_LISTEN_MAX];
     size_t listen_count;
@@ -78,6 +87,14 @@ struct options {
     const char *admin_token_file; /* NULL: no orders over TCP */
     enum log_format log_format;
     bool quiet;
+    uint64_t restart_timeout_ns;   /* for a successor to get ready */
+    uint64_t restart_probation_ns; /* for it to show that it stays */
+    bool generation_header;        /* answers say which generation gave them */
+
+    /* No settings: what this process was born with. Written by main() before it is used. */
+    struct inheritance *inheritance; /* NULL: none */
+    int conns_fd;                    /* connections of a predecessor come here; -1 */
+    uint64_t generation;             /* 1 at first */
 };
 
 /* Returns -1 to go on with *ret_options, or the status to leave with: 0 after --help and --version,

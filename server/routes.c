@@ -114,8 +114,10 @@ static int on_ready(h2o_handler_t *self, h2o_req_t *req)
     struct server *server = container_of(req->conn->ctx, struct loop, ctx)->server;
 
     (void)self;
-    bool draining = atomic_load_explicit(&server->lame_duck, memory_order_relaxed);
-    if (!draining && !atomic_load_explicit(&server->holding, memory_order_relaxed))
+    bool handed_over = atomic_load_explicit(&server->handed_over, memory_order_relaxed);
+    bool draining = atomic_load_explicit(&server->lame_duck, memory_order_relaxed) && !handed_over;
+    if (!draining &&
+        !atomic_load_explicit(&server->holding, memory_order_relaxed)) /* or others are */
         return send_plain(req, H2O_STRLIT("ready\n"));
     h2o_send_error_503(req, "Service Unavailable", draining ? "draining\n" : "starting\n", 0);
     return 0;

@@ -111,14 +111,26 @@ static int check_flag_tls(const struct options *options)
     return fail(COORD_EXIT_USAGE, error);
 }
 
+/* Nobody has named an address, and a service manager gave us sockets: those are it. */
+static bool serves_what_it_was_given(const struct server *server)
+{
+    return server->options->inheritance != NULL &&
+           inherit_left_over(server->options->inheritance, true) != NULL &&
+           server->options->listen_count == 0 && server->listeners.count == 0;
+}
+
 /* --listen, in place of what a file may say. */
 static int open_flag_listeners(struct server *server)
 {
     struct options *options = server->options;
     char error[512];
 
+    if (serves_what_it_was_given(server))
+        return listener_open_inherited(&server->listeners) == 0
+                   ? 0
+                   : fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
     if (options->listen_count == 0) {
-        if (options->conf != NULL)
+        if (options->conf != NULL || server->listeners.count > 0)
             return 0;
         options->listen[options->listen_count++] = "127.0.0.1:8080";
     }
@@ -132,6 +144,29 @@ static int open_flag_listeners(struct server *server)
         if (status != 0)
             return status;
     }
+    return 0;
+}
+
+/* Also of what a predecessor gave us nothing is kept that we do not use: it closes that itself. */
+int server_settle_inheritance(struct server *server)
+{
+    struct inheritance *inheritance = server->options->inheritance;
+    char error[512];
+
+    for (size_t i = 0; i < server->listeners.count; i++)
+        server->listeners.items[i].id = handover_socket_id(server->listeners.items[i].fd);
+    if (inheritance == NULL)
+        return 0;
+    const struct inherited *left = inherit_left_over(inheritance, true);
+    if (left != NULL) {
+        (void)snprintf(
+            error, sizeof(error),
+            "a listening socket for %s was passed to this process, and the configuration "
+            "does not listen there: add it, or take it out of the socket unit",
+            left->name);
+        return fail(COORD_EXIT_CONFIG, error);
+    }
+    inherit_release(inheritance);
     return 0;
 }
 
@@ -163,6 +198,7 @@ static int configure(struct server *server)
     if (!options->stands_in_for_h2o)
         conf->max_request_entity_size = BODY_LARGEST;
     int status = check_root(options->root);
+    server->listeners.inheritance = options->inheritance;
     if (status == 0)
         status = check_flag_tls(options);
     if (status == 0)
@@ -189,6 +225,7 @@ int server_create(struct options *options, struct server **ret_server)
     server->options = options;
     peek_init();
     server->launched = time(NULL);
+    server->successor.conns_fd = -1;
     (void)pthread_mutex_init(&server->mu, NULL);
     (void)pthread_mutex_init(&server->list_mu, NULL);
     (void)pthread_condattr_init(&attr);
@@ -275,22 +312,86 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     }
     if (err != 0)
         return err;
+    let_run(server); /* they do not accept yet: see server_open() */
     return server->stall != NULL ? stall_start(server->stall) : 0;
-}
-
-void server_serve(struct server *server)
-{
-    let_run(server);
-    for (size_t i = 0; i < server->listeners.count; i++)
-        log_line(LOG_LEVEL_INFO, "listening",
-                 json_pack("{s:s}", "address", server->listeners.items[i].name), "listening on %s",
-                 server->listeners.items[i].name);
 }
 
 static void order_all(struct server *server, unsigned orders)
 {
     for (unsigned i = 0; i < server->started; i++)
         loop_order(&server->loops[i], orders);
+}
+
+void server_open(struct server *server)
+{
+    /* relaxed: a stop that comes in this instant may see either */
+    atomic_store_explicit(&server->is_in_charge, true, memory_order_relaxed);
+    order_all(server, ORDER_RESUME_ACCEPT);
+    for (size_t i = 0; i < server->listeners.count; i++)
+        log_line(LOG_LEVEL_INFO, "listening",
+                 json_pack("{s:s}", "address", server->listeners.items[i].name), "listening on %s",
+                 server->listeners.items[i].name);
+}
+
+/* ---- succession ---- */
+
+size_t server_listener_count(const struct server *server)
+{
+    return server->listeners.count;
+}
+
+bool server_offer(struct server *server, size_t i, struct handover_message *ret_message)
+{
+    struct inherited item;
+
+    if (i >= server->listeners.count)
+        return false;
+    (void)pthread_mutex_lock(&server->mu); /* a stop may be closing it */
+    listener_describe(&server->listeners.items[i], &item);
+    (void)pthread_mutex_unlock(&server->mu);
+    inherit_put(&item, ret_message);
+    return true;
+}
+
+bool server_is_inherited(const struct server *server, size_t i)
+{
+    return server->listeners.items[i].is_inherited;
+}
+
+void server_describe(const struct server *server, const uint64_t *more, size_t more_count,
+                     struct handover_message *message)
+{
+    uint64_t taken[HANDOVER_IDS_MAX], welcome[HANDOVER_IDS_MAX];
+    size_t taken_count = 0, welcome_count = 0;
+
+    for (size_t i = 0; i < server->listeners.count && i < HANDOVER_IDS_MAX; i++) {
+        const struct listener *listener = &server->listeners.items[i];
+        taken[taken_count++] = listener->id;
+        if (listener->tls == NULL && !listener->expects_proxy_line)
+            welcome[welcome_count++] = listener->id;
+    }
+    for (size_t i = 0; i < more_count && taken_count < HANDOVER_IDS_MAX; i++)
+        taken[taken_count++] = more[i];
+    handover_put(message, HANDOVER_TAKEN, taken, taken_count * sizeof(taken[0]));
+    handover_put(message, HANDOVER_WELCOME, welcome, welcome_count * sizeof(welcome[0]));
+}
+
+void server_followed(struct server *server, const uint64_t *taken, size_t taken_count,
+                     const uint64_t *welcome, size_t welcome_count, int conns_fd)
+{
+    memcpy(server->successor.taken, taken, taken_count * sizeof(*taken));
+    memcpy(server->successor.welcome, welcome, welcome_count * sizeof(*welcome));
+    server->successor.taken_count = taken_count;
+    server->successor.welcome_count = welcome_count;
+    server->successor.conns_fd = conns_fd;
+}
+
+static bool is_among(const uint64_t *ids, size_t count, uint64_t id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] == id)
+            return true;
+    return false;
 }
 
 int server_stop(struct server *server, uint64_t deadline_ns)
@@ -354,20 +455,50 @@ static void op_lame_duck(void *data, bool on)
     order_all(server, ORDER_LAME_DUCK);
 }
 
+static void keep_newcomers_out(struct listener *listener)
+{
+    int err = listener_stop_newcomers(listener);
+
+    if (err != 0)
+        log_line(LOG_LEVEL_WARN, "filter-failed", NULL,
+                 "cannot keep newcomers from %s while it closes: %s (a connection that arrives "
+                 "in this instant may be reset)",
+                 listener->name, strerrordesc_np(-err));
+}
+
 static void op_close_listeners(void *data)
+{
+    struct server *server = data;
+
+    bool in_charge = atomic_load_explicit(&server->is_in_charge, memory_order_relaxed);
+
+    for (size_t i = 0; i < server->listeners.count; i++) {
+        struct listener *listener = &server->listeners.items[i];
+        /* What somebody else goes on with is never filtered, shut down or unlinked: only left. */
+        listener->stays = listener->is_held || (listener->is_inherited && !in_charge);
+        if (!listener->stays)
+            keep_newcomers_out(listener);
+    }
+    order_all(server, ORDER_CLOSING);
+}
+
+static void op_hand_over(void *data)
 {
     struct server *server = data;
 
     for (size_t i = 0; i < server->listeners.count; i++) {
         struct listener *listener = &server->listeners.items[i];
-        int err = listener_stop_newcomers(listener);
-        if (err != 0)
-            log_line(LOG_LEVEL_WARN, "filter-failed", NULL,
-                     "cannot keep newcomers from %s while it closes: %s (a connection that arrives "
-                     "in this instant may be reset)",
-                     listener->name, strerrordesc_np(-err));
+        listener->stays =
+            listener->is_held ||
+            is_among(server->successor.taken, server->successor.taken_count, listener->id);
+        listener->welcomed =
+            is_among(server->successor.welcome, server->successor.welcome_count, listener->id);
+        if (!listener->stays)
+            keep_newcomers_out(listener);
     }
-    order_all(server, ORDER_CLOSING);
+    atomic_store_explicit(&server->handed_over, true, memory_order_relaxed);
+    atomic_store_explicit(&server->lame_duck, true, memory_order_relaxed);
+    order_all(server, ORDER_HAND_OVER | ORDER_LAME_DUCK | ORDER_CLOSING);
 }
 
 static void op_finish(void *data, uint64_t spread_ns)
@@ -491,6 +622,7 @@ static void op_census(void *data, struct coord_census *ret_census)
         ret_census->accepted += count_get(&counts->accepted);
         ret_census->idle_released += count_get(&counts->idle_released);
         ret_census->given_up += count_get(&counts->given_up);
+        ret_census->handed_over += count_get(&counts->handed_over);
     }
 }
 
@@ -505,6 +637,7 @@ uint64_t server_shed(struct server *server)
 const struct coord_server_ops server_ops = {
     .lame_duck = op_lame_duck,
     .close_listeners = op_close_listeners,
+    .hand_over = op_hand_over,
     .finish = op_finish,
     .release_idle = op_release_idle,
     .give_up = op_give_up,

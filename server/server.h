@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "coord.h"
+#include "handover.h"
 #include "pool.h"
 #include "probe.h"
 
@@ -23,6 +24,11 @@ struct options;
  * *ret_server; an enum coord_exit. */
 int server_create(struct options *options, struct server **ret_server);
 
+/* What was passed on to this process and nobody has asked for is left alone, or is a mistake.
+ * Thread: main only, when all listeners are open.     Errors: 0; an enum coord_exit: it was logged.
+ */
+int server_settle_inheritance(struct server *server);
+
 /* To be called once what takes root is done, and before root is given up.     Thread: main only. */
 void server_prepare_unprivileged(struct server *server);
 
@@ -35,15 +41,11 @@ struct journal;
  * Owner:  borrowed until server_destroy().     Thread: main only, before server_start(). */
 void server_attach_journal(struct server *server, struct journal *journal);
 
-/* Start the loops, which wait for server_serve().
+/* Start the loops; they accept from server_open() on.
  * Thread: main only, once.     Blocks: until the loops stand ready.     Errors: 0; a negative
  * errno.
  */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);
-
-/* From here on requests are answered. It can not fail: all that a start may fail of comes before,
- * while nothing has been accepted that could be lost.     Thread: main only, once. */
-void server_serve(struct server *server);
 
 /* Where the application will answer, and the port of that (0: a Unix socket). Says what is wrong.
  * Thread: main only, after server_create(), if options->command is set.
@@ -53,6 +55,22 @@ int server_app_target(struct server *server, struct probe_target *ret_target, ui
 /* From now on (or no longer) requests for the application wait for it; they do from the start if
  * options->command is set.     Thread: any, one at a time.     Blocks: never. */
 void server_hold(void *server, bool hold);
+
+/* Accept, from now on. It can not fail: all that a start may fail of comes before, while nothing
+ * has been accepted that could be lost.     Thread: main, or the restarter's; once.     Blocks:
+ * never. */
+void server_open(struct server *server);
+
+/* ---- for the restarter, see restarter.h; Thread: the restarter's, or main only before it ---- */
+
+bool server_offer(struct server *server, size_t i, struct handover_message *ret_message);
+bool server_is_inherited(const struct server *server, size_t i);
+size_t server_listener_count(const struct server *server);
+/* `more` are identities of listeners that are taken, too. */
+void server_describe(const struct server *server, const uint64_t *more, size_t more_count,
+                     struct handover_message *message);
+void server_followed(struct server *server, const uint64_t *taken, size_t taken_count,
+                     const uint64_t *welcome, size_t welcome_count, int conns_fd);
 
 /* What the coordinator may ask of the server. Of these, census, and list_requests without `freeze`,
  * are for any thread. */

@@ -12,10 +12,11 @@
  * from accept to close; linger.c what follows the close; gate.c a request from whole to disposed;
  * job.c the way to the pool and back; hold.c requests that wait for the application; onrecord.c
  * requests in the in-flight record, peek.c what is left in the kernel until it is there; letgo.c
- * how open connections end in a drain, giveup.c those whose deadline has come; tls.c certificates
- * and records; tickets.c how TLS sessions are resumed; config*.c what a file says; routes.c the
- * handlers of our own; brotli.c a filter that the library lacks; status.c our part of the status
- * page; stall.c what does not move; server.c the loops as one, and the coordinator's callbacks. */
+ * how open connections end in a drain, giveup.c those whose deadline has come, pass.c how they go
+ * on in a successor; tls.c certificates and records; tickets.c how TLS sessions are resumed;
+ * config*.c what a file says; routes.c the handlers of our own; brotli.c a filter that the library
+ * lacks; status.c our part of the status page; stall.c what does not move; server.c the loops as
+ * one, and the coordinator's callbacks. */
 
 #include <assert.h>
 #include <pthread.h>
@@ -51,6 +52,7 @@ enum loop_order {
     ORDER_PING = 1 << 11,         /* count one in `pongs` */
     ORDER_GIVE_UP = 1 << 12,      /* look at server->given_up */
     ORDER_LET_GO_ON = 1 << 13,    /* the application answers: requests that wait for it go on */
+    ORDER_HAND_OVER = 1 << 14,    /* a successor takes the connections that idle */
 };
 
 /* Timers of a loop, by how long they take. libh2o looks at every list that exists in every turn, so
@@ -66,6 +68,7 @@ struct loop_counts {
     _Atomic uint64_t idle_released;
     _Atomic uint64_t given_up;
     _Atomic uint64_t shed;
+    _Atomic uint64_t handed_over;
 };
 
 struct loop_listener {
@@ -120,7 +123,9 @@ struct loop {
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
-    uint64_t rtt_sampled_ns; /* see note_rtt(), loop.c */
+    h2o_timeout_entry_t retry_take_timer;
+    h2o_socket_t *conns_sock; /* connections of a predecessor come in here; NULL: no more */
+    uint64_t rtt_sampled_ns;  /* see note_rtt(), loop.c */
     uint64_t rtt_window_ns;
     uint64_t rtt_window_max_ns;
     uint64_t settle_began_ns;
@@ -130,6 +135,7 @@ struct loop {
     bool draining; /* ORDER_FINISH was seen: pokes the coordinator when quiet */
     uint64_t draining_since_ns;
     bool released;        /* ORDER_RELEASE_IDLE was seen */
+    bool handing;         /* ORDER_HAND_OVER was seen, and there is somebody to hand over to */
     struct conn *peeking; /* peek.c: the one whose callback runs; NULL: none, or it has closed */
     bool frozen;
     bool record_closed; /* the journal's slots are the archive's */
@@ -179,6 +185,15 @@ struct server {
     uint64_t max_connections;
     unsigned started; /* loops whose thread runs */
 
+    /* written by the restarter's thread before it asks for the drain; the coordinator's lock is
+     * between that and those who read */
+    struct {
+        uint64_t taken[HANDOVER_IDS_MAX];
+        uint64_t welcome[HANDOVER_IDS_MAX];
+        size_t taken_count, welcome_count;
+        int conns_fd; /* -1: it takes none */
+    } successor;
+
     /* atomic: see "limit note", conn.c */
     _Atomic uint64_t open_connections;
     _Atomic bool some_loop_paused;
@@ -187,6 +202,8 @@ struct server {
     _Atomic uint64_t spread_ns;         /* of ORDER_FINISH */
     _Atomic uint64_t release_spread_ns; /* of ORDER_RELEASE_IDLE */
     _Atomic unsigned given_up;          /* bits of enum drain_class */
+    _Atomic bool handed_over;  /* and all the same this service is ready: somebody else accepts */
+    _Atomic bool is_in_charge; /* or else what we inherited is not ours to close */
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
     _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */
@@ -258,10 +275,12 @@ enum h2_stage { H2_STAGE_OPEN, H2_STAGE_ANNOUNCED, H2_STAGE_LAST };
 struct conn {
     h2o_linklist_t link; /* loop->conns */
     struct loop *loop;
-    h2o_socket_t *sock; /* NULL once it is closed */
+    h2o_socket_t *sock;              /* NULL once it is closed */
+    const struct listener *listener; /* that it came in by */
     bool is_tcp;
     bool is_tls;
     bool expects_proxy_line;
+    bool handed_over; /* to the successor: this process only forgets it */
     bool handshake_begun;
     SSL *ssl; /* the socket's, once the handshake is done; not to be used without `sock` */
     bool idle_released;
@@ -417,6 +436,17 @@ bool letgo_is_idle(h2o_req_t *req);
 bool letgo_h2_has_begun(const h2o_http2_conn_t *h2);
 /* A peer that only resets streams is told to calm down (CVE-2023-44487). */
 void letgo_calm(h2o_req_t *req);
+
+/* ---- pass.c ---- Thread: owner loop only. */
+
+/* Hand idle connections to the successor. True: there are more, come again soon. */
+bool pass_idle(struct loop *loop);
+/* Will this one be handed over, now or soon? */
+bool pass_wants(const struct conn *conn, h2o_req_t *req);
+/* Take those of the predecessor, from now on.     Errors: 0; a negative errno. */
+int pass_begin_taking(struct loop *loop);
+/* Take no more. With `dry` those that are on the way are taken first, and no new ones get on it. */
+void pass_end_taking(struct loop *loop, bool dry);
 
 /* ---- list helpers (gate.c) ---- */
 

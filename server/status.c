@@ -19,11 +19,11 @@ static h2o_iovec_t on_status(void *data, h2o_globalconf_t *conf, h2o_req_t *req)
     int n = asprintf(
         &text,
         ",\n \"server-version\": \"%s\",\n \"openssl-version\": \"%s\",\n \"current-time\": "
-        "\"%s\",\n \"restart-time\": \"%s\",\n \"uptime\": %lld,\n \"generation\": null,\n "
+        "\"%s\",\n \"restart-time\": \"%s\",\n \"uptime\": %lld,\n \"generation\": %llu,\n "
         "\"connections\": %llu,\n \"max-connections\": %llu,\n \"listeners\": %zu,\n "
         "\"worker-threads\": %llu,\n \"num-sessions\": %llu",
         LASTCALL_VERSION, OpenSSL_version(OPENSSL_VERSION), now_text, start_text,
-        (long long)(now - server->launched),
+        (long long)(now - server->launched), (unsigned long long)server->options->generation,
         (unsigned long long)atomic_load_explicit(&server->open_connections, memory_order_relaxed),
         (unsigned long long)server->max_connections, server->listeners.count,
         (unsigned long long)server->options->threads, (unsigned long long)sessions);

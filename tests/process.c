@@ -157,6 +157,19 @@ static bool drain_log(struct process *process)
     }
 }
 
+bool process_says(struct process *process, const char *text, uint32_t limit_ms)
+{
+    uint64_t until_ns = now_ns() + limit_ms * NS_PER_MS;
+    while (strstr(process->log, text) == NULL) {
+        struct pollfd log = {.fd = process->log_fd, .events = POLLIN};
+        (void)poll(&log, 1, 50);
+        bool open = drain_log(process);
+        if (strstr(process->log, text) == NULL && (!open || now_ns() > until_ns))
+            return false;
+    }
+    return true;
+}
+
 void process_wait_log(struct process *process, const char *text)
 {
     uint64_t until_ns = now_ns() + LOG_WAIT_MS * NS_PER_MS;
@@ -318,6 +331,8 @@ int client_connect(const struct process *process)
     }
     int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
+    /* socket(7): it bounds connect(2), too. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
     assert_int_equal(connect(fd, to, length), 0);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     return fd;

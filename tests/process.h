@@ -56,6 +56,10 @@ int process_wait_unread(struct process *process, uint32_t limit_ms);
 /* Has it ended? Collects the status if so. Never blocks. */
 bool process_is_gone(struct process *process);
 
+/* Wait until the log holds `text`. False: it does not after `limit_ms`, or whoever writes there has
+ * ended. For threads that may not fail a test: one at a time a process. */
+bool process_says(struct process *process, const char *text, uint32_t limit_ms);
+
 /* Wait until the log holds `text`; fails the test after 5 s, or when the process ends without it.
  */
 void process_wait_log(struct process *process, const char *text);

@@ -316,6 +316,7 @@ static void test_undrain_brings_it_back(void **state)
     assert_int_equal(coord_create(&config, &coord), 0);
     assert_int_equal(registration_create(&entry, &registration, error), 0);
     assert_int_equal(registration_start(registration, coord), 0);
+    registration_begin(registration);
     assert_int_equal(pthread_create(&thread, NULL, coordinate, coord), 0);
     for (unsigned i = 0; i < 3; i++) {
         redis_server_wait(&redis, "EXISTS k", "1");

@@ -1,0 +1,116 @@
+#include "restart.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "clock.h"
+
+#define RESTART_STATE_NAME(id, name) [RESTART_##id] = name,
+static const char *const names[] = {RESTART_STATES(RESTART_STATE_NAME)};
+
+const char *restart_state_name(enum restart_state state)
+{
+    return names[state];
+}
+
+struct step {
+    enum restart_state from;
+    enum restart_event event;
+    enum restart_state to;
+    unsigned actions;
+    enum restart_failure failure;
+};
+
+/* What is not in it changes nothing: a READY that comes twice, an exit that was seen already. */
+static const struct step steps[] = {
+    {RESTART_IDLE, RESTART_ON_REQUEST, RESTART_STARTING, RESTART_DO_SPAWN, 0},
+    {RESTART_IDLE, RESTART_ON_STOP, RESTART_STOPPED, 0, 0},
+
+    {RESTART_STARTING, RESTART_ON_READY, RESTART_PROBATION, 0, 0},
+    {RESTART_STARTING, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT,
+     RESTART_FAILED_BEFORE_READY},
+    {RESTART_STARTING, RESTART_ON_TIME, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_TIMEOUT},
+    {RESTART_STARTING, RESTART_ON_BROKEN, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
+    {RESTART_STARTING, RESTART_ON_REQUEST, RESTART_STARTING, RESTART_DO_REMEMBER, 0},
+    {RESTART_STARTING, RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_KILL, 0},
+
+    {RESTART_PROBATION, RESTART_ON_TIME, RESTART_COMMITTING, RESTART_DO_COMMIT, 0},
+    {RESTART_PROBATION, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT, RESTART_FAILED_PROBATION},
+    {RESTART_PROBATION, RESTART_ON_BROKEN, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
+    {RESTART_PROBATION, RESTART_ON_REQUEST, RESTART_PROBATION, RESTART_DO_REMEMBER, 0},
+    {RESTART_PROBATION, RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_KILL, 0},
+
+    {RESTART_COMMITTING, RESTART_ON_SETTLED, RESTART_HANDED, RESTART_DO_RETIRE, 0},
+    {RESTART_COMMITTING, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM,
+     RESTART_FAILED_COMMIT},
+    {RESTART_COMMITTING, RESTART_ON_TIME, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_COMMIT},
+    {RESTART_COMMITTING, RESTART_ON_BROKEN, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
+    {RESTART_COMMITTING, RESTART_ON_REQUEST, RESTART_COMMITTING, RESTART_DO_REMEMBER, 0},
+    {RESTART_COMMITTING, RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_TERM, 0},
+
+    {RESTART_ENDING, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM, 0},
+    {RESTART_ENDING, RESTART_ON_REQUEST, RESTART_ENDING, RESTART_DO_REMEMBER, 0},
+    {RESTART_ENDING, RESTART_ON_STOP, RESTART_STOPPED, 0, 0},
+
+    {RESTART_HANDED, RESTART_ON_REQUEST, RESTART_HANDED, RESTART_DO_REFUSE, 0},
+    {RESTART_STOPPED, RESTART_ON_REQUEST, RESTART_STOPPED, RESTART_DO_REFUSE, 0},
+    {RESTART_STOPPED, RESTART_ON_RESUME, RESTART_IDLE, 0, 0},
+};
+
+void restart_init(struct restart *restart, const struct restart_config *config)
+{
+    memset(restart, 0, sizeof(*restart));
+    restart->config = *config;
+    restart->due_ns = CLOCK_NEVER;
+}
+
+static void enter(struct restart *restart, enum restart_state state, uint64_t now_ns)
+{
+    if (state == restart->state)
+        return;
+    restart->state = state;
+    switch (state) {
+    case RESTART_STARTING:
+        restart->failure = RESTART_FAILED_NOT;
+        restart->due_ns = now_ns + restart->config.timeout_ns;
+        break;
+    case RESTART_COMMITTING:
+        restart->due_ns = now_ns + restart->config.timeout_ns;
+        break;
+    case RESTART_PROBATION:
+        restart->due_ns = now_ns + restart->config.probation_ns;
+        break;
+    default:
+        restart->due_ns = CLOCK_NEVER;
+        break;
+    }
+}
+
+unsigned restart_on(struct restart *restart, enum restart_event event, uint64_t now_ns)
+{
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        const struct step *step = &steps[i];
+        if (step->from != restart->state || step->event != event)
+            continue;
+        if (step->failure != RESTART_FAILED_NOT)
+            restart->failure = step->failure;
+        if ((step->actions & RESTART_DO_REMEMBER) != 0)
+            restart->again = true;
+        if (step->to == RESTART_STOPPED)
+            restart->again = false;
+        enter(restart,
+              step->to == RESTART_HANDED && restart->config.stays ? RESTART_IDLE : step->to,
+              now_ns);
+        return step->actions;
+    }
+    return 0;
+}
+
+bool restart_take_again(struct restart *restart)
+{
+    if (restart->state != RESTART_IDLE && restart->state != RESTART_HANDED)
+        return false;
+    bool again = restart->again;
+    restart->again = false;
+    return again;
+}

@@ -1,0 +1,364 @@
+#include "restarter.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "log.h"
+#include "notify.h"
+
+struct restarter {
+    /* immutable after restarter_start */
+    struct restarter_config config;
+    pthread_t thread;
+    int wake_fd; /* eventfd */
+    uint64_t generation;
+    /* the thread's own */
+    struct succession succession;
+    int upstream_fd; /* -1: nobody, or not any more */
+    bool is_followed;
+    bool is_committed;
+    /* mu */
+    pthread_mutex_t mu;
+    bool asked;
+    char trigger[24];
+    char detail[96];
+    bool must_stop;
+    bool draining; /* the coordinator's last step */
+    bool stepped;
+};
+
+static void wake(struct restarter *restarter)
+{
+    uint64_t one = 1;
+    (void)!write(restarter->wake_fd, &one, sizeof(one));
+}
+
+void restarter_request(struct restarter *restarter, const char *trigger, const char *detail)
+{
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->asked = true; /* two at once are one */
+    (void)snprintf(restarter->trigger, sizeof(restarter->trigger), "%s", trigger);
+    (void)snprintf(restarter->detail, sizeof(restarter->detail), "%s", detail);
+    (void)pthread_mutex_unlock(&restarter->mu);
+    wake(restarter);
+}
+
+uint64_t restarter_generation(const struct restarter *restarter)
+{
+    return restarter->generation;
+}
+
+static void on_step(void *arg, enum coord_phase phase)
+{
+    struct restarter *restarter = arg;
+
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->draining = phase != PHASE_RUNNING;
+    restarter->stepped = true;
+    (void)pthread_mutex_unlock(&restarter->mu);
+    wake(restarter);
+}
+
+/* ---- as the one who is followed ---- */
+
+static bool offer(void *arg, size_t i, struct handover_message *ret_message)
+{
+    struct restarter *restarter = arg;
+    return restarter->config.ops->offer(restarter->config.arg, i, ret_message);
+}
+
+static void add_pid_file(void *arg, struct handover_message *message)
+{
+    const struct restarter *restarter = arg;
+
+    if (restarter->config.pid_file == NULL || restarter->config.pid_file_fd < 0)
+        return;
+    handover_put_text(message, HANDOVER_PID_FILE, restarter->config.pid_file);
+    handover_put_fd(message, restarter->config.pid_file_fd);
+}
+
+static void follow(struct restarter *restarter, const struct handover_message *message,
+                   int conns_fd, pid_t successor)
+{
+    uint64_t taken[HANDOVER_IDS_MAX], welcome[HANDOVER_IDS_MAX];
+    size_t taken_count = handover_get_ids(message, HANDOVER_TAKEN, taken, HANDOVER_IDS_MAX);
+    size_t welcome_count = handover_get_ids(message, HANDOVER_WELCOME, welcome, HANDOVER_IDS_MAX);
+    char detail[64];
+
+    restarter->config.ops->followed(restarter->config.arg, taken, taken_count, welcome,
+                                    welcome_count, conns_fd);
+    restarter->is_followed = true;
+    if (successor > 0)
+        (void)snprintf(detail, sizeof(detail), "process %ld has taken over", (long)successor);
+    else
+        (void)snprintf(detail, sizeof(detail), "another worker has taken over");
+    if (coord_request_handover(restarter->config.coord, detail, successor))
+        return;
+    /* A stop came first, by a hair: it was meant for the service, and that is the successor now. */
+    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+             "told to stop in the instant of the hand-over: process %ld is told, too",
+             (long)successor);
+    if (successor > 0)
+        (void)kill(successor, SIGTERM);
+}
+
+static void retire(void *arg, struct succession *succession)
+{
+    follow(arg, &succession->ready, succession_take_conns(succession), succession->pid);
+}
+
+static void began(void *arg)
+{
+    (void)arg;
+    notify_send("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=restarting",
+                (unsigned long long)(clock_now_ns() / NS_PER_US));
+}
+
+static void failed(void *arg)
+{
+    (void)arg;
+    notify_send("READY=1\nSTATUS=serving; the last restart failed, see the log");
+}
+
+static void reclaim(void *arg)
+{
+    struct restarter *restarter = arg;
+    if (restarter->config.ops->reclaim != NULL)
+        restarter->config.ops->reclaim(restarter->config.arg);
+}
+
+static const struct succession_hooks hooks = {
+    .offer = offer,
+    .begin = add_pid_file,
+    .retire = retire,
+    .began = began,
+    .failed = failed,
+    .reclaim = reclaim,
+};
+
+static void ask(struct restarter *restarter, const char *trigger, const char *detail)
+{
+    struct handover_message message;
+
+    if (restarter->upstream_fd >= 0 && restarter->config.upstream->is_master) {
+        handover_begin(&message, HANDOVER_AGAIN);
+        handover_put_text(&message, HANDOVER_TEXT, trigger);
+        handover_put_text(&message, HANDOVER_DETAIL, detail);
+        if (handover_send(restarter->upstream_fd, &message) == 0)
+            return;
+    }
+    if (restarter->upstream_fd >= 0) {
+        log_line(LOG_LEVEL_WARN, "restart-refused", NULL,
+                 "%s: no restart: this process has not taken over itself yet", trigger);
+        return;
+    }
+    if (coord_get_phase(restarter->config.coord) != PHASE_RUNNING)
+        succession_tell(&restarter->succession, RESTART_ON_STOP); /* on_step() is on its way */
+    if (getpid() == 1) {
+        log_line(LOG_LEVEL_ERROR, "restart-refused", NULL,
+                 "%s: no restart: this is process 1, with whose end the container ends; start it "
+                 "with -m master",
+                 trigger);
+        return;
+    }
+    if (restarter->config.ops->offer(restarter->config.arg, HANDOVER_IDS_MAX, &message)) {
+        log_line(LOG_LEVEL_ERROR, "restart-refused", NULL,
+                 "%s: no restart: there are more than %d listeners", trigger, HANDOVER_IDS_MAX);
+        return;
+    }
+    succession_request(&restarter->succession, trigger, detail);
+}
+
+/* ---- as the one who follows ---- */
+
+static void leave_upstream(struct restarter *restarter)
+{
+    if (restarter->upstream_fd >= 0)
+        (void)close(restarter->upstream_fd);
+    restarter->upstream_fd = -1;
+}
+
+static int say_ready(struct restarter *restarter)
+{
+    struct restarter_config *config = &restarter->config;
+    struct handover_message message;
+    int err = 0;
+
+    if (config->ops->offer(config->arg, HANDOVER_IDS_MAX, &message))
+        return -E2BIG;               /* listeners, for one message */
+    if (config->upstream->is_master) /* it holds all of them */
+        for (size_t i = 0; err == 0 && config->ops->offer(config->arg, i, &message); i++)
+            if (!config->ops->is_inherited(config->arg, i))
+                err = handover_send(restarter->upstream_fd, &message);
+    if (err == 0) {
+        handover_begin(&message, HANDOVER_READY);
+        config->ops->describe(config->arg, &message);
+        err = handover_send(restarter->upstream_fd, &message);
+    }
+    return err;
+}
+
+static void on_commit(struct restarter *restarter)
+{
+    struct handover_message message;
+
+    if (restarter->is_committed)
+        return;
+    restarter->is_committed = true;
+    restarter->config.ops->commit(restarter->config.arg);
+    upstream_take_stderr(restarter->config.upstream);
+    handover_begin(&message, HANDOVER_SETTLED);
+    (void)handover_send(restarter->upstream_fd, &message);
+    if (!restarter->config.upstream->is_master)
+        leave_upstream(restarter);
+}
+
+static void on_upstream(struct restarter *restarter)
+{
+    struct handover_message message;
+    int err;
+
+    while (restarter->upstream_fd >= 0 &&
+           (err = handover_receive(restarter->upstream_fd, &message)) != -EAGAIN) {
+        if (err != 0) {
+            char why[HANDOVER_WHY_SIZE];
+            leave_upstream(restarter);
+            coord_request_drain(restarter->config.coord,
+                                restarter->config.upstream->is_master ? "master" : "restart",
+                                handover_why(err, &message, why));
+            return;
+        }
+        if (message.type == HANDOVER_COMMIT)
+            on_commit(restarter);
+        else if (message.type == HANDOVER_RETIRE && !restarter->is_followed)
+            follow(restarter, &message, handover_take_fd(&message, 0), 0);
+        handover_release(&message);
+    }
+}
+
+/* ---- the thread ---- */
+
+/* Returns false when it is to end. */
+static bool take_wishes(struct restarter *restarter)
+{
+    char trigger[sizeof(restarter->trigger)], detail[sizeof(restarter->detail)];
+    uint64_t count;
+
+    (void)!read(restarter->wake_fd, &count, sizeof(count));
+    (void)pthread_mutex_lock(&restarter->mu);
+    bool asked = restarter->asked, stepped = restarter->stepped, draining = restarter->draining;
+    bool must_stop = restarter->must_stop;
+    restarter->asked = restarter->stepped = false;
+    memcpy(trigger, restarter->trigger, sizeof(trigger));
+    memcpy(detail, restarter->detail, sizeof(detail));
+    (void)pthread_mutex_unlock(&restarter->mu);
+    if (must_stop)
+        return false;
+    if (stepped)
+        succession_tell(&restarter->succession, draining ? RESTART_ON_STOP : RESTART_ON_RESUME);
+    if (asked)
+        ask(restarter, trigger, detail);
+    return true;
+}
+
+static void *restart_thread(void *arg)
+{
+    struct restarter *restarter = arg;
+
+    (void)pthread_setname_np(pthread_self(), "restart");
+    for (;;) {
+        struct pollfd fds[2 + SUCCESSION_FDS] = {
+            {.fd = restarter->wake_fd, .events = POLLIN},
+            {.fd = restarter->upstream_fd, .events = POLLIN},
+        };
+        uint64_t due_ns = succession_due_ns(&restarter->succession), now_ns = clock_now_ns();
+
+        succession_poll(&restarter->succession, &fds[2]);
+        int wait_ms = due_ns == CLOCK_NEVER ? -1
+                      : due_ns <= now_ns    ? 0
+                                            : (int)((due_ns - now_ns) / NS_PER_MS) + 1;
+        (void)poll(fds, sizeof(fds) / sizeof(fds[0]), wait_ms);
+        if (fds[0].revents != 0 && !take_wishes(restarter))
+            return NULL;
+        if (fds[1].revents != 0)
+            on_upstream(restarter);
+        succession_handle(&restarter->succession, &fds[2]);
+    }
+}
+
+static void release(struct restarter *restarter)
+{
+    succession_release(&restarter->succession);
+    leave_upstream(restarter);
+    (void)close(restarter->wake_fd);
+    (void)pthread_mutex_destroy(&restarter->mu);
+    free(restarter);
+}
+
+static int run(struct restarter *restarter)
+{
+    sigset_t all, before;
+
+    int err = restarter->upstream_fd >= 0 ? say_ready(restarter) : 0;
+    if (err != 0)
+        return err;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    err = pthread_create(&restarter->thread, NULL, restart_thread, restarter);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -err;
+}
+
+int restarter_start(const struct restarter_config *config, struct restarter **ret_restarter)
+{
+    struct restarter *restarter = calloc(1, sizeof(*restarter));
+
+    if (restarter == NULL)
+        return -ENOMEM;
+    restarter->config = *config;
+    restarter->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (restarter->wake_fd < 0) {
+        free(restarter);
+        return -errno;
+    }
+    (void)pthread_mutex_init(&restarter->mu, NULL);
+    restarter->generation = config->upstream->generation;
+    restarter->upstream_fd = config->upstream->fd;
+    config->upstream->fd = -1;
+    succession_init(&restarter->succession,
+                    &(struct succession_config){.timing = config->timing,
+                                                .binary = config->binary,
+                                                .argv = config->argv,
+                                                .keep_fds = &restarter->config.keep_fd,
+                                                .keep_count = config->keep_fd >= 0,
+                                                .hooks = &hooks,
+                                                .arg = restarter},
+                    restarter->generation);
+    coord_on_step(config->coord, on_step, restarter);
+    int err = run(restarter);
+    if (err != 0) {
+        release(restarter);
+        return err;
+    }
+    *ret_restarter = restarter;
+    return 0;
+}
+
+void restarter_stop(struct restarter *restarter)
+{
+    if (restarter == NULL)
+        return;
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->must_stop = true;
+    (void)pthread_mutex_unlock(&restarter->mu);
+    wake(restarter);
+    (void)pthread_join(restarter->thread, NULL);
+    release(restarter);
+}

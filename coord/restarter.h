@@ -1,0 +1,64 @@
+#ifndef LASTCALL_RESTARTER_H
+#define LASTCALL_RESTARTER_H
+
+/* The thread that sees to restarts in a server: as the one who will be followed (it starts the
+ * successor, see succession.h), and as the one who follows (it says READY, and waits for COMMIT).
+ *
+ *     signal thread --restarter_request()--> [ mu, eventfd ] --> the thread --> coordinator
+ *     coordinator's steps ------------------/                            \--> the server's ops
+ *
+ * The thread polls: nothing it does waits for anybody. */
+
+#include "coord.h"
+#include "succession.h"
+#include "upstream.h"
+
+struct restarter;
+
+/* What it asks of the server; called on its thread, except for commit's answer none may block. */
+struct restarter_ops {
+    /* Listener number `i`, as HANDOVER_LISTENER. False: there are no more. */
+    bool (*offer)(void *arg, size_t i, struct handover_message *ret_message);
+    /* Whether listener number `i` came from our predecessor. */
+    bool (*is_inherited)(void *arg, size_t i);
+    /* Add HANDOVER_TAKEN and HANDOVER_WELCOME, and what a master wants to know of our settings. */
+    void (*describe)(void *arg, struct handover_message *message);
+    /* We are in charge: accept, put our name into the pid file. What goes wrong is logged. */
+    void (*commit)(void *arg);
+    /* A successor accepts. `conns_fd` (owned by the callee, -1: none) takes the connections that
+     * came in by a listener of `welcome`; listeners that are not `taken` are ours to close. The
+     * drain that follows asks for it. */
+    void (*followed)(void *arg, const uint64_t *taken, size_t taken_count, const uint64_t *welcome,
+                     size_t welcome_count, int conns_fd);
+    /* Put our name into the pid file again.     May be NULL. */
+    void (*reclaim)(void *arg);
+};
+
+struct restarter_config {
+    struct coord *coord;
+    struct upstream *upstream; /* its channel and descriptors are taken; fd -1: nobody */
+    struct restart_config timing;
+    char *const *argv;
+    const char *binary;
+    int keep_fd;          /* -1: none */
+    const char *pid_file; /* NULL: none */
+    int pid_file_fd;      /* -1: it is not held open */
+    const struct restarter_ops *ops;
+    void *arg;
+};
+
+/* Start the thread. As a successor it says READY at once: everything else must be up.
+ * Owner:  the caller; ends with restarter_stop(). The config's pointers are borrowed until then.
+ * Thread: main only, before coord_run().     Errors: 0; a negative errno. */
+int restarter_start(const struct restarter_config *config, struct restarter **ret_restarter);
+
+/* Ask for a restart; what becomes of it is in the log.     Thread: any.     Blocks: never. */
+void restarter_request(struct restarter *restarter, const char *trigger, const char *detail);
+
+/* How often this service was started anew, this process included; 1 at first.     Thread: any. */
+uint64_t restarter_generation(const struct restarter *restarter);
+
+/* Stop and join the thread. NULL is allowed.     Thread: main only, after coord_run(). */
+void restarter_stop(struct restarter *restarter);
+
+#endif
