@@ -277,7 +277,7 @@ static void start_worker(struct master *master, const char *trigger, const char 
 /* Only what the worker knows better: in charge are we. */
 static void pass_notice_on(const char *text)
 {
-    static const char *const known[] = {"STATUS=", "EXTEND_TIMEOUT_USEC="};
+    static const char *const known[] = {"STATUS=", "EXTEND_TIMEOUT_USEC=", "WATCHDOG="};
     char out[512] = "";
 
     while (*text != '\0') {
