@@ -155,7 +155,8 @@ int budget_start(const struct drain_config *drain, uint64_t linger_ns, uint64_t 
     *ret_budget = NULL;
     if (given_ns != 0)
         check(drain, linger_ns, given_ns, "the grace budget");
-    if (!CAN_ASK || !notify_wanted())
+    /* Nor as a master's worker: its unit is the master's. */
+    if (!CAN_ASK || !notify_wanted() || getenv("NOTIFY_SOCKET") == NULL)
         return 0;
     struct budget *budget = calloc(1, sizeof(*budget));
     if (budget == NULL)
