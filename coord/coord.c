@@ -173,7 +173,8 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
 {
     lock(coord);
     bool first = request_locked(coord, trigger, detail);
-    if (first) /* before CLOSING, which sets the point in time: drain_request() saw to that */
+    if (first && deadline_ns != CLOCK_NEVER) /* before CLOSING, which sets the point in time:
+                                                drain_request() saw to that */
         drain_limit(&coord->drain, deadline_ns);
     unlock(coord);
     return first;

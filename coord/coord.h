@@ -162,9 +162,10 @@ int coord_run(struct coord *coord);
  * word), `detail` who or why (may be "").     Thread: any.     Blocks: never. */
 void coord_request_drain(struct coord *coord, const char *trigger, const char *detail);
 
-/* The same, with another deadline than the configured one; 0 and later ones than that are allowed.
- * It is one for the whole drain: no class (drain.h) has a later one then. Only the request that
- * begins the drain sets it. Returns whether this one did. Thread: any.     Blocks: never. */
+/* The same, with another deadline than the configured ones; 0 and later ones than those are
+ * allowed, and CLOCK_NEVER stands for the configured ones. It is one for the whole drain: no class
+ * (drain.h) has a later one then. Only the request that begins the drain sets it. Returns whether
+ * this one did. Thread: any.     Blocks: never. */
 bool coord_request_drain_within(struct coord *coord, const char *trigger, const char *detail,
                                 uint64_t deadline_ns);
 

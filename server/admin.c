@@ -419,6 +419,7 @@ static void release(struct admin *admin)
     h2o_config_dispose(&admin->globalconf);
     h2o_evloop_destroy(admin->evloop);
     coord_requests_release(&admin->oldest.list);
+    free(admin->unfinished);
 }
 
 static void *admin_thread(void *arg)
@@ -483,6 +484,12 @@ int admin_start(struct admin *admin, struct pool *pool, struct coord *coord)
                  json_pack("{s:s}", "address", admin->listeners.items[i].name), "admin on %s",
                  admin->listeners.items[i].name);
     return 0;
+}
+
+void admin_set_restarter(struct admin *admin, struct restarter *restarter)
+{
+    if (admin != NULL)
+        admin->restarter = restarter;
 }
 
 void admin_accept(struct admin *admin)

@@ -31,6 +31,12 @@ int admin_open(const struct options *options, struct server *server, struct admi
  * Thread: main only, after server_start().     Errors: 0; a negative errno. */
 int admin_start(struct admin *admin, struct pool *pool, struct coord *coord);
 
+struct restarter;
+
+/* Whom an order to restart goes to; without one it is refused.
+ * Thread: main only, before admin_accept(). */
+void admin_set_restarter(struct admin *admin, struct restarter *restarter);
+
 /* Answer, from now on.     Thread: main, or the restarter's; once.     Blocks: never. */
 void admin_accept(struct admin *admin);
 

@@ -268,7 +268,7 @@ static int drain(const struct order *order)
 {
     static const char *const known[] = {"deadline", "reason", NULL};
     const char *key = unknown_key(order->body, known), *deadline, *reason;
-    uint64_t deadline_ns = order->admin->options->deadline_ns;
+    uint64_t deadline_ns = CLOCK_NEVER; /* as configured, those of the classes too */
     h2o_req_t *req = order->req;
 
     if (key != NULL)
@@ -307,6 +307,23 @@ static int undrain(const struct order *order)
     return answer_json(order->req, 200, json_pack("{s:b}", "undrained", true));
 }
 
+static int restart(const struct order *order)
+{
+    static const char *const known[] = {NULL};
+    const char *key = unknown_key(order->body, known);
+
+    if (key != NULL)
+        return answer_error(order->req, 400, "bad-request", "unknown key %s; there are none", key);
+    if (order->admin->restarter == NULL)
+        return answer_error(order->req, 409, "no-restart",
+                            "cannot restart in place with an application behind --: a successor "
+                            "would start another one");
+    if (coord_get_phase(order->admin->coord) != PHASE_RUNNING)
+        return answer_error(order->req, 409, "draining", "cannot restart: this process is leaving");
+    restarter_request(order->admin->restarter, "admin", "");
+    return answer_json(order->req, 202, json_pack("{s:b}", "asked", true));
+}
+
 static int set_log_level(const struct order *order)
 {
     static const char *const known[] = {"level", NULL};
@@ -336,6 +353,23 @@ static int show_ready(struct admin *admin, h2o_req_t *req)
         return answer_text(req, 200, "ready\n");
     bool runs = coord_get_phase(admin->coord) == PHASE_RUNNING;
     return answer_text(req, 503, runs ? "starting\n" : "draining\n");
+}
+
+static int show_unfinished(struct admin *admin, h2o_req_t *req)
+{
+    int err;
+
+    if (admin->options->journal_dir == NULL)
+        return answer_error(req, 404, "not-found",
+                            "no requests are kept: journal: {dir: DIR} would");
+    char *text = admin_unfinished_text(admin, &err);
+    if (text == NULL)
+        return answer_error(req, 500, "unreadable", "cannot read %s: %s",
+                            admin->options->journal_dir,
+                            err != 0 ? strerrordesc_np(-err) : "no memory");
+    (void)answer(req, 200, CONTENT_JSON, text, strlen(text));
+    free(text);
+    return 0;
 }
 
 static int show_status(struct admin *admin, h2o_req_t *req)
@@ -395,10 +429,12 @@ static const struct entry {
     {"/livez", show_live, NULL},
     {"/readyz", show_ready, NULL},
     {"/status", show_status, NULL},
+    {"/unfinished", show_unfinished, NULL},
     {"/metrics", show_metrics, NULL},
     {"/events", show_events, NULL},
     {"/drain", NULL, drain},
     {"/undrain", NULL, undrain},
+    {"/restart", NULL, restart},
     {"/log-level", NULL, set_log_level},
 };
 

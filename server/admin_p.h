@@ -6,6 +6,8 @@
  * who watch it. Everything here belongs to the admin thread unless it says otherwise. */
 
 #include "admin.h"
+#include "log.h"
+#include "restarter.h"
 #include "server_p.h"
 
 #define ADMIN_CONNS_MAX 64
@@ -59,6 +61,7 @@ struct admin {
     struct coord *coord;
     pthread_t thread;
     bool runs;
+    struct restarter *restarter; /* NULL: no restarts; written before admin_accept() */
 
     /* admin thread */
     h2o_globalconf_t globalconf;
@@ -78,6 +81,8 @@ struct admin {
     h2o_timeout_entry_t stream_timer;
     unsigned stream_turn;
     struct admin_oldest oldest;
+    char *unfinished; /* what /unfinished said last; NULL: nothing yet */
+    uint64_t unfinished_good_until_ns;
     struct admin_sample samples[ADMIN_SAMPLES]; /* a ring, to tell requests a second */
     size_t sample_next;
 
@@ -111,6 +116,12 @@ void admin_api_register(struct admin *admin);
 char *admin_status_text(struct admin *admin);
 /* Ready for more requests, as /readyz and the page say. */
 bool admin_is_ready(struct admin *admin);
+
+/* ---- admin_unfinished.c ---- */
+
+/* The body of /unfinished, where there is a journal.
+ * Owner: the caller, free(3); NULL, and *ret_error is a negative errno, or 0 without memory. */
+char *admin_unfinished_text(struct admin *admin, int *ret_error);
 
 /* ---- admin_events.c ---- */
 

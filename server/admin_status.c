@@ -169,7 +169,7 @@ static json_t *drain_json(const struct coord_status *status, const struct coord_
                      triggers_json(status), "triggers_left_out", count(status->triggers_left_out),
                      "phases", phases_json(status), "can_be_called_off", revocable,
                      "lame_duck_left_ms", left_json(status->lame_duck_until_ns, now_ns),
-                     "deadline_ms", ms(status->drain.deadline_ns), "left_ms",
+                     "deadline_ms", ms(drain_longest_ns(&status->drain)), "left_ms",
                      left_json(status->deadline_at_ns, now_ns), "began_with", "in_flight",
                      count(begin->active), "connections", count(begin->connections), "answered",
                      count(now->answered - begin->answered), "idle_released",
@@ -213,6 +213,19 @@ static json_t *connections_json(const struct admin *admin, const struct coord_ce
                      count(now->idle_released), "max", count(admin->server->max_connections));
 }
 
+static json_t *journal_json(const struct admin *admin)
+{
+    struct journal_stats stats;
+
+    if (admin->server->journal == NULL)
+        return json_null();
+    journal_get_stats(admin->server->journal, &stats);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "on_record", count(stats.slots_used),
+                     "recorded", count(stats.recorded), "incomplete", count(stats.incomplete),
+                     "unrecorded", count(stats.unrecorded), "archived", count(stats.archived),
+                     "torn", count(stats.torn), "damaged", count(stats.damaged));
+}
+
 char *admin_status_text(struct admin *admin)
 {
     struct coord_status status;
@@ -222,15 +235,15 @@ char *admin_status_text(struct admin *admin)
     server_ops.census(admin->server, &now);
     refresh_list(admin, &status);
     json_t *all = json_pack(
-        "{s:i, s:s, s:I, s:s, s:f, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schema", 1,
-        "server", "lastcall/" LASTCALL_VERSION, "pid", (json_int_t)getpid(), "started",
-        admin->started_wall, "uptime_s",
-        round((double)(clock_now_ns() - admin->started_ns) / 1e6) / 1e3, "phase",
-        phase_name(status.phase), "ready", status.phase == PHASE_RUNNING, "live",
+        "{s:i, s:s, s:I, s:I, s:s, s:f, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "schema", 1, "server", "lastcall/" LASTCALL_VERSION, "pid", (json_int_t)getpid(),
+        "generation", (json_int_t)admin->options->generation, "started", admin->started_wall,
+        "uptime_s", round((double)(clock_now_ns() - admin->started_ns) / 1e6) / 1e3, "phase",
+        phase_name(status.phase), "ready", admin_is_ready(admin), "live",
         server_is_moving(admin->server), "listeners", listeners_json(admin->server), "requests",
         requests_json(admin, &now), "connections", connections_json(admin, &now), "pool",
-        pool_json(admin), "oldest", oldest_json(admin), "oldest_left_out",
-        count(oldest_left_out(admin)), "drain", drain_json(&status, &now));
+        pool_json(admin), "journal", journal_json(admin), "oldest", oldest_json(admin),
+        "oldest_left_out", count(oldest_left_out(admin)), "drain", drain_json(&status, &now));
     if (all != NULL && status.phase == PHASE_DONE && status.exit_status >= 0)
         (void)json_object_set_new(all, "exit_status", json_integer(status.exit_status));
     char *text = all != NULL ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(DIGITS)) : NULL;

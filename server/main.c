@@ -485,7 +485,10 @@ static int start_restarter(struct process *process)
         .ops = &restarter_ops,
         .arg = process,
     };
-    return restarter_start(&config, &process->restarter);
+    int err = restarter_start(&config, &process->restarter);
+    if (err == 0 && options->command == NULL)
+        admin_set_restarter(process->admin, process->restarter);
+    return err;
 }
 
 static void stop_restarter(struct process *process)

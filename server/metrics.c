@@ -213,6 +213,35 @@ static void write_drain(FILE *out, struct server *server, const struct coord_cen
         now->given_up + status.unfinished);
 }
 
+/* ---- the in-flight record ---- */
+
+static void write_journal(FILE *out, struct server *server)
+{
+    struct journal_stats stats;
+
+    if (server->journal == NULL)
+        return;
+    journal_get_stats(server->journal, &stats);
+    one(out, "lastcall_journal_requests", "gauge", "Requests that are on record now.",
+        stats.slots_used);
+    one(out, "lastcall_journal_units", "gauge", "Units of 4 KiB in the record.", stats.units);
+    one(out, "lastcall_journal_units_used", "gauge", "Those of them that are in use.",
+        stats.units_used);
+    one(out, "lastcall_journal_recorded_total", "counter", "Requests that were put on record.",
+        stats.recorded);
+    one(out, "lastcall_journal_incomplete_total", "counter",
+        "Those of them whose body or headers did not fit.", stats.incomplete);
+    one(out, "lastcall_journal_unrecorded_total", "counter",
+        "Requests that should have been on record, and found no room.", stats.unrecorded);
+    one(out, "lastcall_journal_archived_total", "counter",
+        "Requests that went to the archive, those of processes that had died included.",
+        stats.archived);
+    one(out, "lastcall_journal_torn_total", "counter",
+        "Records of processes that died while they wrote them.", stats.torn);
+    one(out, "lastcall_journal_damaged_total", "counter", "Records that fail their checksum.",
+        stats.damaged);
+}
+
 /* ---- the process ---- */
 
 static void write_process(FILE *out, struct server *server)
@@ -224,6 +253,9 @@ static void write_process(FILE *out, struct server *server)
     family(out, "lastcall_build_info", "gauge", "What this is made of.");
     (void)fprintf(out, "lastcall_build_info{version=\"%s\",libh2o=\"%s\",openssl=\"%s\"} 1\n",
                   LASTCALL_VERSION, H2O_VERSION, OpenSSL_version(OPENSSL_VERSION_STRING));
+    one(out, "lastcall_generation", "gauge",
+        "How often this service was started anew in place, this process included.",
+        server->options->generation);
     one(out, "lastcall_event_loops", "gauge", "Event loops, one thread each.", server->started);
     one(out, "lastcall_stalls_total", "counter",
         "How often an event loop, a worker or the pool was found to stand still.",
@@ -255,6 +287,7 @@ char *metrics_text(struct server *server)
     write_connections(out, server, &now);
     write_pool(out, server);
     write_drain(out, server, &now);
+    write_journal(out, server);
     write_process(out, server);
     if (fclose(out) == 0)
         return text;
