@@ -1,0 +1,121 @@
+#include <string.h>
+
+#include "log.h"
+#include "pid_file.h"
+#include "process.h"
+
+/* What a restart asks of the process: as the one that is followed, and as the one that follows. */
+
+static bool offer_listener(void *arg, size_t i, struct handover_message *ret_message)
+{
+    struct process *process = arg;
+    size_t of_server = server_listener_count(process->server);
+
+    return i < of_server ? server_offer(process->server, i, ret_message)
+                         : admin_offer(process->admin, i - of_server, ret_message);
+}
+
+static bool is_inherited(void *arg, size_t i)
+{
+    const struct process *process = arg;
+    size_t of_server = server_listener_count(process->server);
+
+    return i < of_server ? server_is_inherited(process->server, i)
+                         : admin_is_inherited(process->admin, i - of_server);
+}
+
+static void describe(void *arg, struct handover_message *message)
+{
+    const struct process *process = arg;
+
+    uint64_t of_admin[8];
+
+    server_describe(process->server, of_admin, admin_ids(process->admin, of_admin, 8), message);
+    if (!process->upstream.is_master)
+        return;
+    if (process->options->pid_file != NULL)
+        handover_put_text(message, HANDOVER_PID_FILE, process->options->pid_file);
+    handover_put_number(message, HANDOVER_TIMEOUT_NS, process->options->restart_timeout_ns);
+    handover_put_number(message, HANDOVER_PROBATION_NS, process->options->restart_probation_ns);
+    if (process->options->error_log != NULL)
+        handover_put_fd(message, STDERR_FILENO);
+}
+
+/* Also where a successor had put its own name, and came to nothing. */
+static void claim_pid_file(void *arg)
+{
+    const struct process *process = arg;
+    const char *path = process->options->pid_file;
+
+    if (path == NULL || process->upstream.is_master || pid_file_names_us(path))
+        return;
+    int err = pid_file_write(path);
+    if (err != 0)
+        log_line(LOG_LEVEL_ERROR, "pid-file-failed", NULL, "cannot write the pid file %s: %s", path,
+                 strerrordesc_np(-err));
+}
+
+/* From here on it is this process that serves. */
+void process_take_charge(struct process *process)
+{
+    server_open(process->server);
+    admin_accept(process->admin);
+    registration_begin(process->registration);
+}
+
+static void commit(void *arg)
+{
+    process_take_charge(arg);
+    claim_pid_file(arg);
+}
+
+static void followed(void *arg, const uint64_t *taken, size_t taken_count, const uint64_t *welcome,
+                     size_t welcome_count, int conns_fd)
+{
+    struct process *process = arg;
+
+    admin_followed(process->admin, taken, taken_count);
+    registration_hand_over(process->registration);
+    server_followed(process->server, taken, taken_count, welcome, welcome_count, conns_fd);
+}
+
+static const struct restarter_ops restarter_ops = {
+    .offer = offer_listener,
+    .is_inherited = is_inherited,
+    .describe = describe,
+    .commit = commit,
+    .followed = followed,
+    .reclaim = claim_pid_file,
+};
+
+int process_start_restarter(struct process *process)
+{
+    const struct options *options = process->options;
+    const struct restarter_config config = {
+        .coord = process->coord,
+        .upstream = &process->upstream,
+        .timing = {.timeout_ns = options->restart_timeout_ns,
+                   .probation_ns = options->restart_probation_ns},
+        .argv = process->argv,
+        .binary = process->binary,
+        .keep_fd = options->when_closed,
+        .pid_file = options->pid_file,
+        .pid_file_fd = pid_file_fd(),
+        .ops = &restarter_ops,
+        .arg = process,
+    };
+    int err = restarter_start(&config, &process->restarter);
+    if (err == 0 && options->command == NULL)
+        admin_set_restarter(process->admin, process->restarter);
+    return err;
+}
+
+void process_stop_restarter(struct process *process)
+{
+    restarter_stop(process->restarter);
+}
+
+void process_on_restart_signal(void *restarter, const char *name, const char *detail)
+{
+    restarter_request(restarter, name, detail);
+}
