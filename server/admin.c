@@ -330,10 +330,15 @@ static void on_listener(h2o_socket_t *sock, const char *err)
 
 /* ---- the thread ---- */
 
+/* The thread closes the descriptor when it ends, which may be while somebody still has news. */
 static void wake(struct admin *admin)
 {
     uint64_t one = 1;
-    (void)!write(admin->wake_fd, &one, sizeof(one)); /* a full counter is readable too */
+
+    (void)pthread_mutex_lock(&admin->mu);
+    if (!admin->deaf)
+        (void)!write(admin->wake_fd, &one, sizeof(one)); /* a full counter is readable too */
+    (void)pthread_mutex_unlock(&admin->mu);
 }
 
 static void on_wake(h2o_socket_t *sock, const char *err)
@@ -433,6 +438,9 @@ static void *admin_thread(void *arg)
     cut_all(admin);
     while (admin->conn_count > 0)
         (void)h2o_evloop_run(admin->evloop, INT32_MAX);
+    (void)pthread_mutex_lock(&admin->mu);
+    admin->deaf = true;
+    (void)pthread_mutex_unlock(&admin->mu);
     release(admin);
     (void)pthread_mutex_lock(&admin->mu);
     admin->ended = true;

@@ -95,6 +95,7 @@ struct admin {
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t told;
+    bool deaf;          /* wake_fd is closed, or about to be */
     bool farewell_said; /* who watches has been told the exit status */
     bool ended;         /* the thread has nothing more to do */
 };
