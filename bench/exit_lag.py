@@ -32,10 +32,12 @@ def start(binary, extra):
     server = subprocess.Popen(
         [binary, "--listen", "127.0.0.1:0", "--threads", "2"] + extra, stderr=subprocess.PIPE
     )
-    line = server.stderr.readline().decode()
-    if "listening on" not in line:
-        sys.exit(f"exit_lag: {binary} did not start: {line.strip()}")
-    return server, int(line.rsplit(":", 1)[1])
+    said = ""
+    for raw in server.stderr:
+        said = raw.decode().strip()
+        if " listening on " in said:
+            return server, int(said.rsplit(":", 1)[1])
+    sys.exit(f"exit_lag: {binary} did not start: {said}")
 
 
 def connect(port):

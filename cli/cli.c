@@ -6,22 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "command_list.h"
 #include "replay.h"
 
 static const struct cli_command commands[] = {
-    {"drain", cli_drain, "drain a running server; --wait shows how it goes, and ends as it ends"},
-    {"undrain", cli_undrain, "call a drain off, as long as the listeners are open"},
-    {"status", cli_status, "what a running server is doing"},
-    {"top", cli_top, "the requests in flight, as they come and go"},
-    {"replay", replay_command, "send unfinished requests again"},
-    {"unfinished", unfinished_command, "list unfinished requests, and what became of them"},
-    {NULL, NULL, NULL},
+#define X(name, run, help) {name, run},
+    CLI_COMMANDS(X)
+#undef X
+        {NULL, NULL},
 };
 
 /* For messages. One command a process. */
 static const char *running = "";
 
-int cli_run(int argc, char **argv)
+int cli_carry_out(int argc, char **argv)
 {
     if (argc < 2)
         return -1;
@@ -33,12 +31,6 @@ int cli_run(int argc, char **argv)
         return command->run(argc - 1, argv + 1);
     }
     return -1;
-}
-
-void cli_print_commands(void)
-{
-    for (const struct cli_command *command = commands; command->name != NULL; command++)
-        (void)printf("  %-28s%s\n", command->name, command->help);
 }
 
 int cli_fail(int status, const char *format, ...)

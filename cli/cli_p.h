@@ -4,8 +4,6 @@
 /* What the commands share: how one is named, reads its options and fails. The statuses are those of
  * sysexits(3), beside the ones that a command documents. */
 
-#include "cli.h"
-
 #include <stdbool.h>
 #include <stddef.h>
 #include <sysexits.h>
@@ -14,8 +12,11 @@
 struct cli_command {
     const char *name;
     int (*run)(int argc, char **argv);
-    const char *help; /* one line */
 };
+
+/* Carry out argv[1] if it names a command. Returns the status to leave with, or -1: it names none.
+ * Thread: main only. */
+int cli_carry_out(int argc, char **argv);
 
 /* Its option, with a value (`text` is set) or without (`flag` is set). */
 struct cli_option {

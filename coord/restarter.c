@@ -60,10 +60,12 @@ static void on_step(void *arg, enum coord_phase phase)
     struct restarter *restarter = arg;
 
     (void)pthread_mutex_lock(&restarter->mu);
+    bool news = restarter->draining != (phase != PHASE_RUNNING);
     restarter->draining = phase != PHASE_RUNNING;
-    restarter->stepped = true;
+    restarter->stepped |= news;
     (void)pthread_mutex_unlock(&restarter->mu);
-    wake(restarter);
+    if (news) /* not at the very end, when nobody should be in the way */
+        wake(restarter);
 }
 
 /* ---- as the one who is followed ---- */
