@@ -22,8 +22,8 @@
  *     DRAINING   no listener is open                   open connections may send nothing active,
  *                                                      until idle-grace; jobs    no connection;
  *                                                      may still be submitted    or the deadline
- *     ABORTING   the unfinished are archived and cut   nobody                    the archive is
- * made DONE       report written, status decided        nobody                    -
+ *     ABORTING   the unfinished are archived and cut   nobody                    that is done
+ *     DONE       report written, status decided        nobody                    -
  *
  * The point of no return is the step into CLOSING. */
 

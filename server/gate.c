@@ -15,11 +15,12 @@
 /* The gate is the first handler of every path: a request passes it when its header and body are
  * whole, and from then on it is active. It must cost next to nothing, since every request pays:
  *
- *     the record    is a prefilter of the request (h2o_add_prefilter): one piece of the request's
- * own memory pool, found again from the request in a step or two, and called when the response
- * begins the end       is the access-log hook of the path. libh2o calls it where it disposes of a
- *                   request, after the last byte was handed to the kernel or when it was given up,
- *                   whatever the reason: one hook for every ending
+ *     the record    is a prefilter of the request (h2o_add_prefilter): one piece of its own
+ *                   memory pool, found again from it in a step or two, and called when the
+ *                   response begins
+ *     the end       is the access-log hook of the path. libh2o calls it where it disposes of a
+ *                   request, after the last byte was handed to the kernel or when it was given
+ *                   up, whatever the reason: one hook for every ending
  *     the counts    are this loop's own, plain loads and stores
  *
  * Errors that libh2o answers for a request with a whole header, before any handler (413, 417), do

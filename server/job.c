@@ -13,8 +13,9 @@
  *
  *     attached    inflight->job: the request is alive; freed when the request is disposed, if the
  *                 handler has finished by then
- *     abandoned   loop->abandoned: the request is gone, the handler is queued or running; freed
- * when the job comes back finished    came back through loop->done_jobs and has been answered
+ *     abandoned   loop->abandoned: the request is gone, the handler is queued or running;
+ *                 freed when the job comes back
+ *     finished    came back through loop->done_jobs and has been answered
  *
  * Gone note. A job that is listed as queued when the server gives up must not run afterwards: it
  * would be done, and done again by whoever trusts the list. The loop sets `gone` and then reads
