@@ -209,12 +209,14 @@ static bool is_limit(enum end end)
     return end == BY_OOM || end == BY_NO_ADDRESSES;
 }
 
-static void run_round(struct killer *killer, unsigned after_ms, struct toll *toll)
+/* A slow handler has a queue behind it at any instant; a fast one is caught at every step of a
+ * request, with nothing at all in flight now and then. */
+static void run_round(struct killer *killer, bool fast, unsigned after_ms, struct toll *toll)
 {
     struct load_result result;
     struct load_options load = {.protocol = LOAD_HTTP1_KEEPALIVE,
                                 .connections = CONNECTIONS,
-                                .path = "/sleep?ms=0",
+                                .path = fast ? "/sleep?ms=0" : "/sleep?ms=1",
                                 .body_bytes = body_bytes,
                                 .duration_ms = 15000,
                                 .patience_ms = 10000,
@@ -260,7 +262,7 @@ static bool end_many(const char *name, enum end end, unsigned count, struct toll
     unsigned seed = (unsigned)getpid();
 
     for (unsigned i = 0; i < count; i++) {
-        run_round(&killer, 20 + (unsigned)rand_r(&seed) % 60, &toll);
+        run_round(&killer, i % 2, 20 + (unsigned)rand_r(&seed) % 60, &toll);
         if (!killer.can)
             return false;
     }
@@ -316,9 +318,8 @@ static void test_the_oom_killer_forgets_nothing(void **state)
 static void test_running_out_of_addresses_forgets_nothing(void **state)
 {
     (void)state;
-#ifdef __SANITIZE_THREAD__
-    print_message(
-        "no more addresses: the thread sanitizer's run time hangs then, it does not end\n");
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    print_message("no more addresses: a sanitizer's run time hangs then, it does not end\n");
     skip();
 #endif
     body_bytes = 8 * LARGE_BODY_BYTES; /* malloc(3) has addresses to spare */
