@@ -81,9 +81,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
         count_add(&loop->metrics.busy, 1);
     if (!inflight->conn->given_up)
         count_add(&loop->counts.active, 1);
-    if (loop->slot != NULL)
-        stall_slot_begin(loop->slot, req->input.method.base, req->input.method.len,
-                         req->input.path.base, req->input.path.len, inflight->begun_ns);
+    stall_last_begin(&loop->last, req);
     if (req->version >= 0x200)
         letgo_calm(req);
     if (loop->journal != NULL)
@@ -121,6 +119,7 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     bool stays = given_up && !is_answered(req);
     struct journal_slot *slot = stays ? NULL : inflight->slot;
 
+    stall_last_end(&loop->last, req);
     h2o_linklist_unlink(&inflight->link);
     if (inflight->job != NULL)
         slot = job_abandon(inflight->job, slot);
@@ -149,8 +148,10 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
         if (!answered)
             count_add(&loop->metrics.h2_resets, 1);
     }
-    letgo_look_soon(loop);
-    loop_note_change(loop);
+    if (loop->draining || loop->released || loop->handing) { /* or nobody is interested */
+        letgo_look_soon(loop);
+        loop_note_change(loop);
+    }
 }
 
 /* The `Connection:` line is written after this, also for requests parsed before the drain began. */

@@ -615,8 +615,6 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
 {
     loop->server = server;
     loop->index = index;
-    if (server->stall != NULL)
-        loop->slot = stall_slot_of_loop(server->stall, index);
     loop->journal = server->journal != NULL ? journal_part(server->journal, index) : NULL;
     h2o_linklist_init_anchor(&loop->conns);
     h2o_linklist_init_anchor(&loop->lingering_fresh);

@@ -101,7 +101,6 @@ struct loop {
     unsigned index;
     pthread_t thread;
     int wake_fd;             /* eventfd */
-    struct stall_slot *slot; /* for the last request that began here; NULL: nobody looks */
     h2o_evloop_t *evloop;
     h2o_context_t ctx;
     struct loop_listener *listeners; /* server->listeners.count of them */
@@ -164,6 +163,7 @@ struct loop {
     struct loop_counts counts;
     struct loop_metrics metrics; /* the same */
     _Atomic uint64_t pongs;      /* see stall.c */
+    struct stall_last last;      /* see last note, stall.h */
     _Atomic uint64_t max_rtt_ns; /* of this minute and the last; read by the closing loop */
 };
 

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "server_p.h"
@@ -18,7 +20,7 @@ struct stall {
     uint64_t limit_ns;
     uint64_t period_ns;
     unsigned loops, workers;
-    struct stall_slot *slots; /* loops, then workers */
+    struct stall_slot *slots; /* of the workers */
     /* main only */
     pthread_t thread;
     bool started;
@@ -78,14 +80,9 @@ enum stall_change stall_track(struct stall_track *track, bool busy, uint64_t mar
     return STALL_BEGAN;
 }
 
-struct stall_slot *stall_slot_of_loop(struct stall *stall, unsigned loop)
-{
-    return &stall->slots[loop];
-}
-
 struct stall_slot *stall_slot_of_worker(struct stall *stall, unsigned worker)
 {
-    return &stall->slots[stall->loops + worker];
+    return &stall->slots[worker];
 }
 
 /* ---- what is said ---- */
@@ -95,12 +92,42 @@ static void count(struct stall *stall)
     (void)atomic_fetch_add_explicit(&stall->count, 1, memory_order_relaxed);
 }
 
+/* Returns false where there is nothing to be read, or the kernel does not let us. */
+static bool copy_own(void *to, const void *from, size_t n)
+{
+    const struct iovec local = {.iov_base = to, .iov_len = n};
+    const struct iovec remote = {.iov_base = (void *)(uintptr_t)from, .iov_len = n};
+
+    return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) == (ssize_t)n;
+}
+
+/* `METHOD path` of the last request that a loop began. See last note, stall.h. */
+static bool read_last(struct stall_last *last, char text[STALL_TEXT])
+{
+    h2o_req_t copy; /* never to be followed but by the kernel */
+
+    uint64_t turn = atomic_load_explicit(&last->turn, memory_order_acquire);
+    const h2o_req_t *req = atomic_load_explicit(&last->request, memory_order_acquire);
+    if (req == NULL || !copy_own(&copy.input, &req->input, sizeof(copy.input)))
+        return false;
+    size_t m = copy.input.method.len < STALL_METHOD ? copy.input.method.len : STALL_METHOD;
+    size_t p = copy.input.path.len < STALL_PATH ? copy.input.path.len : STALL_PATH;
+    if (!copy_own(text, copy.input.method.base, m) ||
+        !copy_own(text + m + 1, copy.input.path.base, p))
+        return false;
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&last->turn, memory_order_relaxed) != turn)
+        return false;
+    text[m] = ' ';
+    text[m + 1 + p] = '\0';
+    return true;
+}
+
 /* What a loop is in the middle of nobody else may look at; the last request that it began is known,
  * and most often to blame. */
 static void say_loop(struct stall *stall, unsigned i, enum stall_change change, uint64_t still_ns)
 {
-    struct stall_seen seen;
-    char text[CLOCK_TEXT_SIZE];
+    char text[CLOCK_TEXT_SIZE], last[STALL_TEXT];
 
     if (change == STALL_OVER) {
         log_line(LOG_LEVEL_WARN, "stall-over", json_pack("{s:s, s:i}", "what", "loop", "index", i),
@@ -108,13 +135,13 @@ static void say_loop(struct stall *stall, unsigned i, enum stall_change change, 
         return;
     }
     count(stall);
-    bool named = stall_slot_read(stall_slot_of_loop(stall, i), &seen) && seen.begun_ns != 0;
+    bool named = read_last(&stall->server->loops[i].last, last);
     log_line(LOG_LEVEL_WARN, "stalled",
              json_pack("{s:s, s:i, s:I, s:o*}", "what", "loop", "index", i, "for_ms",
                        (json_int_t)(still_ns / NS_PER_MS), "last_request",
-                       named ? log_json_text(seen.text) : NULL),
+                       named ? log_json_text(last) : NULL),
              "loop %u has not turned for %s; the last request it began: %s", i,
-             clock_format_duration(still_ns, text), named ? seen.text : "none");
+             clock_format_duration(still_ns, text), named ? last : "none");
 }
 
 static void say_worker(struct stall *stall, unsigned i, enum stall_change change, uint64_t still_ns,
@@ -263,9 +290,8 @@ int stall_create(struct server *server, uint64_t limit_ns, struct stall **ret_st
         stall->period_ns = PERIOD_MOST_NS;
     stall->loops = (unsigned)server->options->threads;
     stall->workers = (unsigned)server->options->workers;
-    size_t slots = (size_t)stall->loops + stall->workers;
-    stall->slots = aligned_alloc(64, slots * sizeof(*stall->slots));
-    stall->tracks = calloc(slots + 1, sizeof(*stall->tracks));
+    stall->slots = aligned_alloc(64, stall->workers * sizeof(*stall->slots));
+    stall->tracks = calloc(stall->loops + stall->workers + 1, sizeof(*stall->tracks));
     stall->changes = calloc(stall->loops, sizeof(*stall->changes));
     (void)pthread_mutex_init(&stall->mu, NULL);
     (void)pthread_condattr_init(&attr);
@@ -276,7 +302,7 @@ int stall_create(struct server *server, uint64_t limit_ns, struct stall **ret_st
         stall_destroy(stall);
         return -ENOMEM;
     }
-    memset(stall->slots, 0, slots * sizeof(*stall->slots));
+    memset(stall->slots, 0, stall->workers * sizeof(*stall->slots));
     atomic_init(&stall->moving, true);
     atomic_init(&stall->looked_at_ns, clock_now_ns());
     *ret_stall = stall;

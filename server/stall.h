@@ -13,7 +13,8 @@
  * A loop that is stuck, or a pool, makes stall_is_moving() false. Only time in which the watchdog
  * itself ran is counted: a process that was stopped, or a machine that slept, is no stall.
  *
- * What they run is read out of slots, which their owners write; see "slot note". */
+ * What a worker runs is read out of a slot, which it writes; see "slot note". For a loop, which has
+ * many requests a millisecond, that would be too dear; see "last note". */
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -24,10 +25,46 @@
 struct server;
 struct stall;
 
-/* ---- slots ---- */
+/* ---- the last request of a loop ---- */
+
+/* Last note. A loop leaves no more than a pointer to the request that it began last, and takes it
+ * back when that ends. Its memory may then go at any instant, so the watchdog does not look at it:
+ * it has the kernel copy it (process_vm_readv(2), which fails where there is nothing), and believes
+ * the copy only if the loop had not moved meanwhile:
+ *
+ *     owner:    request (release);  turn + 1 (release);  ...;  NULL;  turn + 1;  release fence
+ *     reader:   t = turn (acquire);  request (acquire);  copy;  acquire fence;  turn == t?
+ *
+ * Bytes that were written behind an end are seen only with the turn of that end. */
+struct stall_last {
+    _Atomic(const void *) request;
+    _Atomic uint64_t turn;
+};
+
+/* A request begins.     Thread: the loop. */
+static inline void stall_last_begin(struct stall_last *last, const void *request)
+{
+    uint64_t turn = atomic_load_explicit(&last->turn, memory_order_relaxed);
+    atomic_store_explicit(&last->request, request, memory_order_release);
+    atomic_store_explicit(&last->turn, turn + 1, memory_order_release);
+}
+
+/* One has ended; its memory may go.     Thread: the loop. */
+static inline void stall_last_end(struct stall_last *last, const void *request)
+{
+    if (atomic_load_explicit(&last->request, memory_order_relaxed) != request)
+        return;
+    uint64_t turn = atomic_load_explicit(&last->turn, memory_order_relaxed);
+    atomic_store_explicit(&last->request, NULL, memory_order_relaxed);
+    atomic_store_explicit(&last->turn, turn + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+}
+
+/* ---- slots of workers ---- */
 
 #define STALL_METHOD 8 /* bytes; what is longer is cut */
 #define STALL_PATH 96  /* with the rest, two cache lines */
+#define STALL_TEXT (STALL_METHOD + STALL_PATH + 2)
 
 /* Slot note. What runs may end, and its memory go, while another thread looks; so it is not looked
  * at, but at a copy in a slot: the owner writes it when something begins, some ten nanoseconds in
@@ -93,7 +130,7 @@ static inline void stall_slot_end(struct stall_slot *slot)
 struct stall_seen {
     uint64_t turn;                            /* another one: something else runs since */
     uint64_t begun_ns;                        /* 0: nothing runs */
-    char text[STALL_METHOD + STALL_PATH + 2]; /* `METHOD path` */
+    char text[STALL_TEXT]; /* `METHOD path` */
 };
 
 /* Returns false in the middle of a change: it moves.     Thread: any. */
@@ -135,7 +172,6 @@ int stall_stop(struct stall *stall, uint64_t deadline_ns);
 void stall_destroy(struct stall *stall);
 
 /* Thread: any. */
-struct stall_slot *stall_slot_of_loop(struct stall *stall, unsigned loop);
 struct stall_slot *stall_slot_of_worker(struct stall *stall, unsigned worker);
 
 /* See server_is_moving(), server_stalls(), server.h.     Thread: any.     Blocks: never. */
