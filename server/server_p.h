@@ -100,7 +100,7 @@ struct loop {
     struct server *server;
     unsigned index;
     pthread_t thread;
-    int wake_fd;             /* eventfd */
+    int wake_fd; /* eventfd */
     h2o_evloop_t *evloop;
     h2o_context_t ctx;
     struct loop_listener *listeners; /* server->listeners.count of them */

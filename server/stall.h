@@ -128,8 +128,8 @@ static inline void stall_slot_end(struct stall_slot *slot)
 
 /* What a slot says. */
 struct stall_seen {
-    uint64_t turn;                            /* another one: something else runs since */
-    uint64_t begun_ns;                        /* 0: nothing runs */
+    uint64_t turn;         /* another one: something else runs since */
+    uint64_t begun_ns;     /* 0: nothing runs */
     char text[STALL_TEXT]; /* `METHOD path` */
 };
 
