@@ -242,6 +242,9 @@ static const struct shape shapes[] = {
     {"restart: keep-alive with 200 ms pauses",
      NULL,
      {.protocol = LOAD_HTTP1_KEEPALIVE, .pause_ms = 200}},
+    {"restart: 1,000 connections with 5 s pauses",
+     NULL,
+     {.protocol = LOAD_HTTP1_KEEPALIVE, .connections = 1000, .pause_ms = 5000}},
     {"restart: POST with a body",
      NULL,
      {.protocol = LOAD_HTTP1_KEEPALIVE, .body_bytes = 4096, .path = "/sleep?ms=0"}},
@@ -319,8 +322,9 @@ static void test_nothing_is_lost_or_refused(void **state)
         process_start(&p, listen, ARGS(QUICK));
     struct restarts restarts = {.p = &p, .count = times("LASTCALL_RESTARTS", 2), .pid = p.pid};
     load.address = load.tls ? strchr(p.address, ':') + 1 : p.address;
-    load.connections = CONNECTIONS;
-    load.duration_ms = (load.tls ? 1500 : 300) + 150 * restarts.count;
+    if (load.connections == 0)
+        load.connections = (unsigned)times("LASTCALL_CONNECTIONS", CONNECTIONS);
+    load.duration_ms = (load.tls ? 1500 : 300) + 150 * restarts.count + load.pause_ms;
     load.patience_ms = 20000;
     /* The crowd: idle and silent clients that would see any close, and never come again. Longer
      * than ten seconds the library keeps none of them. */
