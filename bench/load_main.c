@@ -42,15 +42,19 @@ static uint64_t clock_ns(void)
     return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
-static bool write_timeline(const struct load_command *cmd, const struct load_result *result)
+/* One of the files that were asked for: the timeline, or the latencies. */
+static bool write_file(const struct load_command *cmd, const struct load_result *result,
+                       const char *option, const char *path)
 {
-    FILE *file = fopen(cmd->timeline_path, "we");
-    int r = file != NULL ? load_timeline_write(cmd->load.timeline, result, file) : -errno;
+    FILE *file = fopen(path, "we");
+    int r = file == NULL                 ? -errno
+            : path == cmd->timeline_path ? load_timeline_write(cmd->load.timeline, result, file)
+                                         : load_latencies_write(cmd->load.latencies, result, file);
 
     if (file != NULL && fclose(file) != 0 && r == 0)
         r = -errno;
     if (r != 0)
-        fprintf(stderr, "lastcall-load: --timeline %s: %s\n", cmd->timeline_path, strerror(-r));
+        fprintf(stderr, "lastcall-load: %s %s: %s\n", option, path, strerror(-r));
     return r == 0;
 }
 
@@ -63,7 +67,10 @@ static int run(struct load_command *cmd)
     if (r != 0)
         return usage_or_system(cmd, r);
     load_report_print(&result, clock_ns() - start_ns, cmd->json, stdout);
-    if (cmd->timeline_path != NULL && !write_timeline(cmd, &result))
+    if (cmd->timeline_path != NULL && !write_file(cmd, &result, "--timeline", cmd->timeline_path))
+        return EXIT_OSERR;
+    if (cmd->latencies_path != NULL &&
+        !write_file(cmd, &result, "--latencies", cmd->latencies_path))
         return EXIT_OSERR;
     if (result.connects == 0)
         return EXIT_UNAVAILABLE;
@@ -73,6 +80,7 @@ static int run(struct load_command *cmd)
 int main(int argc, char **argv)
 {
     static struct load_timeline timeline;
+    static struct load_latencies latencies;
     struct load_command cmd;
 
     int status = load_command_parse(argc, argv, &cmd);
@@ -84,5 +92,7 @@ int main(int argc, char **argv)
     }
     if (cmd.timeline_path != NULL)
         cmd.load.timeline = &timeline;
+    if (cmd.latencies_path != NULL)
+        cmd.load.latencies = &latencies;
     return run(&cmd);
 }

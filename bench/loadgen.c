@@ -222,6 +222,8 @@ static int load_create(const struct load_options *options, struct load_result *r
     l->result = result;
     if (options->timeline != NULL)
         memset(options->timeline, 0, sizeof(*options->timeline));
+    if (options->latencies != NULL)
+        memset(options->latencies, 0, sizeof(*options->latencies));
     int r = load_options_apply(l, options);
     if (r == 0)
         r = l->wire->prepare(l);

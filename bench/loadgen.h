@@ -49,6 +49,15 @@ struct load_timeline {
     uint64_t beyond; /* events behind the last slot */
 };
 
+#define LOAD_WINDOW_MS 100
+#define LOAD_WINDOWS 1200 /* two minutes */
+#define LOAD_LATENCY_BUCKETS 2048
+
+/* How long answers took, by the time at which they came. */
+struct load_latencies {
+    uint32_t windows[LOAD_WINDOWS][LOAD_LATENCY_BUCKETS];
+};
+
 struct load_options {
     const char *address; /* `127.0.0.1:8080`, `[::1]:8080`, `unix:/path`; loopback only */
     enum load_protocol protocol;
@@ -82,7 +91,8 @@ struct load_options {
     void (*on_outcome)(void *arg, uint64_t number, int status, enum load_outcome outcome);
     void *on_outcome_arg;
 
-    struct load_timeline *timeline; /* cleared, then filled; NULL: none */
+    struct load_timeline *timeline;   /* cleared, then filled; NULL: none */
+    struct load_latencies *latencies; /* the same */
 
     /* Called from the load loop, once, `signal_after_ms` after the start and behind so many
      * answers; for example to send a signal to the server under test. */
@@ -176,5 +186,13 @@ void load_report_print(const struct load_result *result, uint64_t wall_ns, bool 
  * Errors: 0; -EIO. */
 int load_timeline_write(const struct load_timeline *timeline, const struct load_result *result,
                         FILE *file);
+
+/* Write `latencies` as JSON lines: the run's start on CLOCK_MONOTONIC, then one a window that has
+ * answers, with microseconds (right to 3 %) and how many took so long:
+ *     {"start_ns":123456789}
+ *     {"t_ms":200,"us":[[131,5],[135,2]]}
+ * Owner:  borrowed.     Thread: any.     Blocks: as `file` does.     Errors: 0; -EIO. */
+int load_latencies_write(const struct load_latencies *latencies, const struct load_result *result,
+                         FILE *file);
 
 #endif

@@ -247,6 +247,12 @@ static bool parse_timeline(struct load_command *cmd, const char *value)
     return value[0] != '\0';
 }
 
+static bool parse_latencies(struct load_command *cmd, const char *value)
+{
+    cmd->latencies_path = value;
+    return *value != '\0';
+}
+
 static bool parse_json(struct load_command *cmd, const char *value)
 {
     (void)value; /* takes none */
@@ -281,6 +287,8 @@ static const struct option_row option_rows[] = {
      "send SIG (default TERM) to PID after DUR (default 1s); end when it is gone", parse_signal},
     {"timeline", "FILE", "write what became of the requests, 10 ms a line, as JSON lines",
      parse_timeline},
+    {"latencies", "FILE", "write how long the answers took, 100 ms a line, as JSON lines",
+     parse_latencies},
     {"json", NULL, "print one line of JSON", parse_json},
     {"help", NULL, "print this", NULL},
     {"version", NULL, "print the version", NULL},

@@ -12,7 +12,8 @@ struct load_command {
     struct load_options load; /* the strings are those of argv */
     int signal;               /* for load.server_pid */
     bool json;
-    const char *timeline_path; /* NULL: none */
+    const char *timeline_path;  /* NULL: none */
+    const char *latencies_path; /* NULL: none */
 };
 
 /* Read argv. --help and --version print to stdout, a mistake is one line to stderr.

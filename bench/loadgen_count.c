@@ -134,6 +134,7 @@ static void count_answer(struct load *l, const struct load_request *r)
     load_histogram_add(&l->latency, us);
     load_histogram_add(res->signal_ns != 0 ? &l->latency_after_signal : &l->latency_before_signal,
                        us);
+    load_latencies_add(l, us);
     load_timeline_count(l, LOAD_ANSWERED);
 }
 

@@ -1,5 +1,8 @@
 #include "loadgen_p.h"
 
+#include <errno.h>
+#include <inttypes.h>
+
 /* Latencies are kept in a histogram of 32 steps an octave, so a percentile is right to 3 %. */
 
 #define STEPS 32
@@ -10,7 +13,7 @@ static size_t bucket_of(uint64_t us)
         return (size_t)us;
     unsigned octave = 63U - (unsigned)__builtin_clzll(us) - 5U; /* log2(STEPS) is 5 */
     size_t bucket = (size_t)octave * STEPS + (size_t)(us >> octave);
-    return bucket < LOAD_HISTOGRAM_BUCKETS ? bucket : LOAD_HISTOGRAM_BUCKETS - 1;
+    return bucket < LOAD_LATENCY_BUCKETS ? bucket : LOAD_LATENCY_BUCKETS - 1;
 }
 
 static uint64_t value_of(size_t bucket)
@@ -27,7 +30,7 @@ static uint64_t percentile_us(const struct load_histogram *h, unsigned percent)
     uint64_t rank = (h->count * percent + 99) / 100;
     uint64_t seen = 0;
 
-    for (size_t i = 0; i < LOAD_HISTOGRAM_BUCKETS; i++) {
+    for (size_t i = 0; i < LOAD_LATENCY_BUCKETS; i++) {
         seen += h->buckets[i];
         if (seen >= rank && seen > 0)
             return value_of(i) < h->max_us ? value_of(i) : h->max_us;
@@ -49,4 +52,42 @@ struct load_latency load_histogram_read(const struct load_histogram *h)
                                  .p50_us = percentile_us(h, 50),
                                  .p99_us = percentile_us(h, 99),
                                  .max_us = h->max_us};
+}
+
+/* ---- by time ---- */
+
+void load_latencies_add(struct load *l, uint64_t us)
+{
+    struct load_latencies *latencies = l->options->latencies;
+    uint64_t window = (l->now_ns - l->start_ns) / (LOAD_WINDOW_MS * LOAD_NS_PER_MS);
+
+    if (latencies != NULL && window < LOAD_WINDOWS)
+        latencies->windows[window][bucket_of(us)]++;
+}
+
+static void write_window(size_t window, const uint32_t *buckets, FILE *file)
+{
+    const char *before = "[";
+    bool any = false;
+
+    for (size_t i = 0; i < LOAD_LATENCY_BUCKETS; i++) {
+        if (buckets[i] == 0)
+            continue;
+        if (!any) /* ferror() tells, here and below */
+            (void)fprintf(file, "{\"t_ms\":%zu,\"us\":", window * LOAD_WINDOW_MS);
+        any = true;
+        (void)fprintf(file, "%s[%" PRIu64 ",%" PRIu32 "]", before, value_of(i), buckets[i]);
+        before = ",";
+    }
+    if (any)
+        (void)fputs("]}\n", file);
+}
+
+int load_latencies_write(const struct load_latencies *latencies, const struct load_result *result,
+                         FILE *file)
+{
+    (void)fprintf(file, "{\"start_ns\":%" PRIu64 "}\n", result->start_ns);
+    for (size_t i = 0; i < LOAD_WINDOWS; i++)
+        write_window(i, latencies->windows[i], file);
+    return fflush(file) != 0 || ferror(file) ? -EIO : 0;
 }

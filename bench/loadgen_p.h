@@ -31,7 +31,6 @@
 #include <sys/socket.h>
 
 #define LOAD_NS_PER_MS UINT64_C(1000000)
-#define LOAD_HISTOGRAM_BUCKETS 2048
 
 /* How a request, or the connection under it, came to an end without an answer. */
 enum load_end {
@@ -123,7 +122,7 @@ struct load_wire {
 };
 
 struct load_histogram {
-    uint64_t buckets[LOAD_HISTOGRAM_BUCKETS];
+    uint64_t buckets[LOAD_LATENCY_BUCKETS];
     uint64_t count;
     uint64_t max_us;
 };
@@ -315,6 +314,8 @@ void load_timeline_count(struct load *l, enum load_kind kind);
 /* loadgen_latency.c */
 
 void load_histogram_add(struct load_histogram *h, uint64_t us);
+/* Enter an answer at `now_ns` that took so long. */
+void load_latencies_add(struct load *l, uint64_t us);
 struct load_latency load_histogram_read(const struct load_histogram *h);
 
 /* loadgen_count.c */

@@ -5,7 +5,9 @@ For every shape of load and every server: one run that is left alone, and runs i
 restart several times, each in its own way (HUP, or what it has in place of that). Beside the load sit idle
 keep-alive connections that have had one answer. What bench/lastcall-load saw: requests lost, connects
 refused, connections that had to be made again, idle connections that were closed, and the latency (p99 and
-worst) with restarts beside the one without.
+worst) with restarts beside the one without. "near" is the p99 of the seconds that begin with a restart, "far"
+of all other time in the same runs (but for the first 200 ms): for these two let more time pass between restarts,
+--every 3.
 
 How each server is started is in peers.py; what is different for restarts, and how it is told, is here.
 
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -38,11 +41,15 @@ SHAPES = {
     "keepalive": ("keep-alive, always busy", "--connections 64", "small"),
     "pause-5": ("keep-alive, 5 ms between requests", "--connections 64 --pause 5ms", "small"),
     "pause-300": ("keep-alive, 300 ms between requests", "--connections 256 --pause 300ms", "small"),
+    "many": ("1,000 connections, keep-alive, always busy", "--connections 1000", "small"),
+    "pause-5s": ("1,000 connections, keep-alive, 5 s between requests", "--connections 1000 --pause 5s", "small"),
+    "proxy": ("through a proxy, keep-alive, 5 ms between requests", "--connections 64 --pause 5ms", "proxied"),
     "post": ("POST of 1 kB, keep-alive", "--connections 32 --method POST --body 1000", "post"),
     "tls": ("TLS, keep-alive, 5 ms between requests", "--tls --connections 64 --pause 5ms", "small"),
     "http2": ("HTTP/2, 8 streams a connection", "--protocol h2 --connections 16 --streams 8", "small"),
 }
-FIRST_S, EVERY_S = 0.5, 1.2  # start_server waits a second for its worker
+FIRST_S = 0.5
+NEAR_MS, SETTLED_MS, WINDOW_MS = 1000, 200, 100
 
 
 # ---- the servers ----
@@ -168,20 +175,29 @@ class Runner:
                          "--workers", "128", "--root", str(site.root)], small="/hello")
         self.backend = Server(peers.PEERS["lastcall"], launch.argv, launch, site)
         self.backend.wait_until_up()
+        site = self.site("upstream", 0, False)
+        launch = Launch([str(BUILD / "lastcall-upstream"), "--port", str(site.port)], small="/hello")
+        self.upstream = Server(peers.PEERS["lastcall"], launch.argv, launch, site)
+        self.upstream.wait_until_up()
 
-    def site(self, name: str, backend: int, tls: bool) -> Site:
+    def end(self) -> None:
+        self.upstream.end()
+        self.backend.end()
+
+    def site(self, name: str, backend: int, tls: bool, proxies: bool = False) -> Site:
         self.serial += 1
         temp = self.temp / f"{name}-{self.serial}"
         temp.mkdir()
         temp.chmod(0o777)
         port, h2_port, tls_port = peers.free_ports(3)
         return Site(temp, self.temp / "root", port, h2_port, backend, self.lastcall, BUILD / "peers",
-                    tls_port if tls else 0, self.cert, self.key)
+                    tls_port if tls else 0, self.cert, self.key, proxies=proxies)
 
-    def start(self, server: Restarted, tls: bool) -> Server:
+    def start(self, server: Restarted, tls: bool, proxies: bool) -> Server:
         peer = peers.ALL[server.peer]
         program = peers.program_of(peer, self.lastcall)
-        site = self.site(server.name, self.backend.site.port, tls)
+        behind = self.upstream if proxies else self.backend
+        site = self.site(server.name, behind.site.port, tls, proxies)
         launch = server.prepare(peer.launch(program, site), site)
         started = Server(peer, launch.argv, launch, site)
         try:
@@ -195,21 +211,25 @@ class Runner:
 
     def one(self, server: Restarted, shape: str, restarts: int) -> dict[str, Any]:
         _, load, ask = SHAPES[shape]
-        running = self.start(server, "--tls" in load)
+        every = self.options.every
+        running = self.start(server, "--tls" in load, ask == "proxied")
         try:
             site, launch = running.site, running.launch
             port = (site.tls_port if "--tls" in load else
                     site.h2_port if "h2" in load and launch.h2_on_own_port else site.port)
-            lasts = FIRST_S + EVERY_S * self.options.restarts
+            lasts = FIRST_S + every * self.options.restarts
+            took, told = running.site.temp / "latencies", []
             idle = [] if "--tls" in load or "h2" in load else ["--idle", str(self.options.idle)]
             client = subprocess.Popen(
                 [str(self.load), "--json", "--path", getattr(launch, ask), *load.split(), *idle,
-                 "--duration", f"{int(lasts * 1000)}ms", "--patience", "12s", f"127.0.0.1:{port}"],
+                 "--duration", f"{int(lasts * 1000)}ms", "--patience", "12s",
+                 "--latencies", str(took), f"127.0.0.1:{port}"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             begun = time.monotonic()
             try:
                 for i in range(restarts):
-                    time.sleep(max(0.0, begun + FIRST_S + i * EVERY_S - time.monotonic()))
+                    time.sleep(max(0.0, begun + FIRST_S + i * every - time.monotonic()))
+                    told.append(time.monotonic_ns())
                     server.restart(running)
                 out, err = client.communicate(timeout=60)
             finally:
@@ -218,7 +238,8 @@ class Runner:
                     client.wait()
             if client.returncode not in (0, 1):
                 raise Broken(f"the load client: {(err.strip().splitlines() or ['no word'])[-1]}")
-            return json.loads(out)
+            near, far = near_and_far(took, told)
+            return {**json.loads(out), "near": near, "far": far}
         finally:
             running.signal_group(signal.SIGKILL)
             running.process.wait()
@@ -226,13 +247,37 @@ class Runner:
             shutil.rmtree(running.site.temp, ignore_errors=True)
 
 
+def near_and_far(took: Path, told_ns: list[int]) -> tuple[Counter[int], Counter[int]]:
+    """Latencies in microseconds, and how many: of answers within a second behind a restart, and of the others."""
+    near: Counter[int] = Counter()
+    far: Counter[int] = Counter()
+    start, *windows = map(json.loads, took.read_text().splitlines())
+    for window in windows:
+        at_ms = window["t_ms"]
+        since_ms = [at_ms - (told - start["start_ns"]) / 1e6 for told in told_ns]
+        if any(-WINDOW_MS < since < NEAR_MS for since in since_ms):
+            near.update(dict(window["us"]))
+        elif at_ms >= SETTLED_MS:
+            far.update(dict(window["us"]))
+    return near, far
+
+
+def p99(us: Counter[int]) -> int:
+    rank, seen = us.total() * 0.99, 0
+    for value in sorted(us):
+        seen += us[value]
+        if seen >= rank:
+            return value
+    return 0
+
+
 def figures(got: dict[str, Any], shape: str, restarts: int) -> dict[str, Any]:
     connections = int(SHAPES[shape][1].split("--connections ")[1].split()[0])
-    again = 0 if "close" in SHAPES[shape][1] else max(0, got["connects"] - connections)
+    again = 0 if "protocol close" in SHAPES[shape][1] else max(0, got["connects"] - connections)
     return {"sent": got["sent"], "lost": got["lost"] + got["waiting"],
             "refused": got["refused"] + got["failed_handshakes"], "reconnects": again,
             "idle_closed": got.get("idle_closed", 0), "p99_us": got["latency_p99_us"],
-            "max_us": got["latency_max_us"], "restarts": restarts}
+            "max_us": got["latency_max_us"], "restarts": restarts, "near": got["near"], "far": got["far"]}
 
 
 def measure(runner: Runner, server: Restarted, shape: str) -> dict[str, Any]:
@@ -244,20 +289,23 @@ def measure(runner: Runner, server: Restarted, shape: str) -> dict[str, Any]:
     middle = sorted(runs, key=lambda run: run["p99_us"])[len(runs) // 2]
     return {"server": server.name, "shape": shape, **result, "p99_us": middle["p99_us"],
             "max_us": max(run["max_us"] for run in runs), "alone_p99_us": alone["p99_us"],
-            "alone_max_us": alone["max_us"]}
+            "alone_max_us": alone["max_us"],
+            "near_us": p99(sum((run["near"] for run in runs), Counter())),
+            "far_us": p99(sum((run["far"] for run in runs), Counter()))}
 
 
 # ---- what is printed ----
 
 
 HEADINGS = ("shape", "server", "sent", "lost", "refused", "reconnects", "idle closed", "p99 ms", "alone",
-            "worst ms", "alone")
+            "worst ms", "alone", "near ms", "far")
 
 
 def row_of(r: dict[str, Any]) -> tuple[str, ...]:
     return (r["shape"], r["server"], str(r["sent"]), str(r["lost"]), str(r["refused"]),
             str(r["reconnects"]), str(r["idle_closed"]), f"{r['p99_us'] / 1000:.2f}",
-            f"{r['alone_p99_us'] / 1000:.2f}", f"{r['max_us'] / 1000:.1f}", f"{r['alone_max_us'] / 1000:.1f}")
+            f"{r['alone_p99_us'] / 1000:.2f}", f"{r['max_us'] / 1000:.1f}", f"{r['alone_max_us'] / 1000:.1f}",
+            f"{r['near_us'] / 1000:.2f}", f"{r['far_us'] / 1000:.2f}")
 
 
 def print_rows(results: list[dict[str, Any]]) -> None:
@@ -296,6 +344,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Restart servers under load, and count what the clients notice.")
     parser.add_argument("--runs", type=int, default=1, help="so many runs each (default: 1)")
     parser.add_argument("--restarts", type=int, default=3, help="in each run (default: 3)")
+    parser.add_argument("--every", type=float, default=1.2, metavar="SECONDS",
+                        help="from one restart to the next (default: 1.2, since start_server waits for a second)")
     parser.add_argument("--idle", type=int, default=200, help="idle connections beside the load")
     parser.add_argument("--servers", default=",".join(SERVERS))
     parser.add_argument("--shapes", default=",".join(SHAPES))
@@ -328,12 +378,12 @@ def main() -> int:
                     except (Broken, Missing, OSError) as error:
                         print(f"restart: {shape}: {name} is left out: {error}", file=sys.stderr)
         finally:
-            runner.backend.end()
+            runner.end()
     if not results:
         return 69
     print_rows(results)
     if options.json:
-        options.json.write_text(json.dumps({"format": 1, "results": results}, indent=1) + "\n")
+        options.json.write_text(json.dumps({"format": 2, "results": results}, indent=1) + "\n")
     if options.svg:
         draw(options.svg, results)
     mine = [r for r in results if r["server"].startswith("lastcall")]

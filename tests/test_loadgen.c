@@ -931,6 +931,52 @@ static void test_timeline_is_written_as_lines_with_marks_between(void **state)
                               "{\"beyond\":9}\n");
 }
 
+static struct load_latencies latencies;
+
+static uint64_t latencies_between(size_t from, size_t to)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = from; i < to; i++)
+        for (size_t j = 0; j < LOAD_LATENCY_BUCKETS; j++)
+            sum += latencies.windows[i][j];
+    return sum;
+}
+
+static void test_latencies_are_kept_by_the_time_of_the_answer(void **state)
+{
+    (void)state;
+    struct load_options options = with_requests(3);
+    options.connections = 1;
+    options.pause_ms = 120;
+    options.latencies = &latencies;
+    struct load_result r = run(say_hello, options);
+    size_t last = (size_t)((r.last_answer_ns - r.start_ns) / 100000000);
+
+    assert_int_equal(r.answered, 3);
+    assert_true(last >= 2);
+    assert_int_equal(latencies_between(0, LOAD_WINDOWS), 3);
+    assert_int_equal(latencies_between(last, last + 1), 1);
+}
+
+static void test_latencies_are_written_as_a_line_a_window(void **state)
+{
+    (void)state;
+    struct load_result r = {.start_ns = 1000000000};
+    char text[256] = "";
+    FILE *file = fmemopen(text, sizeof(text), "w");
+
+    memset(&latencies, 0, sizeof(latencies));
+    latencies.windows[0][7] = 2;
+    latencies.windows[3][0] = 1;
+    latencies.windows[3][64] = 4; /* the first bucket that is wider than one: 64 and 65 */
+    assert_int_equal(load_latencies_write(&latencies, &r, file), 0);
+    assert_int_equal(fclose(file), 0);
+    assert_string_equal(text, "{\"start_ns\":1000000000}\n"
+                              "{\"t_ms\":0,\"us\":[[7,2]]}\n"
+                              "{\"t_ms\":300,\"us\":[[0,1],[65,4]]}\n");
+}
+
 static int signal_pipe[2];
 
 static void write_to_pipe(void *arg)
@@ -1667,7 +1713,7 @@ static void test_bad_values_are_wrong_usage(void **state)
         {"--signal", "123:1s:NO"}, {"--signal", "123:x:INT"}, {"--rate", "0"},
         {"--rate", "1000001"},     {"--read-rate", "0"},      {"--send-rate", "fast"},
         {"--pipeline", "0"},       {"--idle", "65537"},       {"--silent", "-1"},
-        {"--timeline", ""},        {"--nonsense", "1"},
+        {"--timeline", ""},        {"--latencies", ""},       {"--nonsense", "1"},
     };
     struct load_command cmd;
 
@@ -1794,6 +1840,8 @@ int main(void)
         cmocka_unit_test(test_timeline_holds_refused_streams_and_sent_ones),
         cmocka_unit_test(test_timeline_puts_an_answer_into_the_slot_of_its_time),
         cmocka_unit_test(test_timeline_is_written_as_lines_with_marks_between),
+        cmocka_unit_test(test_latencies_are_kept_by_the_time_of_the_answer),
+        cmocka_unit_test(test_latencies_are_written_as_a_line_a_window),
         cmocka_unit_test(test_latencies_are_kept_apart_by_the_signal),
         cmocka_unit_test(test_run_lasts_until_the_process_is_gone_and_tells_when),
         cmocka_unit_test(test_without_pidfd_the_exit_is_found_by_asking),
