@@ -74,6 +74,8 @@ struct load_options {
     uint32_t rate; /* open loop: requests a second, up to 1000000; 0: closed loop. A connect that is
                       refused takes the request that it was for with it; pause_ms is not used */
     bool tls;      /* the protocol is offered by ALPN; no certificate is verified */
+    bool resume; /* TLS: a connection that is made again resumes its session, if the server lets it
+                  */
     uint32_t read_rate; /* slow readers: bytes a second and connection; 0: as fast as they come */
     uint32_t send_rate; /* slow senders: the same for request bodies */
     unsigned pipeline;  /* HTTP/1 keep-alive: requests in flight on a connection; 0: 1 */

@@ -187,6 +187,13 @@ static bool parse_tls(struct load_command *cmd, const char *value)
     return true;
 }
 
+static bool parse_resume(struct load_command *cmd, const char *value)
+{
+    (void)value; /* takes none */
+    cmd->load.resume = true;
+    return true;
+}
+
 static bool parse_read_rate(struct load_command *cmd, const char *value)
 {
     uint64_t n = 0;
@@ -273,6 +280,7 @@ static const struct option_row option_rows[] = {
     {"patience", "DUR", "then wait so long for answers (default 10s)", parse_patience},
     {"expect", "TEXT", "an answer with another body counts as lost", parse_expect},
     {"tls", NULL, "over TLS; no certificate is verified", parse_tls},
+    {"resume", NULL, "TLS: who has to connect again resumes the session", parse_resume},
     {"read-rate", "BYTES_PER_S", "slow readers: of each connection (default: no limit)",
      parse_read_rate},
     {"send-rate", "BYTES_PER_S", "slow senders: of each connection's bodies (default: no limit)",

@@ -79,8 +79,9 @@ struct load_conn {
     /* the connection */
     enum load_conn_phase phase;
     int fd;
-    struct ssl_st *ssl; /* NULL: no TLS */
-    uint32_t interest;  /* what epoll reports of it */
+    struct ssl_st *ssl;             /* NULL: no TLS */
+    struct ssl_session_st *session; /* of the connection before; NULL: none */
+    uint32_t interest;              /* what epoll reports of it */
     bool wants_write;
     bool write_failed;
     bool read_paused; /* slow reader: nothing is read before read_due_ns */

@@ -60,6 +60,8 @@ int load_tls_create(struct load *l)
 
 void load_tls_destroy(struct load *l)
 {
+    for (size_t i = 0; i < l->conns_len && l->conns != NULL; i++)
+        SSL_SESSION_free(l->conns[i].session);
     SSL_CTX_free(l->tls);
     unblock_sigpipe(l);
 }
@@ -70,6 +72,8 @@ int load_tls_open(struct load_conn *c)
     if (c->ssl == NULL || SSL_set_fd(c->ssl, c->fd) != 1)
         return -ENOMEM;
     (void)SSL_set_tlsext_host_name(c->ssl, "localhost"); /* some servers want one */
+    if (c->session != NULL && SSL_set_session(c->ssl, c->session) != 1)
+        return -ENOMEM;
     return 0;
 }
 
@@ -133,13 +137,23 @@ bool load_tls_has_more(const struct load_conn *c)
     return c->ssl != NULL && SSL_pending(c->ssl) > 0;
 }
 
+/* With the tickets that came behind the handshake. */
+static void keep_session(struct load_conn *c)
+{
+    SSL_SESSION_free(c->session);
+    c->session = SSL_get1_session(c->ssl);
+}
+
 void load_tls_close(struct load_conn *c)
 {
     if (c->ssl == NULL)
         return;
     ERR_clear_error();
-    if (SSL_is_init_finished(c->ssl))
-        (void)SSL_shutdown(c->ssl); /* a courtesy */
+    if (SSL_is_init_finished(c->ssl)) {
+        if (c->load->options->resume)
+            keep_session(c);
+        (void)SSL_shutdown(c->ssl); /* a courtesy; without it the session would be void */
+    }
     SSL_free(c->ssl);
     c->ssl = NULL;
 }

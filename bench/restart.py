@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,7 @@ SHAPES = {
     "pause-5s": ("1,000 connections, keep-alive, 5 s between requests", "--connections 1000 --pause 5s", "small"),
     "proxy": ("through a proxy, keep-alive, 5 ms between requests", "--connections 64 --pause 5ms", "proxied"),
     "post": ("POST of 1 kB, keep-alive", "--connections 32 --method POST --body 1000", "post"),
-    "tls": ("TLS, keep-alive, 5 ms between requests", "--tls --connections 64 --pause 5ms", "small"),
+    "tls": ("TLS, keep-alive, 5 ms between requests", "--tls --resume --connections 64 --pause 5ms", "small"),
     "http2": ("HTTP/2, 8 streams a connection", "--protocol h2 --connections 16 --streams 8", "small"),
 }
 FIRST_S = 0.5
@@ -217,7 +218,7 @@ class Runner:
             site, launch = running.site, running.launch
             port = (site.tls_port if "--tls" in load else
                     site.h2_port if "h2" in load and launch.h2_on_own_port else site.port)
-            lasts = FIRST_S + every * self.options.restarts
+            lasts = max(FIRST_S + every * self.options.restarts, 1.3 * pause_s(load))
             took, told = running.site.temp / "latencies", []
             idle = [] if "--tls" in load or "h2" in load else ["--idle", str(self.options.idle)]
             client = subprocess.Popen(
@@ -245,6 +246,12 @@ class Runner:
             running.process.wait()
             os.close(running.pidfd)
             shutil.rmtree(running.site.temp, ignore_errors=True)
+
+
+def pause_s(load: str) -> float:
+    """So that who pauses comes back at least once, to a server that has been restarted meanwhile."""
+    found = re.search(r"--pause (\d+)(ms|s)", load)
+    return int(found[1]) * (0.001 if found[2] == "ms" else 1.0) if found else 0.0
 
 
 def near_and_far(took: Path, told_ns: list[int]) -> tuple[Counter[int], Counter[int]]:

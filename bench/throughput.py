@@ -49,7 +49,6 @@ import re
 import resource
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -139,12 +138,6 @@ class Broken(Exception):
 
 
 # ---- servers ----
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 def tree(pid):
@@ -243,7 +236,7 @@ def write(path, text):
 
 def start_lastcall(options, temp, threads, core=None):
     binary = need_built(options.lastcall, "lastcall")
-    port = free_port()
+    port, = peers.free_ports(1)
     return Server("lastcall", "/hello", first_match([binary, "--version"], r"lastcall (\S+)"),
                   [binary, "--quiet", "--listen", f"127.0.0.1:{port}", "--threads", str(threads)],
                   port, os.path.join(temp, f"lastcall-{threads}.out"), core)
@@ -251,7 +244,7 @@ def start_lastcall(options, temp, threads, core=None):
 
 def start_bare(options, temp, threads, core=None):
     binary = need_built(options.bare, "lastcall-bare-h2o")
-    port = free_port()
+    port, = peers.free_ports(1)
     library = first_match([options.lastcall, "--version"], r"libh2o: (\S+)")
     return Server("bare-h2o", "/hello", f"libh2o {library}",
                   [binary, "--port", str(port), "--threads", str(threads)],
@@ -260,7 +253,7 @@ def start_bare(options, temp, threads, core=None):
 
 def start_h2o(_options, temp, threads):
     binary = need_program("h2o", "h2o")
-    port = free_port()
+    port, = peers.free_ports(1)
     conf = write(os.path.join(temp, "h2o.conf"),
                  H2O_CONF.format(threads=threads, port=port, root=os.path.join(temp, "root")))
     return Server("h2o", "/hello.txt", first_match([binary, "--version"], r"version (\S+)"),
@@ -312,7 +305,7 @@ def start_pair(options, temp, servers, threads, core=None, upstream_core=None):
 
 def start_nginx(_options, temp, threads):
     binary = need_program("nginx", "nginx-light")
-    port = free_port()
+    port, = peers.free_ports(1)
     conf = write(os.path.join(temp, "nginx.conf"),
                  NGINX_CONF.format(threads=threads, port=port, temp=temp,
                                    root=os.path.join(temp, "root")))
