@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "coord.h"
 #include "log.h"
-#include "notify.h"
 
 /* Group note. The application's process leads a group; its workers are in it. When we have told it
  * to end, those who outlive the leader have what is left of the grace (a shell dies at once, and
@@ -34,7 +34,6 @@
 struct app {
     /* immutable after app_start */
     struct app_config config;
-    struct coord *coord;
     pthread_t thread;
     char **environment;
     char port[16];  /* PORT=65535 */
@@ -50,8 +49,8 @@ struct app {
     pid_t group;             /* 0: none; outlives its leader, see group note */
     uint64_t told_ns;        /* SIGTERM was sent; 0: not */
     int status;              /* of the last leader: its own, or 128 + signal */
-    bool held;               /* what on_hold was last told */
-    bool said_ready;
+    bool held;               /* what hold() was last told */
+    bool said_up;
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t changed; /* `started`, `gone` */
@@ -59,8 +58,9 @@ struct app {
     bool started;           /* the first start is decided: */
     int start_error;
     bool gone; /* the rules are in GONE */
-    bool want_stop, want_exit;
+    bool want_stop, want_exit, want_rules;
     uint64_t grace_ns;
+    struct app_rules_config new_rules;
 };
 
 bool app_wanted(const struct app_config *config)
@@ -75,11 +75,13 @@ static const char *name_of(const struct app *app)
 
 /* ---- the process ---- */
 
-/* Ours alone: the service manager's socket, and the listeners that it has opened for us. */
+/* Ours alone: the service manager's socket, the listeners that it has opened for us, and the line
+ * to whoever started us. */
 static bool is_ours(const char *variable)
 {
-    static const char *const ours[] = {"NOTIFY_SOCKET=", "WATCHDOG_USEC=", "WATCHDOG_PID=",
-                                       "LISTEN_FDS=",    "LISTEN_PID=",    "LISTEN_FDNAMES="};
+    static const char *const ours[] = {
+        "NOTIFY_SOCKET=", "WATCHDOG_USEC=",  "WATCHDOG_PID=",         "LISTEN_FDS=",
+        "LISTEN_PID=",    "LISTEN_FDNAMES=", HANDOVER_ENVIRONMENT "="};
 
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
         if (strncmp(variable, ours[i], strlen(ours[i])) == 0)
@@ -108,19 +110,29 @@ static char **make_environment(char *port)
 static void become_application(const struct app *app, pid_t parent, int error_fd)
 {
     sigset_t none;
+    int err = 0;
 
     (void)setpgid(0, 0);
+    if (app->config.settings.has_user)
+        err = app_user_become(&app->config.settings.user);
+    /* Behind that: who becomes another loses it (prctl(2)). */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) /* it went before it could tell us */
         _exit(127);
     (void)setrlimit(RLIMIT_NOFILE, &app->config.files);
+    /* A master keeps the ones of --when-closed from others; the first three have to be there. */
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+        (void)fcntl(fd, F_SETFD, 0);
     /* A group in the background that reads from the terminal is stopped (SIGTTIN). */
     if (isatty(STDIN_FILENO) == 1)
         (void)dup2(open("/dev/null", O_RDONLY | O_CLOEXEC), STDIN_FILENO);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
-    (void)execvpe(app->config.argv[0], app->config.argv, app->environment);
-    int err = errno;
+    if (err == 0) {
+        (void)execvpe(app->config.argv[0], app->config.argv, app->environment);
+        err = -errno;
+    }
+    err = -err;
     (void)!write(error_fd, &err, sizeof(err));
     _exit(127);
 }
@@ -164,7 +176,7 @@ static int spawn(struct app *app)
         LOG_LEVEL_INFO, "app-started",
         json_pack("{s:I, s:o}", "pid", (json_int_t)pid, "command", log_json_text(name_of(app))),
         "application %s started as process %ld; waiting for %s", name_of(app), (long)pid,
-        app->config.target.name);
+        app->config.settings.target.name);
     return 0;
 }
 
@@ -186,7 +198,7 @@ static void tell_hold(struct app *app)
     if (hold == app->held)
         return;
     app->held = hold;
-    app->config.on_hold(app->config.on_hold_arg, hold);
+    app->config.ops->hold(app->config.arg, hold);
 }
 
 static void signal_group(struct app *app, int signo)
@@ -195,26 +207,38 @@ static void signal_group(struct app *app, int signo)
         (void)kill(-app->group, signo);
 }
 
-static void begin_drain(struct app *app)
+static void say_ended(struct app *app)
 {
     char detail[96], text[48];
 
     if (app->rules.end == APP_END_TIMEOUT) {
         char waited[CLOCK_TEXT_SIZE];
-        (void)clock_format_duration(app->config.rules.start_timeout_ns, waited);
+        (void)clock_format_duration(app->rules.config.start_timeout_ns, waited);
         log_line(LOG_LEVEL_ERROR, "app-never-up", NULL,
                  "application %s did not answer at %s within %s (%s): giving up; does it listen "
                  "there? --app-start-timeout gives it longer",
-                 name_of(app), app->config.target.name, waited,
+                 name_of(app), app->config.settings.target.name, waited,
                  app->probe.why[0] != '\0' ? app->probe.why : "no answer");
         (void)snprintf(detail, sizeof(detail), "did not answer at %.40s within %s",
-                       app->config.target.name, waited);
-        (void)coord_request_drain_ending(app->coord, "application", detail, COORD_EXIT_UNAVAILABLE);
+                       app->config.settings.target.name, waited);
+        app->config.ops->ended(app->config.arg, detail, COORD_EXIT_UNAVAILABLE);
         return;
     }
     (void)snprintf(detail, sizeof(detail), "%.40s %s", name_of(app),
                    describe_end(app->status, text));
-    (void)coord_request_drain_ending(app->coord, "application", detail, app->status);
+    app->config.ops->ended(app->config.arg, detail, app->status);
+}
+
+/* The last that is said of it, once. */
+static void say_gone(struct app *app)
+{
+    (void)pthread_mutex_lock(&app->mu);
+    bool news = !app->gone;
+    app->gone = true;
+    (void)pthread_cond_broadcast(&app->changed);
+    (void)pthread_mutex_unlock(&app->mu);
+    if (news && app->config.ops->gone != NULL)
+        app->config.ops->gone(app->config.arg);
 }
 
 static void ended(struct app *app);
@@ -241,7 +265,7 @@ static void carry_out(struct app *app, unsigned advice)
         signal_group(app, SIGKILL);
     }
     if (advice & APP_DO_DRAIN)
-        begin_drain(app);
+        say_ended(app);
     if (advice & APP_DO_SPAWN) {
         int err = spawn(app);
         if (err != 0) {
@@ -251,13 +275,9 @@ static void carry_out(struct app *app, unsigned advice)
             ended(app);
         }
     }
-    if (app->rules.state == APP_GONE) {
-        (void)pthread_mutex_lock(&app->mu);
-        app->gone = true;
-        (void)pthread_cond_broadcast(&app->changed);
-        (void)pthread_mutex_unlock(&app->mu);
-    }
     tell_hold(app);
+    if (app->rules.state == APP_GONE)
+        say_gone(app);
 }
 
 /* The rules know of the end. */
@@ -290,7 +310,7 @@ static const char *consequence(const struct app *app, enum app_state was)
         return " after SIGTERM";
     if (was == APP_STARTING)
         return ", before it has answered";
-    if (coord_get_phase(app->coord) >= PHASE_CLOSING)
+    if (app->config.ops->is_closing(app->config.arg))
         return ", before the drain was over: requests that it had are answered 502";
     return ": requests that it had are answered 502";
 }
@@ -308,6 +328,15 @@ static void log_end(const struct app *app, pid_t pid, enum app_state was)
              describe_end(app->status, text), asked ? ", " : "", took, consequence(app, was));
 }
 
+static void take_rules(struct app *app)
+{
+    (void)pthread_mutex_lock(&app->mu);
+    if (app->want_rules)
+        app_rules_configure(&app->rules, &app->new_rules);
+    app->want_rules = false;
+    (void)pthread_mutex_unlock(&app->mu);
+}
+
 /* The leader has ended: `info` is of a waitid(2) that did not reap it. */
 static void on_leader_end(struct app *app, const siginfo_t *info)
 {
@@ -318,6 +347,7 @@ static void on_leader_end(struct app *app, const siginfo_t *info)
     unsigned advice = APP_DO_NOTHING;
 
     app->status = info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
+    take_rules(app); /* those that held before it ended have come before we see that */
     if (was != APP_STOPPING) {
         signal_group(app, SIGKILL); /* before it is reaped: the number is still its own */
         advice = app_rules_ended(&app->rules, clock_now_ns());
@@ -360,6 +390,8 @@ static void reap_orphans(struct app *app)
 {
     struct signalfd_siginfo waste;
 
+    if (!app->config.reaps)
+        return;
     while (read(app->orphans_fd, &waste, sizeof(waste)) > 0) /* before looking, or one is missed */
         ;
     for (;;) {
@@ -380,11 +412,12 @@ static void on_answered(struct app *app, uint64_t now_ns)
     char took[CLOCK_TEXT_SIZE];
 
     log_line(LOG_LEVEL_INFO, "app-up", NULL, "application %s answers at %s after %s", name_of(app),
-             app->config.target.name, clock_format_duration(now_ns - app->rules.entered_ns, took));
+             app->config.settings.target.name,
+             clock_format_duration(now_ns - app->rules.entered_ns, took));
     carry_out(app, app_rules_answered(&app->rules, now_ns));
-    if (!app->said_ready && app->rules.state == APP_UP) {
-        app->said_ready = true;
-        notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
+    if (!app->said_up && app->rules.state == APP_UP) {
+        app->said_up = true;
+        app->config.ops->up(app->config.arg);
     }
 }
 
@@ -398,7 +431,7 @@ static void ask(struct app *app, short seen)
         return;
     }
     if (app->probe.fd >= 0 && seen != 0) {
-        result = probe_go_on(&app->probe, &app->config.target);
+        result = probe_go_on(&app->probe, &app->config.settings.target);
         if (result == PROBE_PENDING)
             return;
     } else if (now_ns < app->probe_at_ns) {
@@ -407,7 +440,7 @@ static void ask(struct app *app, short seen)
         (void)strcpy(app->probe.why, "it takes connections, and does not answer");
         probe_end(&app->probe);
     } else {
-        result = probe_begin(&app->probe, &app->config.target);
+        result = probe_begin(&app->probe, &app->config.settings.target);
     }
     if (result == PROBE_ANSWERED) {
         on_answered(app, now_ns);
@@ -433,6 +466,7 @@ static bool take_orders(struct app *app)
     bool stop = app->want_stop, leave = app->want_exit;
     uint64_t grace_ns = app->grace_ns;
     (void)pthread_mutex_unlock(&app->mu);
+    take_rules(app);
     if (stop)
         carry_out(app, app_rules_stop(&app->rules, clock_now_ns(), grace_ns));
     return !leave;
@@ -456,7 +490,7 @@ static void begin(struct app *app)
 {
     int err = 0;
 
-    app_rules_init(&app->rules, &app->config.rules, clock_now_ns());
+    app_rules_init(&app->rules, &app->config.settings.rules, clock_now_ns());
     if (app->config.argv != NULL)
         err = spawn(app);
     if (app->config.argv == NULL || err != 0) /* orphans may come all the same */
@@ -520,6 +554,8 @@ static int watch_orphans(struct app *app)
     sigset_t set;
 
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* process 1 is it anyway */
+    if (!app->config.reaps)
+        return 0;
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGCHLD); /* blocked by signals_block() */
     app->orphans_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -545,17 +581,16 @@ static int run_thread(struct app *app)
     return err;
 }
 
-int app_start(const struct app_config *config, struct coord *coord, struct app **ret_app)
+int app_start(const struct app_config *config, struct app **ret_app)
 {
     pthread_condattr_t attr;
 
-    if (config->argv != NULL && is_taken(&config->target))
+    if (config->argv != NULL && is_taken(&config->settings.target))
         return -EADDRINUSE;
     struct app *app = calloc(1, sizeof(*app));
     if (app == NULL)
         return -ENOMEM;
     app->config = *config;
-    app->coord = coord;
     app->pid_fd = app->orphans_fd = -1;
     app->held = config->argv != NULL;
     probe_init(&app->probe);
@@ -564,8 +599,8 @@ int app_start(const struct app_config *config, struct coord *coord, struct app *
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_cond_init(&app->changed, &attr);
     (void)pthread_condattr_destroy(&attr);
-    if (config->port != 0)
-        (void)snprintf(app->port, sizeof(app->port), "PORT=%u", config->port);
+    if (config->settings.port != 0)
+        (void)snprintf(app->port, sizeof(app->port), "PORT=%u", config->settings.port);
     app->environment = make_environment(app->port);
     app->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int err = app->environment == NULL ? -ENOMEM : app->event_fd < 0 ? -errno : watch_orphans(app);
@@ -600,17 +635,33 @@ bool app_signal(struct app *app, int signo)
     return any;
 }
 
+void app_set_rules(struct app *app, const struct app_rules_config *rules)
+{
+    (void)pthread_mutex_lock(&app->mu);
+    app->new_rules = *rules;
+    app->want_rules = true;
+    (void)pthread_mutex_unlock(&app->mu);
+    wake(app);
+}
+
+uint64_t app_begin_stop(struct app *app, uint64_t grace_ns)
+{
+    (void)pthread_mutex_lock(&app->mu);
+    app->grace_ns = grace_ns;
+    app->want_stop = true;
+    (void)pthread_mutex_unlock(&app->mu);
+    wake(app);
+    return clock_now_ns() + grace_ns + DEATH_PATIENCE_NS;
+}
+
 void app_stop(struct app *app, uint64_t grace_ns)
 {
     int err = 0;
 
     if (app == NULL)
         return;
-    struct timespec until = clock_timespec(clock_now_ns() + grace_ns + DEATH_PATIENCE_NS);
+    struct timespec until = clock_timespec(app_begin_stop(app, grace_ns));
     (void)pthread_mutex_lock(&app->mu);
-    app->grace_ns = grace_ns;
-    app->want_stop = true;
-    wake(app);
     while (!app->gone && err == 0)
         err = pthread_cond_timedwait(&app->changed, &app->mu, &until);
     bool gone = app->gone;

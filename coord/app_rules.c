@@ -51,6 +51,17 @@ void app_rules_init(struct app_rules *rules, const struct app_rules_config *conf
     rules->backoff_ns = APP_BACKOFF_LEAST_NS;
 }
 
+void app_rules_configure(struct app_rules *rules, const struct app_rules_config *config)
+{
+    rules->config = *config;
+}
+
+uint64_t app_rules_grace_ns(const struct app_rules_config *config, bool was_cut_short)
+{
+    return was_cut_short && config->grace_ns > APP_SHORT_GRACE_NS ? APP_SHORT_GRACE_NS
+                                                                  : config->grace_ns;
+}
+
 void app_rules_init_gone(struct app_rules *rules)
 {
     memset(rules, 0, sizeof(*rules));

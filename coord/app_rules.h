@@ -50,6 +50,7 @@ bool app_state_step_is_allowed(enum app_state from, enum app_state to);
 
 #define APP_BACKOFF_LEAST_NS (100 * NS_PER_MS)
 #define APP_BACKOFF_MOST_NS (30 * NS_PER_S)
+#define APP_SHORT_GRACE_NS (1 * NS_PER_S)
 #define APP_CALM_NS (10 * NS_PER_S) /* so long up, and the next backoff is the least again */
 
 struct app_rules_config {
@@ -66,7 +67,7 @@ enum app_end {
 };
 
 struct app_rules {
-    struct app_rules_config config; /* immutable after app_rules_init */
+    struct app_rules_config config;
     enum app_state state;
     uint64_t entered_ns;
     uint64_t until_ns; /* when the state's time is up; CLOCK_NEVER: it has none */
@@ -91,6 +92,13 @@ enum app_advice {
  * The first process is started by the caller: STARTING begins here. */
 void app_rules_init(struct app_rules *rules, const struct app_rules_config *config,
                     uint64_t now_ns);
+
+/* From now on these hold. Of a start, or an end, that is under way the time stays as it was. */
+void app_rules_configure(struct app_rules *rules, const struct app_rules_config *config);
+
+/* What it is given to end in behind a drain: less where that was cut short, and its requests are
+ * answered no more. */
+uint64_t app_rules_grace_ns(const struct app_rules_config *config, bool was_cut_short);
 
 /* There is none, and never will be. */
 void app_rules_init_gone(struct app_rules *rules);

@@ -21,44 +21,47 @@
 struct budget {
     /* immutable after budget_start */
     struct drain_config drain;
-    uint64_t linger_ns;
+    struct budget_tail tail;
     pthread_t thread;
 };
 
-uint64_t budget_needed_ns(const struct drain_config *drain, uint64_t linger_ns)
+uint64_t budget_needed_ns(const struct drain_config *drain, const struct budget_tail *tail)
 {
-    return drain->lame_duck_ns + drain_longest_ns(drain) + linger_ns;
+    return drain->lame_duck_ns + drain_longest_ns(drain) + tail->linger_ns + tail->app_grace_ns;
 }
 
-bool budget_text(const struct drain_config *drain, uint64_t linger_ns, uint64_t budget_ns,
-                 const char *limit, char *text, size_t size)
+bool budget_text(const struct drain_config *drain, const struct budget_tail *tail,
+                 uint64_t budget_ns, const char *limit, char *text, size_t size)
 {
     char needed[CLOCK_TEXT_SIZE], lame[CLOCK_TEXT_SIZE], longest[CLOCK_TEXT_SIZE],
-        linger[CLOCK_TEXT_SIZE], budget[CLOCK_TEXT_SIZE];
+        linger[CLOCK_TEXT_SIZE], grace[CLOCK_TEXT_SIZE], budget[CLOCK_TEXT_SIZE];
 
-    if (budget_needed_ns(drain, linger_ns) <= budget_ns)
+    if (budget_needed_ns(drain, tail) <= budget_ns)
         return false;
     (void)snprintf(
         text, size,
-        "a stop may take %s (lame-duck %s + deadline %s + linger %s), and %s is %s: what "
+        "a stop may take %s (lame-duck %s + deadline %s + linger %s%s%s), and %s is %s: what "
         "is left then is killed, not drained; raise that, or lower drain.deadline",
-        clock_format_duration(budget_needed_ns(drain, linger_ns), needed),
+        clock_format_duration(budget_needed_ns(drain, tail), needed),
         drain->lame_duck_ns > 0 ? clock_format_duration(drain->lame_duck_ns, lame) : "0",
         clock_format_duration(drain_longest_ns(drain), longest),
-        clock_format_duration(linger_ns, linger), limit, clock_format_duration(budget_ns, budget));
+        clock_format_duration(tail->linger_ns, linger),
+        tail->app_grace_ns > 0 ? " + the application's grace " : "",
+        tail->app_grace_ns > 0 ? clock_format_duration(tail->app_grace_ns, grace) : "", limit,
+        clock_format_duration(budget_ns, budget));
     return true;
 }
 
-static void check(const struct drain_config *drain, uint64_t linger_ns, uint64_t budget_ns,
-                  const char *limit)
+static void check(const struct drain_config *drain, const struct budget_tail *tail,
+                  uint64_t budget_ns, const char *limit)
 {
     char text[512];
 
-    if (budget_text(drain, linger_ns, budget_ns, limit, text, sizeof(text)))
+    if (budget_text(drain, tail, budget_ns, limit, text, sizeof(text)))
         log_line(LOG_LEVEL_WARN, "budget",
                  json_pack("{s:I, s:I, s:s}", "needed_ms",
-                           (json_int_t)(budget_needed_ns(drain, linger_ns) / NS_PER_MS),
-                           "budget_ms", (json_int_t)(budget_ns / NS_PER_MS), "limit", limit),
+                           (json_int_t)(budget_needed_ns(drain, tail) / NS_PER_MS), "budget_ms",
+                           (json_int_t)(budget_ns / NS_PER_MS), "limit", limit),
                  "%s", text);
 }
 
@@ -123,7 +126,7 @@ static void *budget_thread(void *arg)
     sd_bus_close_unref(bus);
     /* The largest number stands for infinity. */
     if (err >= 0 && us < UINT64_MAX / NS_PER_US)
-        check(&budget->drain, budget->linger_ns, us * NS_PER_US, "TimeoutStopSec=");
+        check(&budget->drain, &budget->tail, us * NS_PER_US, "TimeoutStopSec=");
     return NULL;
 }
 
@@ -149,12 +152,12 @@ static int ask(struct budget *budget)
 
 /* ---- life ---- */
 
-int budget_start(const struct drain_config *drain, uint64_t linger_ns, uint64_t given_ns,
-                 struct budget **ret_budget)
+int budget_start(const struct drain_config *drain, const struct budget_tail *tail,
+                 uint64_t given_ns, struct budget **ret_budget)
 {
     *ret_budget = NULL;
     if (given_ns != 0)
-        check(drain, linger_ns, given_ns, "the grace budget");
+        check(drain, tail, given_ns, "the grace budget");
     /* Nor as a master's worker: its unit is the master's. */
     if (!CAN_ASK || !notify_wanted() || getenv("NOTIFY_SOCKET") == NULL)
         return 0;
@@ -162,7 +165,7 @@ int budget_start(const struct drain_config *drain, uint64_t linger_ns, uint64_t 
     if (budget == NULL)
         return -ENOMEM;
     budget->drain = *drain;
-    budget->linger_ns = linger_ns;
+    budget->tail = *tail;
     int err = ask(budget);
     if (err != 0) {
         free(budget);

@@ -56,12 +56,14 @@ struct coord {
     struct drain drain;
     struct report report;
     bool poked;
-    bool noted;       /* a trigger came behind the first one */
-    bool began;       /* the begin of the drain has been logged */
-    bool handed_over; /* to a successor */
-    pid_t successor;  /* 0: it is not ours to tell */
-    unsigned signals; /* that asked for this drain */
-    int clean_status; /* the exit status of a drain that ends clean */
+    bool noted;                  /* a trigger came behind the first one */
+    bool began;                  /* the begin of the drain has been logged */
+    bool handed_over;            /* to a successor */
+    pid_t successor;             /* 0: it is not ours to tell */
+    pid_t master;                /* 0: none */
+    unsigned signals, passed_on; /* that asked for this drain; of the master */
+    bool is_final;               /* what this process is there for has ended */
+    int clean_status;            /* the exit status of a drain that ends clean */
 };
 
 static void lock(struct coord *coord)
@@ -187,6 +189,7 @@ bool coord_request_drain_ending(struct coord *coord, const char *trigger, const 
     bool first = request_locked(coord, trigger, detail);
     if (first)
         coord->clean_status = status;
+    coord->is_final = true;
     unlock(coord);
     return first;
 }
@@ -194,14 +197,26 @@ bool coord_request_drain_ending(struct coord *coord, const char *trigger, const 
 bool coord_request_handover(struct coord *coord, const char *detail, pid_t successor)
 {
     lock(coord);
-    bool first = !coord->drain.requested && request_locked(coord, "restart", detail);
-    if (first) {
+    bool first = !coord->drain.requested;
+    if (first)
+        (void)request_locked(coord, "restart", detail);
+    /* A drain that was asked for before goes over to that as well, as long as it can: a close that
+     * is not the hand-over's would shut what the successor accepts on. */
+    if (coord->drain.phase < PHASE_CLOSING) {
         coord->drain.config.lame_duck_ns = 0;
         coord->handed_over = true;
         coord->successor = successor;
+        poke_locked(coord);
     }
     unlock(coord);
     return first;
+}
+
+void coord_set_master(struct coord *coord, pid_t master)
+{
+    lock(coord);
+    coord->master = master;
+    unlock(coord);
 }
 
 unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
@@ -212,7 +227,8 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
     if (sender > 0)
         (void)snprintf(detail, sizeof(detail), "from process %ld", (long)sender);
     lock(coord);
-    unsigned count = ++coord->signals;
+    bool is_passed_on = coord->master > 0 && sender == coord->master;
+    unsigned count = is_passed_on ? ++coord->passed_on : ++coord->signals;
     if (coord->drain.phase == PHASE_DONE)
         count = 0; /* the status is decided and reported: it is on its way */
     if (count > 1)
@@ -227,12 +243,12 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
 bool coord_undrain(struct coord *coord)
 {
     lock(coord);
-    bool undone = !coord->handed_over && drain_undo(&coord->drain);
+    bool undone = !coord->handed_over && !coord->is_final && drain_undo(&coord->drain);
     if (undone) { /* here, not when it is noticed: the next request has a clean page */
         coord->report.trigger_count = coord->report.triggers_left_out = 0;
         memset(&coord->report.begin, 0, sizeof(coord->report.begin));
         coord->drain.config = coord->config.drain; /* the request may have had its own deadline */
-        coord->signals = 0;
+        coord->signals = coord->passed_on = 0;
         coord->clean_status = COORD_EXIT_CLEAN;
     }
     poke_locked(coord);
@@ -247,6 +263,7 @@ void coord_get_status(struct coord *coord, struct coord_status *ret_status)
     *ret_status = (struct coord_status){
         .phase = drain->phase,
         .forced = drain->forced,
+        .is_final = coord->is_final,
         .lame_duck_until_ns = drain->phase == PHASE_LAME_DUCK
                                   ? drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns
                                   : CLOCK_NEVER,

@@ -83,7 +83,8 @@ struct coord_trigger {
 /* Where the process stands, at one instant. */
 struct coord_status {
     enum coord_phase phase;
-    bool forced;                      /* a second signal has come */
+    bool is_final; /* what this process is there for has ended: it can not be called off */
+    bool forced;   /* a second signal has come */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t lame_duck_until_ns;      /* CLOCK_NEVER outside of LAME_DUCK */
     uint64_t deadline_at_ns;          /* the last of all; CLOCK_NEVER before CLOSING */
@@ -170,16 +171,23 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
                                 uint64_t deadline_ns);
 
 /* The same, because something has ended without which the server is of no use; a drain that it
- * begins, and that ends clean, has `status` as its exit status in place of 0.
- * Thread: any.     Blocks: never. */
+ * begins, and that ends clean, has `status` as its exit status in place of 0. Neither that drain
+ * nor one that was under way can be called off then. Thread: any.     Blocks: never. */
 bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
                                 int status);
 
 /* A successor accepts: begin the drain that follows, without lame duck, since nobody needs to look
  * elsewhere. The service manager is told of `successor` (0: a master does that), and nothing more.
- * Can not be called off. Returns false if a drain had been asked for before: then that one goes on.
+ * Can not be called off. Returns false if a drain had been asked for before: then that one goes on,
+ * without what is left of its lame duck, and leaves to the successor what that has taken, unless
+ * the listeners are closing already.
  * Thread: any.     Blocks: never. */
 bool coord_request_handover(struct coord *coord, const char *detail, pid_t successor);
+
+/* The master of this process, which passes signals on: whoever sends one to both of us (a service
+ * manager to all processes of a service, say) has sent one, and not two.
+ * Thread: main only, before coord_run(). */
+void coord_set_master(struct coord *coord, pid_t master);
 
 /* A signal asks: the first begins the drain, or joins one that something else began; the second
  * cuts it short. Returns how many there were since the last undrain: at the third, the caller

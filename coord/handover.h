@@ -34,6 +34,12 @@ enum handover_type {
     HANDOVER_CONNS,     /* on the connections' socket: as many as descriptors */
     HANDOVER_NOTIFY,    /* a worker to its master: for the service manager */
     HANDOVER_AGAIN,     /* a worker to its master: somebody asked the worker for a restart */
+    HANDOVER_APP,       /* a worker to its master, before READY: see app_settings.h */
+    HANDOVER_HOLD,      /* a master to its worker: requests for the application wait, or go on */
+    HANDOVER_DRAIN,     /* a master to its worker: the application has ended, so must we */
+    HANDOVER_DRAINS, /* a worker to its master: somebody has told it to, or has called that off */
+    HANDOVER_WANT_TICKET_KEYS, /* a master to its worker */
+    HANDOVER_TICKET_KEY,       /* to the successor, or to the master who asked: a secret */
 };
 
 enum handover_tag {
@@ -46,14 +52,33 @@ enum handover_tag {
     HANDOVER_HAS_SWITCH,     /* number: the second descriptor is one */
     HANDOVER_DEVICE,         /* numbers: the socket file of a Unix listener */
     HANDOVER_INODE,
-    HANDOVER_TAKEN,       /* ids: the listeners that the successor goes on with */
-    HANDOVER_WELCOME,     /* ids: and whose idle connections it takes, too: cleartext HTTP */
-    HANDOVER_CAME_BY,     /* ids: of each connection, its listener's */
-    HANDOVER_TEXT,        /* text */
-    HANDOVER_DETAIL,      /* text */
-    HANDOVER_PID_FILE,    /* text: path */
-    HANDOVER_TIMEOUT_NS,  /* number */
-    HANDOVER_PROBATION_NS /* number */
+    HANDOVER_TAKEN,        /* ids: the listeners that the successor goes on with */
+    HANDOVER_WELCOME,      /* ids: and whose idle connections it takes, too: cleartext HTTP */
+    HANDOVER_CAME_BY,      /* ids: of each connection, its listener's */
+    HANDOVER_TEXT,         /* text */
+    HANDOVER_DETAIL,       /* text */
+    HANDOVER_PID_FILE,     /* text: path */
+    HANDOVER_TIMEOUT_NS,   /* number */
+    HANDOVER_PROBATION_NS, /* number */
+    HANDOVER_RUNS_APP,     /* number, in HELLO: the application is the master's */
+    HANDOVER_WAIT,         /* number, in COMMIT and HOLD: requests for it are to wait */
+    HANDOVER_TARGET,       /* sockaddr_storage, one or several: where it will answer */
+    HANDOVER_REQUEST,      /* text: what to ask it there */
+    HANDOVER_PORT,         /* number */
+    HANDOVER_START_TIMEOUT_NS,
+    HANDOVER_GRACE_NS,
+    HANDOVER_TRIES_AGAIN, /* number: it is started again when it ends */
+    HANDOVER_UID,         /* numbers: as whom it runs */
+    HANDOVER_GID,
+    HANDOVER_GROUPS,     /* gid_t, any number of them */
+    HANDOVER_STATUS,     /* number: that it ended with */
+    HANDOVER_IS_ON,      /* number, in DRAINS: 0: called off */
+    HANDOVER_KEY_NAME,   /* bytes, in TICKET_KEY */
+    HANDOVER_KEY,        /* bytes: of the cipher, and of the MAC behind it */
+    HANDOVER_CIPHER,     /* text: as OpenSSL names it */
+    HANDOVER_DIGEST,     /* text: likewise */
+    HANDOVER_NOT_BEFORE, /* numbers: seconds since the epoch */
+    HANDOVER_NOT_AFTER,
 };
 
 /* A listener's id is its socket's own (SO_COOKIE): the same in every process that has it. A service

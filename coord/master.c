@@ -1,5 +1,6 @@
 #include "master.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,27 +15,31 @@
 #include "coord.h"
 #include "file.h"
 #include "log.h"
+#include "master_app.h"
 #include "notify.h"
 #include "signals.h"
 #include "succession.h"
 
-#define RETIRING_MAX                                                                               \
-    32 /* old workers that still drain; the oldest is no longer watched beyond it */
+#define RETIRING_MAX 32 /* old workers that still drain; beyond it there is no restart */
 #define BACKOFF_MIN_NS (100 * NS_PER_MS)
 #define BACKOFF_MAX_NS (10 * NS_PER_S)
-#define STEADY_NS (10 * NS_PER_S) /* a worker that lived for so long had no trouble starting */
+#define BEHIND_NS (10 * NS_PER_MS) /* until a worker that did not read is told again */
+#define STEADY_NS (10 * NS_PER_S)  /* a worker that lived for so long had no trouble starting */
 
 struct worker {
     pid_t pid; /* 0: none */
     int pid_fd;
     int channel;
+    bool told_hold; /* requests for the application are to wait */
+    bool was_told;  /* retiring: to stop, and so was its successor */
     uint64_t began_ns;
 };
 
-/* One thread: nothing is shared. */
+/* One thread: nothing is shared. (The application has another one, behind master_app.h.) */
 struct master {
     const struct master_config *config;
     int signal_fd;
+    struct master_app *app; /* NULL: none */
     struct succession succession;
     struct worker current;
     struct worker retiring[RETIRING_MAX];
@@ -42,10 +47,15 @@ struct master {
     struct inheritance held; /* the listeners of the current worker, by our own descriptors */
     struct inheritance new;  /* those that the one to come has opened itself */
     char pid_file[256];
-    bool is_up;       /* the first worker has accepted */
-    bool is_stopping; /* told to */
-    bool may_fail;    /* a worker that can not be started is tried again */
-    bool is_ending;   /* as soon as the last old worker has drained */
+    bool is_up;         /* the first worker has accepted */
+    bool said_ready;    /* and the application has answered, if there is one */
+    bool is_stopping;   /* told to */
+    bool worker_drains; /* the worker was told to, or we have told it: may be called off */
+    bool ends_with_app; /* since that has ended by itself */
+    bool is_behind;     /* a worker has to be told something, and does not read */
+    bool told_successor_hold;
+    bool may_fail;  /* a worker that can not be started is tried again */
+    bool is_ending; /* as soon as the last old worker has drained */
     int status;
     uint64_t backoff_ns;
     uint64_t retry_at_ns; /* CLOCK_NEVER: there is a worker, or one is being started */
@@ -65,8 +75,16 @@ static void forget(struct worker *worker)
     worker->pid = 0;
 }
 
+static void stop_succession(struct master *master)
+{
+    succession_tell(&master->succession, RESTART_ON_STOP);
+    succession_tell(&master->succession, RESTART_ON_CLOSE);
+}
+
 static void end(struct master *master, int status)
 {
+    stop_succession(master); /* no other worker from here on */
+    master->retry_at_ns = CLOCK_NEVER;
     master->is_ending = true;
     master->status = status;
 }
@@ -103,8 +121,50 @@ static void on_message(void *arg, struct handover_message *message)
 {
     struct master *master = arg;
 
-    if (message->type == HANDOVER_LISTENER && master->succession.restart.state == RESTART_STARTING)
+    if (master->succession.restart.state != RESTART_STARTING)
+        return;
+    if (message->type == HANDOVER_LISTENER)
         (void)inherit_add(&master->new, message);
+    else if (message->type == HANDOVER_APP)
+        master_app_hear(master->app, message);
+}
+
+/* Its error-log is ours, and standard output goes where its own does: the application has both. */
+static void take_error_log(int fd)
+{
+    if (fd < 0)
+        return;
+    (void)dup2(fd, STDOUT_FILENO);
+    (void)dup2(fd, STDERR_FILENO);
+}
+
+/* Who comes first brings the application up; nobody has been accepted yet. Who comes later opens
+ * the tickets that the worker before it has sealed, if that is still there to say how. */
+static void on_ready(void *arg)
+{
+    struct master *master = arg;
+    struct handover_message message;
+
+    if (master->is_up) {
+        handover_begin(&message, HANDOVER_WANT_TICKET_KEYS);
+        (void)handover_send(master->current.channel, &message); /* fails where there is none */
+        return;
+    }
+    take_error_log(master->succession.stderr_fd);
+    if (master_app_start(master->app) != 0)
+        end(master, COORD_EXIT_UNAVAILABLE);
+}
+
+static void on_commit(void *arg, struct handover_message *message)
+{
+    struct master *master = arg;
+    master_app_commit(master->app, message, &master->told_successor_hold);
+}
+
+static void on_serves(void *arg)
+{
+    struct master *master = arg;
+    master_app_settle(master->app);
 }
 
 static bool is_among(const uint64_t *ids, size_t count, uint64_t id)
@@ -172,16 +232,39 @@ static void send_retire(struct master *master, const struct handover_message *re
         (void)kill(master->current.pid, SIGTERM); /* it does not listen: at least it drains */
 }
 
+/* None is forgotten: the application must not be told to end before the last of them. */
+static bool may_begin(void *arg)
+{
+    const struct master *master = arg;
+
+    if (master->retiring_count < RETIRING_MAX)
+        return true;
+    log_line(LOG_LEVEL_WARN, "restart-refused", NULL,
+             "no restart: %d workers of earlier ones still drain", RETIRING_MAX);
+    return false;
+}
+
 static void watch_retiring(struct master *master)
 {
-    if (master->retiring_count == RETIRING_MAX) {
-        forget(&master->retiring[0]);
-        memmove(&master->retiring[0], &master->retiring[1],
-                (RETIRING_MAX - 1) * sizeof(master->retiring[0]));
-        master->retiring_count--;
-    }
+    assert(master->retiring_count < RETIRING_MAX);
+    master->current.was_told = master->is_stopping;
     master->retiring[master->retiring_count++] = master->current;
     memset(&master->current, 0, sizeof(master->current));
+}
+
+/* The service is up when the worker and the application are. Not behind STOPPING, which a manager
+ * takes for final. */
+static void say_ready(struct master *master)
+{
+    if (!master->is_up || !master_app_is_up(master->app) || master->is_stopping ||
+        master->worker_drains || master->is_ending)
+        return;
+    if (!master->said_ready && master->config->ready_fd >= 0) {
+        (void)!write(master->config->ready_fd, "", 1);
+        (void)close(master->config->ready_fd);
+    }
+    master->said_ready = true;
+    notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
 }
 
 static void on_retire(void *arg, struct succession *succession)
@@ -196,27 +279,26 @@ static void on_retire(void *arg, struct succession *succession)
         watch_retiring(master);
     }
     close_fd(&conns_fd);
-    if (succession->stderr_fd >= 0) /* its error-log is ours */
-        (void)dup2(succession->stderr_fd, STDERR_FILENO);
+    take_error_log(succession->stderr_fd);
     close_fd(&succession->stderr_fd);
     succession_take_child(succession, &master->current.pid, &master->current.pid_fd,
                           &master->current.channel);
     master->current.began_ns = clock_now_ns();
+    master->current.told_hold = master->told_successor_hold;
     master->retry_at_ns = CLOCK_NEVER;
     write_pid_file(master);
-    notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
-    if (!master->is_up && master->config->ready_fd >= 0) {
-        (void)!write(master->config->ready_fd, "", 1);
-        (void)close(master->config->ready_fd);
-    }
     master->is_up = true;
+    if (master->is_stopping) /* since it was told to accept: it is the service that was meant */
+        (void)kill(master->current.pid, SIGTERM);
+    say_ready(master);
 }
 
 static void on_began(void *arg)
 {
-    const struct master *master = arg;
+    struct master *master = arg;
 
-    if (master->is_up)
+    master_app_forget(master->app);
+    if (master->said_ready)
         notify_send("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=restarting",
                     (unsigned long long)(clock_now_ns() / NS_PER_US));
 }
@@ -247,13 +329,17 @@ static void on_failed(void *arg)
     }
     if (master->current.pid == 0)
         try_again_later(master);
-    else
+    else if (master->said_ready)
         notify_send("READY=1\nSTATUS=serving; the last restart failed, see the log");
 }
 
 static const struct succession_hooks hooks = {
     .offer = offer,
+    .may_begin = may_begin,
     .message = on_message,
+    .ready = on_ready,
+    .commit = on_commit,
+    .serves = on_serves,
     .retire = on_retire,
     .began = on_began,
     .failed = on_failed,
@@ -292,27 +378,87 @@ static void pass_notice_on(const char *text)
         notify_send("%s", out);
 }
 
-static void hear_worker(struct master *master)
+static void stop(struct master *master, int signo);
+
+/* Somebody has told the worker itself (an order, a trigger), or it says that it does what we have
+ * told it. There is no successor to a service that is about to end; until its listeners close, that
+ * may be called off. */
+static void on_drains(struct master *master, bool drains)
 {
+    master->worker_drains = drains;
+    master_app_expect_end(master->app, drains);
+    if (drains) {
+        succession_tell(&master->succession, RESTART_ON_STOP);
+        return;
+    }
+    master->is_stopping = false;
+    succession_tell(&master->succession, RESTART_ON_RESUME);
+    log_line(LOG_LEVEL_INFO, "master-resumes", NULL,
+             "worker %ld goes on, and so does this: restarts are possible again",
+             (long)master->current.pid);
+    say_ready(master); /* perhaps not for the first time: a restart may have been given up */
+}
+
+/* It was told in the instant in which another one took over: that was meant for the service. */
+static void on_drains_late(struct master *master, const struct worker *worker)
+{
+    if (worker->was_told || master->is_stopping || master->is_ending)
+        return;
+    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+             "worker %ld was told to stop in the instant of the hand-over: its successor is told, "
+             "too",
+             (long)worker->pid);
+    stop(master, SIGTERM);
+}
+
+static void on_stopping(struct master *master)
+{
+    stop_succession(master);
+    inherit_release(&master->held); /* the worker's close is to be the last */
+    notify_send("STOPPING=1");
+}
+
+static void pass_key_on(struct master *master, const struct worker *from,
+                        struct handover_message *message)
+{
+    int to = master->succession.channel;
+
+    if (to < 0 && from != &master->current) /* it has taken over meanwhile */
+        to = master->current.channel;
+    if (to >= 0)
+        (void)handover_send(to, message);
+    explicit_bzero(message->bytes, message->size);
+}
+
+static void hear(struct master *master, struct worker *worker)
+{
+    bool is_current = worker == &master->current;
     struct handover_message message;
     char text[512], detail[96];
     int err = -EAGAIN;
 
-    while (master->current.channel >= 0 &&
-           (err = handover_receive(master->current.channel, &message)) == 0) {
+    while (worker->channel >= 0 && (err = handover_receive(worker->channel, &message)) == 0) {
         (void)handover_get_text(&message, HANDOVER_TEXT, text, sizeof(text));
-        if (message.type == HANDOVER_NOTIFY) {
-            if (strstr(text, "STOPPING=1") != NULL) /* it closes them, and must be the last to */
-                inherit_release(&master->held);
+        bool drains = handover_get_number(&message, HANDOVER_IS_ON, 0) != 0;
+        if (message.type == HANDOVER_DRAINS && !is_current) {
+            if (drains)
+                on_drains_late(master, worker);
+        } else if (message.type == HANDOVER_DRAINS) {
+            on_drains(master, drains);
+        } else if (message.type == HANDOVER_NOTIFY && is_current) {
+            if (strstr(text, "STOPPING=1") != NULL)
+                on_stopping(master);
             pass_notice_on(text);
-        } else if (message.type == HANDOVER_AGAIN) {
+        } else if (message.type == HANDOVER_TICKET_KEY) {
+            pass_key_on(master, worker, &message);
+        } else if (message.type == HANDOVER_AGAIN && is_current) {
             start_worker(master, text,
                          handover_get_text(&message, HANDOVER_DETAIL, detail, sizeof(detail)));
         }
         handover_release(&message);
     }
     if (err != -EAGAIN)
-        close_fd(&master->current.channel);
+        close_fd(&worker->channel);
 }
 
 static bool is_a_drain(int status)
@@ -330,6 +476,14 @@ static void describe(int status, char *text, size_t size)
         (void)snprintf(text, size, "exited with status %d", WEXITSTATUS(status));
 }
 
+static bool is_a_worker(const struct master *master, pid_t pid)
+{
+    for (size_t i = 0; i < master->retiring_count; i++)
+        if (master->retiring[i].pid == pid)
+            return true;
+    return pid == master->current.pid || pid == master->succession.pid;
+}
+
 static void see_exit_of_current(struct master *master)
 {
     char how[64];
@@ -337,14 +491,14 @@ static void see_exit_of_current(struct master *master)
 
     if (waitpid(master->current.pid, &status, WNOHANG) != master->current.pid)
         return;
-    hear_worker(master);
+    hear(master, &master->current);
     describe(status, how, sizeof(how));
     pid_t pid = master->current.pid;
     uint64_t lived_ns = clock_now_ns() - master->current.began_ns;
     forget(&master->current);
     /* It drained, whoever told it to; or it was to end anyway. */
-    if (master->is_stopping || is_a_drain(status)) {
-        succession_tell(&master->succession, RESTART_ON_STOP);
+    if (master->is_stopping || master->worker_drains || master->ends_with_app ||
+        is_a_drain(status)) {
         end(master, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
         return;
     }
@@ -380,22 +534,94 @@ static void see_exits_of_retiring(struct master *master)
     }
 }
 
+/* Orphans of the application come to us, as they do to process 1. They are children of this thread,
+ * as the workers are; the application is one of its own thread, which waits for it (__WNOTHREAD).
+ */
+static void reap_strays(const struct master *master)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WNOTHREAD) != 0 ||
+            info.si_pid == 0 || is_a_worker(master, info.si_pid)) /* to be seen first */
+            return;
+        (void)waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+    }
+}
+
+/* ---- the application ---- */
+
+/* Those that drain, too: their requests wait as well. */
+static void tell_workers(struct master *master)
+{
+    bool told = master_app_tell(master->app, master->current.channel, &master->current.told_hold);
+
+    for (size_t i = 0; i < master->retiring_count; i++)
+        told &= master_app_tell(master->app, master->retiring[i].channel,
+                                &master->retiring[i].told_hold);
+    if (master->succession.restart.state == RESTART_COMMITTING)
+        told &=
+            master_app_tell(master->app, master->succession.channel, &master->told_successor_hold);
+    master->is_behind = !told;
+}
+
+/* It has ended by itself, and so does the service. The worker knows which status that makes, as
+ * requests may be cut short, or it may be on its way out for another reason. */
+static void end_with_app(struct master *master, const struct master_app_state *app)
+{
+    if (master->is_ending || master->ends_with_app)
+        return;
+    /* Also where the worker drains already: that can not be called off any more. */
+    master->ends_with_app = true;
+    master_app_expect_end(master->app, true);
+    if (master->current.pid == 0) {
+        end(master, app->status);
+        return;
+    }
+    stop_succession(master);
+    if (master_app_tell_end(master->app, master->current.channel) != 0)
+        (void)kill(master->current.pid, SIGTERM); /* it does not listen: at least it drains */
+}
+
+static void see_app(struct master *master)
+{
+    const struct master_app_state *app = master_app_look(master->app);
+
+    tell_workers(master);
+    if (!master->said_ready && app->was_up)
+        say_ready(master);
+    if (app->has_ended)
+        end_with_app(master, app);
+}
+
 /* ---- signals ---- */
 
 static void stop(struct master *master, int signo)
 {
+    bool again = master->is_stopping;
+
     succession_tell(&master->succession, RESTART_ON_STOP);
-    if (!master->is_stopping)
-        notify_send("STOPPING=1\nSTATUS=stopping");
+    if (again)
+        succession_tell(&master->succession, RESTART_ON_CLOSE);
     master->is_stopping = true;
+    master_app_expect_end(master->app, true);
     master->retry_at_ns = CLOCK_NEVER;
-    inherit_release(&master->held); /* the worker's close is to be the last */
-    if (master->current.pid > 0)
+    if (master->current.pid > 0) { /* it says when it is past the point of no return */
         (void)kill(master->current.pid, signo);
-    else if (!master->is_ending)
-        end(master, COORD_EXIT_CLEAN);
+    } else {
+        on_stopping(master);
+        if (!master->is_ending)
+            end(master, COORD_EXIT_CLEAN);
+    }
     for (size_t i = 0; i < master->retiring_count; i++)
         (void)kill(master->retiring[i].pid, signo);
+    if (again && master->succession.pid > 0) /* it has been told once */
+        (void)kill(master->succession.pid, signo);
+    master_app_signal(master->app, signo); /* ends its grace, where that is what we wait for */
+}
+
+static bool has_workers(const struct master *master)
+{
+    return master->current.pid > 0 || master->retiring_count > 0 || master->succession.pid > 0;
 }
 
 static void take_signals(struct master *master)
@@ -416,10 +642,17 @@ static void take_signals(struct master *master)
             if (master->current.pid > 0)
                 (void)kill(master->current.pid, SIGUSR1);
             break;
-        default:
-            log_line(LOG_LEVEL_INFO, "master-stops", NULL, "%s %s: passed on to the worker", name,
-                     detail);
+        case SIGINT:
+        case SIGTERM:
+        case SIGQUIT:
+            log_line(LOG_LEVEL_INFO, "master-stops", NULL, "%s %s: %s", name, detail,
+                     has_workers(master) ? "passed on to the worker" : "no worker is left");
             stop(master, signo);
+            break;
+        case SIGWINCH:
+            master_app_signal(master->app, signo);
+            break;
+        default: /* SIGCHLD: we are awake, which is all */
             break;
         }
     }
@@ -433,6 +666,10 @@ static int patience_ms(const struct master *master)
 
     if (master->retry_at_ns < due_ns)
         due_ns = master->retry_at_ns;
+    if (master_app_due_ns(master->app) < due_ns)
+        due_ns = master_app_due_ns(master->app);
+    if (master->is_behind && now_ns + BEHIND_NS < due_ns)
+        due_ns = now_ns + BEHIND_NS;
     if (due_ns == CLOCK_NEVER)
         return -1;
     return due_ns <= now_ns ? 0 : (int)((due_ns - now_ns) / NS_PER_MS) + 1;
@@ -440,27 +677,42 @@ static int patience_ms(const struct master *master)
 
 static void turn(struct master *master)
 {
-    struct pollfd fds[3 + SUCCESSION_FDS + RETIRING_MAX] = {
+    struct pollfd fds[4 + SUCCESSION_FDS + 2 * RETIRING_MAX] = {
         {.fd = master->signal_fd, .events = POLLIN},
         {.fd = master->current.pid > 0 ? master->current.channel : -1, .events = POLLIN},
         {.fd = master->current.pid > 0 ? master->current.pid_fd : -1, .events = POLLIN},
+        {.fd = master_app_fd(master->app), .events = POLLIN},
     };
-    size_t n = 3 + SUCCESSION_FDS;
+    size_t n = 4 + SUCCESSION_FDS;
 
-    succession_poll(&master->succession, &fds[3]);
-    for (size_t i = 0; i < master->retiring_count; i++)
+    succession_poll(&master->succession, &fds[4]);
+    for (size_t i = 0; i < master->retiring_count; i++) {
         fds[n++] = (struct pollfd){.fd = master->retiring[i].pid_fd, .events = POLLIN};
+        fds[n++] = (struct pollfd){.fd = master->retiring[i].channel, .events = POLLIN};
+    }
     (void)poll(fds, (nfds_t)n, patience_ms(master));
     if (fds[1].revents != 0)
-        hear_worker(master);
+        hear(master, &master->current);
+    for (size_t i = 0; i < master->retiring_count; i++)
+        hear(master, &master->retiring[i]);
     if (fds[2].revents != 0)
         see_exit_of_current(master);
     see_exits_of_retiring(master);
-    succession_handle(&master->succession, &fds[3]);
+    succession_handle(&master->succession, &fds[4]);
     if (fds[0].revents != 0)
         take_signals(master);
+    see_app(master); /* behind the signals: one that ends us both was meant for us */
     if (clock_now_ns() >= master->retry_at_ns)
         start_worker(master, NULL, NULL);
+    reap_strays(master);
+}
+
+/* The application is told last: behind the last worker, nobody sends it anything any more. */
+static bool is_over(struct master *master)
+{
+    return master->is_ending && master->retiring_count == 0 && master->succession.pid == 0 &&
+           master_app_is_stopped(master->app, master->status == COORD_EXIT_DEADLINE ||
+                                                  master->status == COORD_EXIT_FORCED);
 }
 
 static void set_up(struct master *master, const struct master_config *config)
@@ -474,7 +726,10 @@ static void set_up(struct master *master, const struct master_config *config)
     master->backoff_ns = BACKOFF_MIN_NS;
     master->held = config->upstream->listeners;
     memset(&config->upstream->listeners, 0, sizeof(config->upstream->listeners));
+    if (config->keep_fd >= 0) /* for the workers; not for the application */
+        (void)fcntl(config->keep_fd, F_SETFD, FD_CLOEXEC);
     signals_wanted(&set);
+    (void)sigaddset(&set, SIGCHLD); /* strays have no other descriptor */
     master->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     succession_init(&master->succession,
                     &(struct succession_config){
@@ -483,6 +738,7 @@ static void set_up(struct master *master, const struct master_config *config)
                         .argv = config->argv,
                         .keep_fds = &config->keep_fd,
                         .keep_count = config->keep_fd >= 0,
+                        .runs_app = config->command != NULL,
                         .own_group = true, /* a Ctrl+C is for us, and passed on */
                         .hooks = &hooks,
                         .arg = master},
@@ -510,14 +766,16 @@ int master_run(const struct master_config *config)
     struct master master;
 
     set_up(&master, config);
-    if (master.signal_fd < 0) {
+    int err = master.signal_fd < 0 ? -errno : master_app_create(config->command, &master.app);
+    if (err != 0) {
         log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "cannot start: signals: %s",
-                 strerrordesc_np(errno));
+                 strerrordesc_np(-err));
         return COORD_EXIT_UNAVAILABLE;
     }
     start_worker(&master, NULL, NULL);
-    while (!master.is_ending || master.retiring_count > 0)
+    while (!is_over(&master))
         turn(&master);
+    master_app_destroy(master.app);
     remove_pid_file(&master);
     inherit_release(&master.held);
     inherit_release(&master.new);

@@ -5,7 +5,8 @@
  * It holds the listeners, so that nobody is refused while no worker lives; starts the worker, and
  * another one with the same rights at SIGHUP (succession.h); replaces one that dies; passes the
  * signals on that stop the service, and its status. It reads no configuration: the worker, which
- * does, tells it before it has accepted anything what concerns the parent. */
+ * does, tells it before it has accepted anything what concerns the parent. An application behind
+ * `--` is the parent's, too (master_app.h), and passes over restarts untouched. */
 
 #include "restart.h"
 #include "upstream.h"
@@ -14,6 +15,7 @@ struct master_config {
     struct upstream *upstream; /* what a service manager gave us is taken out of it */
     char *const *argv;
     const char *binary;
+    char *const *command;      /* the application; NULL: none */
     int keep_fd;               /* -1: none */
     int ready_fd;              /* gets a byte once the first worker accepts; -1: nobody waits */
     uint64_t first_timeout_ns; /* for the first worker; later ones have restart.timeout */

@@ -153,7 +153,8 @@ static void log_cut_short(const struct report *report, const struct drain *drain
 {
     char text[CLOCK_TEXT_SIZE];
     bool forced = drain->cause == DRAIN_CAUSE_FORCED;
-    size_t n = report->unfinished.count + report->unfinished.left_out;
+    size_t listed = report->unfinished.count + report->unfinished.left_out;
+    size_t n = listed + report->end.given_up; /* those were named as they were given up */
     size_t named =
         report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count : NAMED_IN_LOG;
     log_line(LOG_LEVEL_WARN, forced ? "drain-forced" : "drain-deadline",
@@ -164,10 +165,10 @@ static void log_cut_short(const struct report *report, const struct drain *drain
              clock_format_duration(since_closing_ns(report, drain), text), n, plural(n));
     for (size_t i = 0; i < named; i++)
         log_unfinished(&report->unfinished.items[i]);
-    if (n > named)
+    if (listed > named)
         log_line(LOG_LEVEL_WARN, "unfinished-more",
-                 json_pack("{s:I}", "count", (json_int_t)(n - named)), "unfinished: and %zu more",
-                 n - named);
+                 json_pack("{s:I}", "count", (json_int_t)(listed - named)),
+                 "unfinished: and %zu more", listed - named);
 }
 
 static void log_archived(const struct journal_archived *archived)

@@ -46,15 +46,14 @@ static const struct step steps[] = {
     {RESTART_COMMITTING, RESTART_ON_TIME, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_COMMIT},
     {RESTART_COMMITTING, RESTART_ON_BROKEN, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
     {RESTART_COMMITTING, RESTART_ON_REQUEST, RESTART_COMMITTING, RESTART_DO_REMEMBER, 0},
-    {RESTART_COMMITTING, RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_TERM, 0},
+    {RESTART_COMMITTING, RESTART_ON_CLOSE, RESTART_STOPPED, RESTART_DO_TERM, 0},
 
     {RESTART_ENDING, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM, 0},
     {RESTART_ENDING, RESTART_ON_REQUEST, RESTART_ENDING, RESTART_DO_REMEMBER, 0},
     {RESTART_ENDING, RESTART_ON_STOP, RESTART_STOPPED, 0, 0},
 
     {RESTART_HANDED, RESTART_ON_REQUEST, RESTART_HANDED, RESTART_DO_REFUSE, 0},
-    {RESTART_STOPPED, RESTART_ON_REQUEST, RESTART_STOPPED, RESTART_DO_REFUSE, 0},
-    {RESTART_STOPPED, RESTART_ON_RESUME, RESTART_IDLE, 0, 0},
+    {RESTART_STOPPED, RESTART_ON_RESUME, RESTART_IDLE, 0, 0}, /* ENDING while it has not ended */
 };
 
 void restart_init(struct restart *restart, const struct restart_config *config)
@@ -86,22 +85,44 @@ static void enter(struct restart *restart, enum restart_state state, uint64_t no
     }
 }
 
+static enum restart_state resolve(const struct restart *restart, const struct step *step)
+{
+    if (step->to == RESTART_HANDED && restart->config.stays)
+        return RESTART_IDLE;
+    if (step->event == RESTART_ON_RESUME && restart->has_successor)
+        return RESTART_ENDING;
+    return step->to;
+}
+
+static unsigned take(struct restart *restart, const struct step *step, uint64_t now_ns)
+{
+    if (step->failure != RESTART_FAILED_NOT)
+        restart->failure = step->failure;
+    if ((step->actions & RESTART_DO_REMEMBER) != 0)
+        restart->again = true;
+    enter(restart, resolve(restart, step), now_ns);
+    if ((step->actions & RESTART_DO_SPAWN) != 0)
+        restart->has_successor = true;
+    if ((step->actions & RESTART_DO_RETIRE) != 0) /* it is nobody's, or the next worker */
+        restart->has_successor = false;
+    return step->actions;
+}
+
 unsigned restart_on(struct restart *restart, enum restart_event event, uint64_t now_ns)
 {
+    if (event == RESTART_ON_STOP) {
+        restart->is_stopping = true;
+        restart->again = false;
+    } else if (event == RESTART_ON_RESUME) {
+        restart->is_stopping = false;
+    } else if (event == RESTART_ON_EXIT) {
+        restart->has_successor = false;
+    } else if (event == RESTART_ON_REQUEST && restart->is_stopping) {
+        return RESTART_DO_REFUSE;
+    }
     for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-        const struct step *step = &steps[i];
-        if (step->from != restart->state || step->event != event)
-            continue;
-        if (step->failure != RESTART_FAILED_NOT)
-            restart->failure = step->failure;
-        if ((step->actions & RESTART_DO_REMEMBER) != 0)
-            restart->again = true;
-        if (step->to == RESTART_STOPPED)
-            restart->again = false;
-        enter(restart,
-              step->to == RESTART_HANDED && restart->config.stays ? RESTART_IDLE : step->to,
-              now_ns);
-        return step->actions;
+        if (steps[i].from == restart->state && steps[i].event == event)
+            return take(restart, &steps[i], now_ns);
     }
     return 0;
 }

@@ -13,7 +13,12 @@
  *      |                      v BROKEN       v                         |
  *      +---- EXIT -------- ENDING <---------------------------<--------+
  *
- *     STOP, from anywhere but HANDED ----> STOPPED ----> IDLE, when the stop is called off */
+ *     STOP, from anywhere but COMMITTING and HANDED ----> STOPPED ----> IDLE, when it is called off
+ *
+ * A successor that was told to accept holds the same sockets as this process, and one of the two
+ * will serve them if the stop is called off: the other one must not shut them behind its back. So a
+ * stop that comes then waits for SETTLED, and is the successor's; unless it has become final
+ * (CLOSE), and both stop. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,7 +43,8 @@ enum restart_event {
     RESTART_ON_EXIT,    /* it is gone, or was never there */
     RESTART_ON_BROKEN,  /* it says what makes no sense */
     RESTART_ON_TIME,    /* the state's time is over */
-    RESTART_ON_STOP,    /* this process was told to stop */
+    RESTART_ON_STOP,    /* this process was told to stop: no request is taken from here on */
+    RESTART_ON_CLOSE,   /* behind STOP: that can not be called off any more */
     RESTART_ON_RESUME,  /* that was called off */
     RESTART_EVENT_COUNT
 };
@@ -57,7 +63,7 @@ enum restart_action {
 };
 
 enum restart_failure {
-    RESTART_FAILED_NOT,
+    RESTART_FAILED_NOT,          /* or: it was killed when a stop had made it needless */
     RESTART_FAILED_BEFORE_READY, /* it exited */
     RESTART_FAILED_TIMEOUT,      /* it did not get ready in time */
     RESTART_FAILED_PROBATION,    /* it exited in probation */
@@ -76,6 +82,8 @@ struct restart {
     enum restart_state state;
     enum restart_failure failure; /* of the present attempt */
     bool again;                   /* asked for once more while it was under way */
+    bool is_stopping;             /* STOP came, and not RESUME */
+    bool has_successor;           /* its EXIT is still to come */
     uint64_t due_ns;              /* when RESTART_ON_TIME comes; CLOCK_NEVER: it does not */
 };
 

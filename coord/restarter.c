@@ -24,13 +24,14 @@ struct restarter {
     int upstream_fd; /* -1: nobody, or not any more */
     bool is_followed;
     bool is_committed;
+    bool told_drains; /* the master, last */
     /* mu */
     pthread_mutex_t mu;
     bool asked;
     char trigger[24];
     char detail[96];
     bool must_stop;
-    bool draining; /* the coordinator's last step */
+    enum coord_phase phase; /* the coordinator's last step */
     bool stepped;
 };
 
@@ -60,8 +61,8 @@ static void on_step(void *arg, enum coord_phase phase)
     struct restarter *restarter = arg;
 
     (void)pthread_mutex_lock(&restarter->mu);
-    bool news = restarter->draining != (phase != PHASE_RUNNING);
-    restarter->draining = phase != PHASE_RUNNING;
+    bool news = restarter->phase < PHASE_CLOSING;
+    restarter->phase = phase;
     restarter->stepped |= news;
     (void)pthread_mutex_unlock(&restarter->mu);
     if (news) /* not at the very end, when nobody should be in the way */
@@ -86,6 +87,18 @@ static void add_pid_file(void *arg, struct handover_message *message)
     handover_put_fd(message, restarter->config.pid_file_fd);
 }
 
+/* What a worker is told of itself is meant for the service. */
+static void tell_master(struct restarter *restarter, bool drains)
+{
+    struct handover_message message;
+
+    if (restarter->upstream_fd < 0 || !restarter->config.upstream->is_master)
+        return;
+    handover_begin(&message, HANDOVER_DRAINS);
+    handover_put_number(&message, HANDOVER_IS_ON, drains);
+    (void)handover_send(restarter->upstream_fd, &message);
+}
+
 static void follow(struct restarter *restarter, const struct handover_message *message,
                    int conns_fd, pid_t successor)
 {
@@ -104,16 +117,42 @@ static void follow(struct restarter *restarter, const struct handover_message *m
     if (coord_request_handover(restarter->config.coord, detail, successor))
         return;
     /* A stop came first, by a hair: it was meant for the service, and that is the successor now. */
-    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
-             "told to stop in the instant of the hand-over: process %ld is told, too",
-             (long)successor);
-    if (successor > 0)
+    if (successor > 0) {
+        log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+                 "told to stop in the instant of the hand-over: process %ld is told, too",
+                 (long)successor);
         (void)kill(successor, SIGTERM);
+    } else {
+        tell_master(restarter, true);
+    }
 }
 
 static void retire(void *arg, struct succession *succession)
 {
     follow(arg, &succession->ready, succession_take_conns(succession), succession->pid);
+}
+
+/* What does not go costs its clients a handshake, no more. */
+static void send_keys(const struct restarter *restarter, int fd)
+{
+    const struct restarter_ops *ops = restarter->config.ops;
+    struct handover_message message;
+
+    if (ops->offer_key == NULL)
+        return;
+    for (size_t i = 0; ops->offer_key(restarter->config.arg, i, &message); i++)
+        if (handover_send(fd, &message) != 0)
+            break;
+    explicit_bzero(&message, sizeof(message));
+}
+
+/* Before it is told: then it has them when the first client comes. */
+static void on_committing(void *arg, struct handover_message *message)
+{
+    const struct restarter *restarter = arg;
+
+    (void)message;
+    send_keys(restarter, restarter->succession.channel);
 }
 
 static void began(void *arg)
@@ -139,6 +178,7 @@ static void reclaim(void *arg)
 static const struct succession_hooks hooks = {
     .offer = offer,
     .begin = add_pid_file,
+    .commit = on_committing,
     .retire = retire,
     .began = began,
     .failed = failed,
@@ -199,6 +239,8 @@ static int say_ready(struct restarter *restarter)
         for (size_t i = 0; err == 0 && config->ops->offer(config->arg, i, &message); i++)
             if (!config->ops->is_inherited(config->arg, i))
                 err = handover_send(restarter->upstream_fd, &message);
+    if (err == 0 && config->ops->describe_app(config->arg, &message))
+        err = handover_send(restarter->upstream_fd, &message);
     if (err == 0) {
         handover_begin(&message, HANDOVER_READY);
         config->ops->describe(config->arg, &message);
@@ -207,13 +249,41 @@ static int say_ready(struct restarter *restarter)
     return err;
 }
 
-static void on_commit(struct restarter *restarter)
+/* A master has said whether requests for its application are to wait. */
+static void hold(struct restarter *restarter, const struct handover_message *message)
+{
+    uint64_t wait = handover_get_number(message, HANDOVER_WAIT, UINT64_MAX);
+
+    if (wait != UINT64_MAX)
+        restarter->config.ops->hold(restarter->config.arg, wait != 0);
+}
+
+static void take_key(const struct restarter *restarter, struct handover_message *message)
+{
+    if (restarter->config.ops->take_key != NULL)
+        restarter->config.ops->take_key(restarter->config.arg, message);
+    explicit_bzero(message->bytes, message->size);
+}
+
+/* A master's application has ended by itself. */
+static void drain_with_app(struct restarter *restarter, const struct handover_message *message)
+{
+    char detail[96];
+
+    (void)coord_request_drain_ending(
+        restarter->config.coord, "application",
+        handover_get_text(message, HANDOVER_DETAIL, detail, sizeof(detail)),
+        (int)handover_get_number(message, HANDOVER_STATUS, COORD_EXIT_UNAVAILABLE));
+}
+
+static void on_commit(struct restarter *restarter, const struct handover_message *commit)
 {
     struct handover_message message;
 
     if (restarter->is_committed)
         return;
     restarter->is_committed = true;
+    hold(restarter, commit); /* before anything is accepted */
     restarter->config.ops->commit(restarter->config.arg);
     upstream_take_stderr(restarter->config.upstream);
     handover_begin(&message, HANDOVER_SETTLED);
@@ -238,7 +308,15 @@ static void on_upstream(struct restarter *restarter)
             return;
         }
         if (message.type == HANDOVER_COMMIT)
-            on_commit(restarter);
+            on_commit(restarter, &message);
+        else if (message.type == HANDOVER_HOLD)
+            hold(restarter, &message);
+        else if (message.type == HANDOVER_WANT_TICKET_KEYS)
+            send_keys(restarter, restarter->upstream_fd);
+        else if (message.type == HANDOVER_TICKET_KEY)
+            take_key(restarter, &message);
+        else if (message.type == HANDOVER_DRAIN)
+            drain_with_app(restarter, &message);
         else if (message.type == HANDOVER_RETIRE && !restarter->is_followed)
             follow(restarter, &message, handover_take_fd(&message, 0), 0);
         handover_release(&message);
@@ -246,6 +324,19 @@ static void on_upstream(struct restarter *restarter)
 }
 
 /* ---- the thread ---- */
+
+static void take_step(struct restarter *restarter, enum coord_phase phase)
+{
+    bool drains = phase != PHASE_RUNNING;
+
+    succession_tell(&restarter->succession, drains ? RESTART_ON_STOP : RESTART_ON_RESUME);
+    if (phase >= PHASE_CLOSING)
+        succession_tell(&restarter->succession, RESTART_ON_CLOSE);
+    /* Else it is the end that follows a restart. */
+    if (!restarter->is_followed && restarter->told_drains != drains)
+        tell_master(restarter, drains);
+    restarter->told_drains = drains;
+}
 
 /* Returns false when it is to end. */
 static bool take_wishes(struct restarter *restarter)
@@ -255,16 +346,16 @@ static bool take_wishes(struct restarter *restarter)
 
     (void)!read(restarter->wake_fd, &count, sizeof(count));
     (void)pthread_mutex_lock(&restarter->mu);
-    bool asked = restarter->asked, stepped = restarter->stepped, draining = restarter->draining;
-    bool must_stop = restarter->must_stop;
+    bool asked = restarter->asked, stepped = restarter->stepped, must_stop = restarter->must_stop;
+    enum coord_phase phase = restarter->phase;
     restarter->asked = restarter->stepped = false;
     memcpy(trigger, restarter->trigger, sizeof(trigger));
     memcpy(detail, restarter->detail, sizeof(detail));
     (void)pthread_mutex_unlock(&restarter->mu);
+    if (stepped) /* also at the end: a successor that is to accept is told in any case */
+        take_step(restarter, phase);
     if (must_stop)
         return false;
-    if (stepped)
-        succession_tell(&restarter->succession, draining ? RESTART_ON_STOP : RESTART_ON_RESUME);
     if (asked)
         ask(restarter, trigger, detail);
     return true;

@@ -23,6 +23,15 @@ struct restarter_ops {
     bool (*is_inherited)(void *arg, size_t i);
     /* Add HANDOVER_TAKEN and HANDOVER_WELCOME, and what a master wants to know of our settings. */
     void (*describe)(void *arg, struct handover_message *message);
+    /* What a master that has the application wants to know of it, as HANDOVER_APP. False: nothing.
+     */
+    bool (*describe_app)(void *arg, struct handover_message *ret_message);
+    /* Requests for the application, which a master has, are to wait or go on: see server_hold(). */
+    void (*hold)(void *arg, bool hold);
+    /* Key number `i` for session tickets, as HANDOVER_TICKET_KEY; false: there are no more. And one
+     * that a predecessor had.     Both may be NULL. */
+    bool (*offer_key)(void *arg, size_t i, struct handover_message *ret_message);
+    void (*take_key)(void *arg, const struct handover_message *message);
     /* We are in charge: accept, put our name into the pid file. What goes wrong is logged. */
     void (*commit)(void *arg);
     /* A successor accepts. `conns_fd` (owned by the callee, -1: none) takes the connections that

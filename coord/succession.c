@@ -157,6 +157,7 @@ static int say_hello(struct succession *succession)
     handover_begin(&hello, HANDOVER_HELLO);
     handover_put_number(&hello, HANDOVER_GENERATION, succession->generation + 1);
     handover_put_number(&hello, HANDOVER_IS_MASTER, succession->config.timing.stays);
+    handover_put_number(&hello, HANDOVER_RUNS_APP, succession->config.runs_app);
     handover_put_fd(&hello, STDERR_FILENO);
     return handover_send(succession->channel, &hello);
 }
@@ -235,7 +236,7 @@ static void describe_end(const struct succession *succession, char *text, size_t
         (void)snprintf(text, size, "it exited with status %d", WEXITSTATUS(status));
 }
 
-static void report(struct succession *succession)
+static void log_failure(struct succession *succession)
 {
     char reason[512], end[256], words[800], why[HANDOVER_WHY_SIZE], took[CLOCK_TEXT_SIZE];
     const struct handover_message said = {.version = succession->broken_version};
@@ -264,6 +265,12 @@ static void report(struct succession *succession)
              json_pack("{s:o, s:o}", "reason", log_json_text(reason), "said", log_json_text(words)),
              "restart failed, going on as before: %s%s%s", reason,
              words[0] != '\0' ? "; its last words: " : "", words);
+}
+
+static void report(struct succession *succession)
+{
+    if (succession->restart.failure != RESTART_FAILED_NOT) /* else it was said: given up */
+        log_failure(succession);
     if (succession->config.hooks->failed != NULL)
         succession->config.hooks->failed(succession->config.arg);
 }
@@ -293,6 +300,8 @@ static void commit(struct succession *succession)
     struct handover_message message;
 
     handover_begin(&message, HANDOVER_COMMIT);
+    if (succession->config.hooks->commit != NULL)
+        succession->config.hooks->commit(succession->config.arg, &message);
     int err = succession->channel >= 0 ? handover_send(succession->channel, &message) : -EPIPE;
     if (err != 0) {
         succession->broken = err;
@@ -303,6 +312,8 @@ static void commit(struct succession *succession)
 static void retire(struct succession *succession)
 {
     succession->generation++;
+    if (succession->config.hooks->serves != NULL)
+        succession->config.hooks->serves(succession->config.arg);
     log_line(LOG_LEVEL_INFO, "restart-done",
              json_pack("{s:I, s:I}", "pid", (json_int_t)succession->pid, "generation",
                        (json_int_t)succession->generation),
@@ -324,6 +335,9 @@ static void happen(struct succession *succession, enum restart_event event)
     if ((actions & RESTART_DO_REFUSE) != 0)
         log_line(LOG_LEVEL_WARN, "restart-refused", NULL,
                  "no restart: this process is on its way out");
+    if ((actions & RESTART_DO_KILL) != 0 && event == RESTART_ON_STOP)
+        log_line(LOG_LEVEL_INFO, "restart-given-up", NULL,
+                 "the restart is given up: this process is on its way out");
     if ((actions & RESTART_DO_KILL) != 0 && succession->pid > 0)
         (void)kill(succession->pid, SIGKILL);
     if ((actions & RESTART_DO_TERM) != 0 && succession->pid > 0)
@@ -348,6 +362,9 @@ void succession_request(struct succession *succession, const char *trigger, cons
         LOG_LEVEL_INFO, "restart-asked",
         json_pack("{s:o, s:o}", "trigger", log_json_text(trigger), "detail", log_json_text(detail)),
         "%s%s%s: restart", trigger, detail[0] != '\0' ? " " : "", detail);
+    if (succession->config.hooks->may_begin != NULL &&
+        !succession->config.hooks->may_begin(succession->config.arg))
+        return;
     happen(succession, RESTART_ON_REQUEST);
 }
 
@@ -390,7 +407,8 @@ static void offer_listeners(struct succession *succession)
 static void on_message(struct succession *succession, struct handover_message *message)
 {
     if (message->type == HANDOVER_READY) {
-        if (succession->restart.state == RESTART_STARTING) {
+        bool news = succession->restart.state == RESTART_STARTING;
+        if (news) {
             close_fd(&succession->stderr_fd);
             succession->stderr_fd = handover_take_fd(message, 0);
             succession->ready = *message;
@@ -402,6 +420,8 @@ static void on_message(struct succession *succession, struct handover_message *m
                      json_pack("{s:I}", "pid", (json_int_t)succession->pid),
                      "generation %llu is ready: process %ld",
                      (unsigned long long)(succession->generation + 1), (long)succession->pid);
+        if (news && succession->config.hooks->ready != NULL)
+            succession->config.hooks->ready(succession->config.arg);
     } else if (message->type == HANDOVER_SETTLED) {
         happen(succession, RESTART_ON_SETTLED);
     } else if (succession->config.hooks->message != NULL) {

@@ -22,9 +22,17 @@ struct succession_hooks {
     bool (*offer)(void *arg, size_t i, struct handover_message *ret_message);
     /* What comes behind the listeners may be added to.     May be NULL. */
     void (*begin)(void *arg, struct handover_message *message);
+    /* A restart is wanted: may there be one? Says in the log why not.     May be NULL. */
+    bool (*may_begin)(void *arg);
+    /* It is up, and has accepted nothing so far: see `ready`.     May be NULL. */
+    void (*ready)(void *arg);
+    /* It is told to accept; what else it is told then may be added to.     May be NULL. */
+    void (*commit)(void *arg, struct handover_message *message);
+    /* The successor accepts, and nobody has been told so yet.     May be NULL. */
+    void (*serves)(void *arg);
     /* A message that is not the succession's own. May be NULL: it is skipped. */
     void (*message)(void *arg, struct handover_message *message);
-    /* The successor accepts: hand over what is left. succession_take_conns() is for this. */
+    /* Then: hand over what is left. succession_take_conns() is for this. */
     void (*retire)(void *arg, struct succession *succession);
     /* A restart has begun, or has come to nothing.     May be NULL. */
     void (*began)(void *arg);
@@ -39,6 +47,7 @@ struct succession_config {
     char *const *argv;
     const int *keep_fds; /* that the successor is to have, too, under the same numbers */
     size_t keep_count;
+    bool runs_app;  /* a master that has the application: its worker must not start one */
     bool own_group; /* the successor gets a process group of its own */
     const struct succession_hooks *hooks;
     void *arg;
@@ -76,7 +85,8 @@ void succession_init(struct succession *succession, const struct succession_conf
 /* Somebody wants a restart; says in the log what becomes of that. */
 void succession_request(struct succession *succession, const char *trigger, const char *detail);
 
-/* This process was told to stop (RESTART_ON_STOP), or that was called off (RESTART_ON_RESUME). */
+/* This process was told to stop (RESTART_ON_STOP, RESTART_ON_CLOSE), or that was called off
+ * (RESTART_ON_RESUME). */
 void succession_tell(struct succession *succession, enum restart_event event);
 
 #define SUCCESSION_FDS 3

@@ -62,6 +62,7 @@ static int take(struct upstream *upstream, struct handover_message *message)
     case HANDOVER_HELLO:
         upstream->generation = handover_get_number(message, HANDOVER_GENERATION, 1);
         upstream->is_master = handover_get_number(message, HANDOVER_IS_MASTER, 0) != 0;
+        upstream->runs_app = handover_get_number(message, HANDOVER_RUNS_APP, 0) != 0;
         close_fd(&upstream->stderr_fd);
         upstream->stderr_fd = handover_take_fd(message, 0);
         return 0;

@@ -12,6 +12,7 @@ struct upstream {
     int fd; /* the channel; -1: nobody started us so */
     pid_t pid;
     bool is_master;      /* it outlives us: the channel stays */
+    bool runs_app;       /* a master that has the application: none is ours to start */
     uint64_t generation; /* ours; 1 if nobody says */
     int stderr_fd;       /* where our words go once we are in charge; -1 */
     ino_t words_inode;   /* the pipe that they go into until then */

@@ -303,7 +303,9 @@ static int undrain(const struct order *order)
                             "cannot call the drain off: there is none");
     if (!coord_undrain(order->admin->coord))
         return answer_error(order->req, 409, "past-no-return", "cannot call the drain off: %s",
-                            status.forced ? "it was cut short" : "the listeners are closing");
+                            status.forced     ? "it was cut short"
+                            : status.is_final ? "the application has ended"
+                                              : "the listeners are closing");
     return answer_json(order->req, 200, json_pack("{s:b}", "undrained", true));
 }
 
@@ -317,7 +319,7 @@ static int restart(const struct order *order)
     if (order->admin->restarter == NULL)
         return answer_error(order->req, 409, "no-restart",
                             "cannot restart in place with an application behind --: a successor "
-                            "would start another one");
+                            "would start another one; with -m master it stays");
     if (coord_get_phase(order->admin->coord) != PHASE_RUNNING)
         return answer_error(order->req, 409, "draining", "cannot restart: this process is leaving");
     restarter_request(order->admin->restarter, "admin", "");

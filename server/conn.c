@@ -59,6 +59,7 @@ static void on_close(void *data)
     struct conn *conn = data;
 
     conn->sock = NULL;
+    farewell_end(conn);
     if (conn->handshake_begun && conn->ssl == NULL)
         count_add(&conn->loop->metrics.handshakes_failed, 1);
     if (conn->loop->peeking == conn)
@@ -107,9 +108,14 @@ void conn_open(struct loop_listener *from, h2o_socket_t *sock)
     h2o_accept(&from->accept_ctx, sock);
 }
 
+struct conn *conn_of_socket(const h2o_socket_t *sock)
+{
+    return sock->on_close.cb == on_close ? sock->on_close.data : NULL;
+}
+
 struct conn *conn_that_peeks(const h2o_socket_t *sock)
 {
-    struct conn *conn = sock->on_close.cb == on_close ? sock->on_close.data : NULL;
+    struct conn *conn = conn_of_socket(sock);
     return conn != NULL && conn->peeks ? conn : NULL;
 }
 

@@ -22,13 +22,13 @@
  * the answer is written, as with every request that is handed on; one that has merely shut down its
  * sending side gets its answer.
  *
- * Hold note. `holding` is written by the app thread and read, relaxed, by the loops. A loop that
+ * Hold note. `holding` is written by the app thread (where a master has the application, by the
+ * restart thread, which hears of it) and read, relaxed, by the loops. A loop that
  * reads true keeps the request in its own list; the order that follows the write of false (release
  * in loop_order, acquire in on_wake) is carried out on the same loop, later, and empties that list.
  * So no request stays behind. */
 
-#define HELD_MAX 1000                     /* in all loops */
-#define HELD_BODIES (UINT64_C(256) << 20) /* their bodies together; libh2o has them in memory */
+#define HELD_MAX 1000 /* in all loops; their bodies, which libh2o has in memory: --max-bodies */
 
 struct held {
     h2o_linklist_t link; /* loop->held */
@@ -184,7 +184,7 @@ static bool admit(struct server *server, uint64_t body_bytes)
     uint64_t bytes =
         atomic_fetch_add_explicit(&server->held_body_bytes, body_bytes, memory_order_relaxed) +
         body_bytes;
-    if (requests <= HELD_MAX && bytes <= HELD_BODIES)
+    if (requests <= HELD_MAX && bytes <= server->options->max_bodies)
         return true;
     unadmit(server, body_bytes);
     return false;

@@ -26,10 +26,6 @@
  * The worker writes the exchange before it pushes the job (release, loop_push_done), the loop reads
  * it after it took the stack (acquire, job_finish_all). */
 
-#define BODIES_LARGEST                                                                             \
-    (UINT64_C(256) << 20) /* of all jobs together; beyond it requests are shed                     \
-                           */
-
 struct job {
     struct pool_job pool_job;
     struct exchange exchange;
@@ -122,10 +118,11 @@ static char *place(char **at, h2o_iovec_t bytes)
 static struct job *job_create(struct inflight *inflight, exchange_handler handler)
 {
     h2o_req_t *req = inflight->req;
-    _Atomic uint64_t *held = &inflight->loop->server->job_body_bytes;
+    struct server *server = inflight->loop->server;
+    _Atomic uint64_t *held = &server->job_body_bytes;
     size_t room = req->method.len + req->path.len + req->authority.len + req->entity.len + 4;
     if (atomic_fetch_add_explicit(held, req->entity.len, memory_order_relaxed) + req->entity.len >
-        BODIES_LARGEST) {
+        server->options->max_bodies) {
         (void)atomic_fetch_sub_explicit(held, req->entity.len, memory_order_relaxed);
         return NULL;
     }
@@ -199,7 +196,7 @@ static void watch_peer(struct job *job)
     conn->watched = job;
 }
 
-static int shed(h2o_req_t *req)
+static int shed(h2o_req_t *req, h2o_iovec_t why)
 {
     count_add(&container_of(req->conn->ctx, struct loop, ctx)->counts.shed, 1);
     req->res.status = 503;
@@ -208,8 +205,8 @@ static int shed(h2o_req_t *req)
                    H2O_STRLIT("text/plain; charset=utf-8"));
     h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("retry-after"), 0, NULL,
                           H2O_STRLIT("1"));
-    req->res.content_length = sizeof("every worker is busy and the queue is full\n") - 1;
-    h2o_send_inline(req, H2O_STRLIT("every worker is busy and the queue is full\n"));
+    req->res.content_length = why.len;
+    h2o_send_inline(req, why.base, why.len);
     return 0;
 }
 
@@ -222,13 +219,15 @@ int job_submit(h2o_req_t *req, exchange_handler handler)
     assert(inflight != NULL && inflight->job == NULL);
     struct job *job = job_create(inflight, handler);
     if (job == NULL)
-        return shed(req);
+        return shed(req, h2o_iovec_init(H2O_STRLIT(
+                             "the bodies of the requests before this one fill the memory\n")));
     job->slot = inflight->slot;
     if (job->slot != NULL)
         journal_set_queued(job->slot); /* before a worker can have it */
     if (pool_submit(loop->server->pool, &job->pool_job) != 0) {
         job_free(job);
-        return shed(req);
+        return shed(req,
+                    h2o_iovec_init(H2O_STRLIT("every worker is busy and the queue is full\n")));
     }
     inflight->job = job;
     watch_peer(job);

@@ -423,6 +423,7 @@ static void carry_out(struct loop *loop, unsigned orders)
     loop->want_give_up |= (orders & ORDER_GIVE_UP) != 0;
     loop->want_list |= (orders & ORDER_LIST) != 0;
     loop->frozen |= (orders & ORDER_FREEZE) != 0;
+    loop->want_stop_jobs |= (orders & ORDER_STOP_JOBS) != 0;
     loop->want_cut |= (orders & ORDER_CUT) != 0;
     loop->want_exit |= (orders & ORDER_EXIT) != 0;
 }
@@ -478,15 +479,24 @@ static void stay_frozen(struct loop *loop)
     job_disown_all(loop); /* before the list, or it could say queued of a job that then runs */
     onrecord_freeze(loop);
     make_list(loop);
-    job_cancel_all(loop);
-    while (!loop->want_cut && !loop->want_exit) {
+    bool stopped = false;
+    for (;;) {
         uint64_t count;
+        /* Not before: a worker that is free again would begin what waits for another loop, and is
+         * still that loop's. See op_list_requests(), server.c. */
+        if (loop->want_stop_jobs && !stopped) {
+            stopped = true;
+            job_cancel_all(loop);
+        }
+        if (loop->want_cut || loop->want_exit)
+            break;
         struct pollfd door = {.fd = loop->wake_fd, .events = POLLIN};
         (void)poll(&door, 1, -1);
         (void)!read(loop->wake_fd, &count, sizeof(count));
         unsigned orders = atomic_exchange_explicit(&loop->orders, 0, memory_order_acquire);
         if (orders & ORDER_PING)
             count_add(&loop->pongs, 1);
+        loop->want_stop_jobs |= (orders & ORDER_STOP_JOBS) != 0;
         loop->want_cut |= (orders & ORDER_CUT) != 0;
         loop->want_exit |= (orders & ORDER_EXIT) != 0;
     }

@@ -102,6 +102,7 @@ static int be_master(struct process *process)
     struct master_config config = {.upstream = &process->upstream,
                                    .argv = process->argv,
                                    .binary = process->binary,
+                                   .command = process->options->command,
                                    .keep_fd = process->options->when_closed,
                                    .ready_fd = -1,
                                    .first_timeout_ns = process->options->restart_timeout_ns};

@@ -78,6 +78,11 @@ static const struct option_row rows[] = {
      "threads for handlers that block", NULL},
     {"queue", "pool.queue", 0, KIND_NUMBER, "N", AT(queue), 1, 1048576, "1024",
      "requests that may wait for a worker; beyond it the answer is 503 with Retry-After", NULL},
+    {"max-bodies", "pool.max-bodies", 0, KIND_SIZE, "SIZE", AT(max_bodies), MIB(1), MIB(1048576),
+     "256MB",
+     "memory for the bodies of requests that are at workers or wait for one, and as much for those "
+     "that wait for the application; beyond it the answer is 503 with Retry-After",
+     NULL},
     {"max-connections", "max-connections", 0, KIND_NUMBER, "N", AT(max_connections), 1, 10000000,
      "what ulimit -n allows", "accept no more than this at a time; others wait in the kernel",
      NULL},
@@ -568,6 +573,7 @@ static void set_defaults(struct options *options)
     options->threads = cores < 256 ? cores : 256;
     options->workers = 4 * cores < 8 ? 8 : 4 * cores < 4096 ? 4 * cores : 4096;
     options->queue = 1024;
+    options->max_bodies = MIB(256);
     options->deadline_ns = 10 * NS_PER_S;
     options->idle_grace_ns = 1 * NS_PER_S;
     options->linger_ns = 2 * NS_PER_S;

@@ -33,6 +33,7 @@ struct options {
     uint64_t threads;
     uint64_t workers;
     uint64_t queue;
+    uint64_t max_bodies;      /* bytes; of the requests in the pool, and of those that are held */
     uint64_t max_connections; /* accept no more than this; 0: as many as files allow */
     uint64_t deadline_ns;
     uint64_t lame_duck_ns;

@@ -22,8 +22,6 @@
 #define TEAR_DOWN_NS (10 * NS_PER_S)
 #define ABORT_DOWN_NS (1 * NS_PER_S)
 #endif
-/* What the application is given to end in when its requests are answered no more. */
-#define APP_SHORT_GRACE_NS (1 * NS_PER_S)
 
 int process_fail(int status, const char *what, int err)
 {
@@ -36,6 +34,12 @@ int process_fail_with(int status, const char *error)
 {
     log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "%s", error);
     return status;
+}
+
+/* Any other status is a clean drain's, which may be the application's own. */
+bool process_is_cut_short(int status)
+{
+    return status == COORD_EXIT_DEADLINE || status == COORD_EXIT_FORCED;
 }
 
 static void on_pool_idle(void *coord)
@@ -145,66 +149,6 @@ static void leave_pid_file(struct process *process)
         pid_file_remove(process->options->pid_file);
 }
 
-/* ---- the application, `-- COMMAND` ---- */
-
-/* Any other status is a clean drain's, which may be the application's own. */
-static bool is_cut_short(int status)
-{
-    return status == COORD_EXIT_DEADLINE || status == COORD_EXIT_FORCED;
-}
-
-static int start_app(struct process *process)
-{
-    static char at_fault[320];
-    const struct options *options = process->options;
-    struct app_config config = {.argv = options->command,
-                                .rules = {.start_timeout_ns = options->app_start_timeout_ns,
-                                          .grace_ns = options->app_grace_ns,
-                                          .restart = options->app_restart},
-                                .files = process->files,
-                                .on_hold = server_hold,
-                                .on_hold_arg = process->server};
-
-    if (!app_wanted(&config))
-        return 0;
-    int err = options->command != NULL
-                  ? server_app_target(process->server, &config.target, &config.port)
-                  : 0;
-    if (err == 0)
-        err = app_start(&config, process->coord, &process->app);
-    if (err == -EADDRINUSE)
-        (void)snprintf(at_fault, sizeof(at_fault),
-                       "something answers at %.100s already, where the application %.100s is to",
-                       config.target.name, options->command[0]);
-    else
-        (void)snprintf(at_fault, sizeof(at_fault), "the application %.200s",
-                       options->command != NULL ? options->command[0] : "(none)");
-    process->at_fault = at_fault;
-    return err;
-}
-
-/* Nothing is in flight at it any more, or nothing is waited for. */
-static void leave_app(struct process *process)
-{
-    uint64_t grace_ns = process->options->app_grace_ns;
-
-    if (is_cut_short(process->status) && grace_ns > APP_SHORT_GRACE_NS)
-        grace_ns = APP_SHORT_GRACE_NS;
-    app_stop(process->app, grace_ns);
-}
-
-static void stop_app(struct process *process)
-{
-    app_destroy(process->app);
-}
-
-/* SIGHUP and the like: for the application, if there is one. */
-static bool take_spare_signal(void *data, int signo)
-{
-    struct process *process = data;
-    return process->app != NULL && app_signal(process->app, signo);
-}
-
 static int open_doors(struct process *process)
 {
     if (!process->is_successor)
@@ -215,10 +159,10 @@ static int open_doors(struct process *process)
 static int start_signals(struct process *process)
 {
     signals_on_reopen(logfiles_reopen);
-    signals_on_spare(take_spare_signal, process);
+    signals_on_spare(process_take_spare_signal, process);
     /* Not with an application: a successor would start another one. The signals are the
      * application's then. */
-    if (process->options->command == NULL)
+    if (!process_owns_app(process))
         signals_on_restart(process_on_restart_signal, process->restarter);
     return signals_start(process->coord, &process->signals);
 }
@@ -277,7 +221,10 @@ static int start_budget(struct process *process)
 {
     const struct options *options = process->options;
     const struct drain_config drain = process_drain_config(options);
-    return budget_start(&drain, options->linger_ns, options->grace_budget_ns, &process->budget);
+    const struct budget_tail tail = {.linger_ns = options->linger_ns,
+                                     .app_grace_ns =
+                                         options->command != NULL ? options->app_grace_ns : 0};
+    return budget_start(&drain, &tail, options->grace_budget_ns, &process->budget);
 }
 
 static void stop_budget(struct process *process)
@@ -317,7 +264,7 @@ static const struct part {
     {"loop threads", start_server, NULL, NULL}, /* they accept from the last row on */
     {"the admin listener", start_admin, leave_admin, NULL},
     {"the pid file", start_pid_file, leave_pid_file, NULL},
-    {"the application", start_app, leave_app, stop_app},
+    {"the application", process_start_app, process_leave_app, process_stop_app},
     {"the watching thread", start_watch, NULL, stop_watch},
     {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
     {"the look at the stop time-out", start_budget, NULL, stop_budget},
@@ -341,7 +288,7 @@ static bool is_drained(struct process *process, int status)
 {
     struct coord_census left = {0};
     server_ops.census(process->server, &left);
-    return !is_cut_short(status) && left.connections == 0;
+    return !process_is_cut_short(status) && left.connections == 0;
 }
 #endif
 
@@ -357,7 +304,8 @@ static void tear_down(struct process *process, size_t started, int status)
     if (ran && is_drained(process, status))
         _exit(status);
 #endif
-    uint64_t until_ns = clock_now_ns() + (is_cut_short(status) ? ABORT_DOWN_NS : TEAR_DOWN_NS);
+    uint64_t until_ns =
+        clock_now_ns() + (process_is_cut_short(status) ? ABORT_DOWN_NS : TEAR_DOWN_NS);
     bool stuck = admin_stop(process->admin, until_ns) != 0; /* it looks at loops and pool */
     if (!stuck)
         stuck = server_stop(process->server, until_ns) != 0;
@@ -387,7 +335,7 @@ int process_serve(struct process *process)
     if (err == 0) {
         /* With an application once that is up, see app.c; a successor's READY is said by whoever
          * started it, in time. */
-        if (process->options->command == NULL && !process->is_successor)
+        if (!process_owns_app(process) && !process->is_successor)
             notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
         status = coord_run(process->coord);
     } else if (process->error[0] != '\0') {

@@ -41,6 +41,35 @@ static void describe(void *arg, struct handover_message *message)
         handover_put_fd(message, STDERR_FILENO);
 }
 
+static bool describe_app(void *arg, struct handover_message *ret_message)
+{
+    const struct process *process = arg;
+
+    if (process->masters_app == NULL)
+        return false;
+    handover_begin(ret_message, HANDOVER_APP);
+    app_settings_put(process->masters_app, ret_message);
+    return true;
+}
+
+static void hold(void *arg, bool hold)
+{
+    const struct process *process = arg;
+    server_hold(process->server, hold);
+}
+
+static bool offer_key(void *arg, size_t i, struct handover_message *ret_message)
+{
+    const struct process *process = arg;
+    return server_offer_ticket_key(process->server, i, ret_message);
+}
+
+static void take_key(void *arg, const struct handover_message *message)
+{
+    const struct process *process = arg;
+    server_take_ticket_key(process->server, message);
+}
+
 /* Also where a successor had put its own name, and came to nothing. */
 static void claim_pid_file(void *arg)
 {
@@ -83,6 +112,10 @@ static const struct restarter_ops restarter_ops = {
     .offer = offer_listener,
     .is_inherited = is_inherited,
     .describe = describe,
+    .describe_app = describe_app,
+    .hold = hold,
+    .offer_key = offer_key,
+    .take_key = take_key,
     .commit = commit,
     .followed = followed,
     .reclaim = claim_pid_file,
@@ -104,8 +137,10 @@ int process_start_restarter(struct process *process)
         .ops = &restarter_ops,
         .arg = process,
     };
+    if (process->upstream.is_master)
+        coord_set_master(process->coord, process->upstream.pid);
     int err = restarter_start(&config, &process->restarter);
-    if (err == 0 && options->command == NULL)
+    if (err == 0 && !process_owns_app(process))
         admin_set_restarter(process->admin, process->restarter);
     return err;
 }

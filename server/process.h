@@ -1,14 +1,16 @@
 #ifndef LASTCALL_PROCESS_H
 #define LASTCALL_PROCESS_H
 
-/* All that runs, in one place: main.c makes it ready, parts.c brings its parts up and down, and
- * parts_restart.c is what a restart asks of it. */
+/* All that runs, in one place: main.c makes it ready, parts.c brings its parts up and down,
+ * parts_app.c is what has to do with an application behind it, and parts_restart.c what a restart
+ * asks of it. */
 
 #include <stdbool.h>
 #include <sys/resource.h>
 
 #include "admin.h"
 #include "app.h"
+#include "app_settings.h"
 #include "budget.h"
 #include "coord.h"
 #include "heartbeat.h"
@@ -40,7 +42,8 @@ struct process {
     struct admin *admin; /* NULL: there is none */
     struct heartbeat *heartbeat;
     struct budget *budget;
-    struct app *app;
+    struct app *app;                  /* NULL: none that is ours */
+    struct app_settings *masters_app; /* what a master that has it is told of it; NULL: none has */
     struct registration *registration;
     struct rlimit files;  /* the limit on open files, before the server raised it */
     int status;           /* of the process, once it is known; -1; with `error`, of its start */
@@ -59,9 +62,23 @@ int process_check_journal(const struct options *options);
 
 struct drain_config process_drain_config(const struct options *options);
 
+/* Of a process or a drain: were requests given up?     Thread: any. */
+bool process_is_cut_short(int status);
+
 /* One line in the log; returns `status`.     Thread: any. */
 int process_fail(int status, const char *what, int err);
 int process_fail_with(int status, const char *error);
+
+/* ---- parts_app.c ---- Thread: main only. */
+
+/* Is there an application that would be started twice by a restart? */
+bool process_owns_app(const struct process *process);
+int process_start_app(struct process *process);
+void process_leave_app(struct process *process);
+void process_stop_app(struct process *process);
+/* For signals_on_spare(): SIGHUP and the like are for the application, if there is one.
+ * Thread: the signal thread. */
+bool process_take_spare_signal(void *process, int signo);
 
 /* ---- parts_restart.c ---- */
 

@@ -224,6 +224,7 @@ int server_create(struct options *options, struct server **ret_server)
         return fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
     server->options = options;
     peek_init();
+    farewell_init();
     server->launched = time(NULL);
     server->successor.conns_fd = -1;
     (void)pthread_mutex_init(&server->mu, NULL);
@@ -338,6 +339,17 @@ void server_open(struct server *server)
 size_t server_listener_count(const struct server *server)
 {
     return server->listeners.count;
+}
+
+bool server_offer_ticket_key(struct server *server, size_t i, struct handover_message *ret_message)
+{
+    return server->tickets != NULL && tickets_offer_key(server->tickets, i, ret_message);
+}
+
+void server_take_ticket_key(struct server *server, const struct handover_message *message)
+{
+    if (server->tickets != NULL)
+        tickets_take_key(server->tickets, message);
 }
 
 bool server_offer(struct server *server, size_t i, struct handover_message *ret_message)
@@ -598,6 +610,10 @@ static void op_list_requests(void *data, bool freeze, struct coord_requests *ret
     }
     (void)pthread_mutex_unlock(&server->mu);
     (void)pthread_mutex_unlock(&server->list_mu);
+    /* Each loop that has listed has disowned its jobs before: a worker that a cancelled handler
+     * sets free finds only requests that it leaves alone. */
+    if (freeze)
+        order_all(server, ORDER_STOP_JOBS);
     if (ret_list->count > 1)
         qsort(ret_list->items, ret_list->count, sizeof(*ret_list->items), by_age);
 }

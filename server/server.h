@@ -69,6 +69,9 @@ size_t server_listener_count(const struct server *server);
 /* `more` are identities of listeners that are taken, too. */
 void server_describe(const struct server *server, const uint64_t *more, size_t more_count,
                      struct handover_message *message);
+/* See tickets.h. */
+bool server_offer_ticket_key(struct server *server, size_t i, struct handover_message *ret_message);
+void server_take_ticket_key(struct server *server, const struct handover_message *message);
 void server_followed(struct server *server, const uint64_t *taken, size_t taken_count,
                      const uint64_t *welcome, size_t welcome_count, int conns_fd);
 

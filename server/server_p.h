@@ -52,6 +52,7 @@ enum loop_order {
     ORDER_PING = 1 << 11,         /* count one in `pongs` */
     ORDER_GIVE_UP = 1 << 12,      /* look at server->given_up */
     ORDER_LET_GO_ON = 1 << 13,    /* the application answers: requests that wait for it go on */
+    ORDER_STOP_JOBS = 1 << 15,    /* raise the cancel flags; only after ORDER_FREEZE */
     ORDER_HAND_OVER = 1 << 14,    /* a successor takes the connections that idle */
 };
 
@@ -119,6 +120,7 @@ struct loop {
     uint64_t now_of_turn;
     h2o_linklist_t lingering_fresh;   /* struct conn, linger_link */
     h2o_socket_t *linger_sock;        /* a timerfd; NULL before its first use */
+    struct conn *closing_conn;        /* farewell.c: in a call of the library's */
     h2o_timeout_entry_t settle_timer; /* closing loop: is the accept queue still empty? */
     h2o_timeout_entry_t letgo_timer;
     h2o_timeout_entry_t retry_accept_timer;
@@ -145,6 +147,7 @@ struct loop {
     uint64_t idle_looked_ns;
     bool want_give_up;
     bool want_list;
+    bool want_stop_jobs;
     bool want_cut;
     bool want_exit;
 
@@ -297,8 +300,8 @@ struct conn {
     /* linger.c */
     int linger_fd; /* dup(2) of the socket, -1: close without lingering */
     h2o_socket_t *linger_sock;
-    h2o_linklist_t linger_link; /* loop->lingering_fresh */
-    h2o_timeout_entry_t linger_timer;
+    h2o_linklist_t linger_link;       /* loop->lingering_fresh */
+    h2o_timeout_entry_t linger_timer; /* and farewell.c, before that */
     uint64_t linger_began_ns;
     uint64_t linger_quiet_ns;    /* this long without input, and all of ours acknowledged: over */
     uint64_t linger_input_ns;    /* the last input */
@@ -333,6 +336,8 @@ void conn_unadmit(struct loop *loop);
 /* Close the socket under whoever uses it; its callbacks then clean up. */
 void conn_cut(struct conn *conn);
 
+/* The connection of a socket; NULL: it is none of a client's. */
+struct conn *conn_of_socket(const h2o_socket_t *sock);
 /* The connection of a socket that journal.hold is for; NULL: it is not. */
 struct conn *conn_that_peeks(const h2o_socket_t *sock);
 
@@ -342,6 +347,13 @@ struct conn *conn_that_peeks(const h2o_socket_t *sock);
 void peek_init(void);
 /* Be told that a socket is readable, and read nothing.     Thread: owner loop only. */
 void peek_watch(h2o_socket_t *sock, h2o_socket_cb cb);
+
+/* ---- farewell.c ---- */
+
+/* Thread: main only, before any socket is closed. */
+void farewell_init(void);
+/* It has ended, or the library has closed its socket.     Thread: owner loop only. */
+void farewell_end(struct conn *conn);
 
 /* ---- linger.c ---- Thread: owner loop only. */
 

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "config_tree.h"
+#include "handover.h"
 #include "log.h"
 
 #define NAME_BYTES 16
@@ -72,6 +73,14 @@ static const struct key *sealing_key(const struct tickets *tickets, uint64_t now
     for (size_t i = 0; i < tickets->count; i++)
         if (tickets->keys[i].not_before <= now)
             return now <= tickets->keys[i].not_after ? &tickets->keys[i] : NULL;
+    return NULL;
+}
+
+static const struct key *find_key(const struct tickets *tickets, const unsigned char *name)
+{
+    for (size_t i = 0; i < tickets->count; i++)
+        if (memcmp(tickets->keys[i].name, name, NAME_BYTES) == 0)
+            return &tickets->keys[i];
     return NULL;
 }
 
@@ -216,6 +225,79 @@ static void look_at_file_locked(struct tickets *tickets, time_t now)
     tree_free(tree);
 }
 
+/* ---- over a restart ---- */
+
+bool tickets_offer_key(struct tickets *tickets, size_t i, struct handover_message *ret_message)
+{
+    unsigned char
+        both[sizeof(((struct key *)NULL)->cipher_key) + sizeof(((struct key *)NULL)->mac_key)];
+
+    if (!tickets->config.tickets || tickets->file != NULL)
+        return false;
+    (void)pthread_mutex_lock(&tickets->mu);
+    bool is_there = i < tickets->count;
+    if (is_there) {
+        const struct key *key = &tickets->keys[i];
+        memcpy(both, key->cipher_key, cipher_bytes(key));
+        memcpy(both + cipher_bytes(key), key->mac_key, mac_bytes(key));
+        handover_begin(ret_message, HANDOVER_TICKET_KEY);
+        handover_put(ret_message, HANDOVER_KEY_NAME, key->name, NAME_BYTES);
+        handover_put(ret_message, HANDOVER_KEY, both, cipher_bytes(key) + mac_bytes(key));
+        handover_put_text(ret_message, HANDOVER_CIPHER, EVP_CIPHER_get0_name(key->cipher));
+        handover_put_text(ret_message, HANDOVER_DIGEST, EVP_MD_get0_name(key->digest));
+        handover_put_number(ret_message, HANDOVER_NOT_BEFORE, key->not_before);
+        handover_put_number(ret_message, HANDOVER_NOT_AFTER, key->not_after);
+    }
+    (void)pthread_mutex_unlock(&tickets->mu);
+    OPENSSL_cleanse(both, sizeof(both));
+    return is_there;
+}
+
+/* As if it had been made here. */
+static bool read_key(const struct tickets *tickets, const struct handover_message *message,
+                     uint64_t now, struct key *ret_key)
+{
+    char cipher[64], digest[64];
+    size_t name_n, key_n;
+    const unsigned char *name = handover_get(message, HANDOVER_KEY_NAME, &name_n);
+    const unsigned char *both = handover_get(message, HANDOVER_KEY, &key_n);
+
+    (void)handover_get_text(message, HANDOVER_CIPHER, cipher, sizeof(cipher));
+    (void)handover_get_text(message, HANDOVER_DIGEST, digest, sizeof(digest));
+    *ret_key = (struct key){.cipher = tickets->cipher,
+                            .digest = tickets->digest,
+                            .not_before = handover_get_number(message, HANDOVER_NOT_BEFORE, now),
+                            .not_after = handover_get_number(message, HANDOVER_NOT_AFTER, 0)};
+    if (name == NULL || name_n != NAME_BYTES || both == NULL ||
+        key_n != cipher_bytes(ret_key) + mac_bytes(ret_key) ||
+        EVP_CIPHER_is_a(tickets->cipher, cipher) != 1 ||
+        EVP_MD_is_a(tickets->digest, digest) != 1 || ret_key->not_before > now)
+        return false;
+    memcpy(ret_key->name, name, NAME_BYTES);
+    memcpy(ret_key->cipher_key, both, cipher_bytes(ret_key));
+    memcpy(ret_key->mac_key, both + cipher_bytes(ret_key), mac_bytes(ret_key));
+    if (ret_key->not_after > ret_key->not_before + tickets->config.lifetime)
+        ret_key->not_after = ret_key->not_before + tickets->config.lifetime;
+    return now <= ret_key->not_after;
+}
+
+void tickets_take_key(struct tickets *tickets, const struct handover_message *message)
+{
+    struct key key;
+
+    if (!tickets->config.tickets || tickets->file != NULL)
+        return;
+    if (read_key(tickets, message, (uint64_t)time(NULL), &key)) {
+        (void)pthread_mutex_lock(&tickets->mu);
+        if (tickets->count < KEYS_MAX && find_key(tickets, key.name) == NULL) {
+            tickets->keys[tickets->count++] = key;
+            qsort(tickets->keys, tickets->count, sizeof(key), by_age);
+        }
+        (void)pthread_mutex_unlock(&tickets->mu);
+    }
+    OPENSSL_cleanse(&key, sizeof(key));
+}
+
 /* ---- OpenSSL's questions ---- */
 
 static int index_of_tickets(void)
@@ -251,14 +333,6 @@ static int seal(const struct key *key, unsigned char *name, unsigned char *iv,
         return -1;
     memcpy(name, key->name, NAME_BYTES);
     return 1;
-}
-
-static const struct key *find_key(const struct tickets *tickets, const unsigned char *name)
-{
-    for (size_t i = 0; i < tickets->count; i++)
-        if (memcmp(tickets->keys[i].name, name, NAME_BYTES) == 0)
-            return &tickets->keys[i];
-    return NULL;
 }
 
 /* SSL_CTX_set_tlsext_ticket_key_evp_cb(3): 1 it is done, 2 and the client wants a newer ticket, 0

@@ -11,6 +11,7 @@
 
 #include "tls.h"
 
+struct handover_message;
 struct tickets;
 
 struct tickets_config {
@@ -31,5 +32,17 @@ void tickets_free(struct tickets *tickets); /* NULL is allowed */
 
 /* Have all contexts of a listener resume sessions in this way.     Thread: before start. */
 void tickets_apply(struct tickets *tickets, const struct tls *tls);
+
+/* Key number `i` of those that were made here, the newest first, as HANDOVER_TICKET_KEY: a
+ * successor that has it opens the tickets that clients were given here, so that a restart does not
+ * cost each of them a whole handshake. False: there are no more. (Keys from a file are there for
+ * everybody.) The message holds a secret: the caller wipes it.     Thread: any.     Blocks: for a
+ * lock. */
+bool tickets_offer_key(struct tickets *tickets, size_t i, struct handover_message *ret_message);
+
+/* Such a key, from a predecessor. One that would not have been made here, by its cipher, digest or
+ * age, is left aside: its tickets then cost a handshake.     Thread: any.     Blocks: for a lock.
+ */
+void tickets_take_key(struct tickets *tickets, const struct handover_message *message);
 
 #endif

@@ -323,6 +323,7 @@ static SSL *accept_tls(struct bad_server *s, int fd)
         SSL_free(ssl);
         return NULL;
     }
+    s->seen.resumed += SSL_session_reused(ssl) == 1;
     ssl_of_fd[fd] = ssl;
     return ssl;
 }

@@ -26,6 +26,7 @@ struct bad_seen {
     uint64_t requests;
     uint64_t body_bytes;
     uint64_t connections;
+    uint64_t resumed; /* TLS: of those */
 };
 
 /* Listen on a free port of 127.0.0.1 or ::1, or on a Unix socket, and start the thread.

@@ -47,7 +47,7 @@ static void begin(struct command *command)
 {
     memset(command, 0, sizeof(*command));
     command->status = -1;
-    command->err_fd = -1;
+    command->err_fd = command->end_fd = command->stay_fd = -1;
     command->out = calloc(1, 1);
     command->err = calloc(1, 1);
 }
@@ -75,21 +75,58 @@ void command_start(struct command *command, const char *const *argv)
     (void)fcntl(err[0], F_SETFL, O_NONBLOCK);
 }
 
+/* The end of a session's leader hangs the terminal up, which throws away what the kernel has not
+ * carried to its other side yet. So a command does not lead: it is in the foreground of somebody
+ * who stays until all has been read. */
+static void lead_session(const char *const *argv, int end_fd, int stay_fd)
+{
+    sigset_t ttou;
+    int status;
+    char byte;
+
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)sigemptyset(&ttou);
+        (void)sigaddset(&ttou, SIGTTOU);
+        (void)sigprocmask(SIG_BLOCK, &ttou, NULL); /* to come to the front from behind */
+        (void)setpgid(0, 0);
+        (void)tcsetpgrp(STDIN_FILENO, getpid());
+        (void)sigprocmask(SIG_UNBLOCK, &ttou, NULL);
+        become(argv);
+    }
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (pid > 0)
+        (void)!write(end_fd, &status, sizeof(status));
+    (void)!read(stay_fd, &byte, 1);
+    _exit(0);
+}
+
 void command_start_on_terminal(struct command *command, unsigned columns, unsigned rows,
                                const char *const *argv)
 {
     const struct winsize size = {.ws_col = (unsigned short)columns, .ws_row = (unsigned short)rows};
+    int end[2], stay[2];
 
     begin(command);
+    assert_int_equal(pipe2(end, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(stay, O_CLOEXEC), 0);
     command->pid = forkpty(&command->out_fd, NULL, NULL, &size);
     assert_true(command->pid >= 0);
-    if (command->pid == 0)
-        become(argv);
+    if (command->pid == 0) {
+        (void)close(stay[1]);
+        lead_session(argv, end[1], stay[0]);
+    }
+    (void)close(end[1]);
+    (void)close(stay[0]);
+    command->end_fd = end[0];
+    command->stay_fd = stay[1];
     (void)fcntl(command->out_fd, F_SETFD, FD_CLOEXEC);
     (void)fcntl(command->out_fd, F_SETFL, O_NONBLOCK);
 }
 
-/* Take what there is; returns false at the end. A terminal ends with EIO. */
+/* Take what there is; returns false at the end. */
 static bool take(int fd, char **text, size_t *size)
 {
     char bytes[4096];
@@ -110,13 +147,36 @@ static bool take(int fd, char **text, size_t *size)
     }
 }
 
+static int status_of(int wait_status)
+{
+    return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+}
+
+static void take_status(struct command *command)
+{
+    int status;
+
+    assert_int_equal(read(command->end_fd, &status, sizeof(status)), sizeof(status));
+    command->status = status_of(status);
+    (void)close(command->end_fd);
+    command->end_fd = -1;
+}
+
 /* One look, of up to 100 ms. Returns false once all output has ended. */
 static bool look(struct command *command)
 {
-    struct pollfd fds[2] = {{.fd = command->out_fd, .events = POLLIN},
-                            {.fd = command->err_fd, .events = POLLIN}};
+    struct pollfd fds[3] = {{.fd = command->out_fd, .events = POLLIN},
+                            {.fd = command->err_fd, .events = POLLIN},
+                            {.fd = command->end_fd, .events = POLLIN}};
 
-    (void)poll(fds, 2, 100);
+    (void)poll(fds, 3, 100);
+    if (fds[2].revents != 0) { /* read(2) of a terminal finds all that was written before */
+        take_status(command);
+        (void)take(command->out_fd, &command->out, &command->out_bytes);
+        return false;
+    }
+    if (command->stay_fd >= 0 && command->end_fd < 0)
+        return false;
     bool more = take(command->out_fd, &command->out, &command->out_bytes);
     if (command->err_fd >= 0)
         more |= take(command->err_fd, &command->err, &command->err_bytes);
@@ -141,12 +201,18 @@ void command_expect(struct command *command, int want)
     while (look(command))
         if (now_ns() > until_ns)
             fail_msg("still running; output:\n%s\n%s", command->out, command->err);
+    if (command->stay_fd >= 0) {
+        (void)close(command->stay_fd);
+        command->stay_fd = -1;
+    }
     while (waitpid(command->pid, &status, WNOHANG) != command->pid) {
         if (now_ns() > until_ns)
             fail_msg("still running, with its output closed; output:\n%s", command->out);
         (void)poll(NULL, 0, 1);
     }
-    command->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (command->status < 0)
+        command->status = status_of(status);
+    command->pid = 0;
     if (command->status != want)
         fail_msg("exit status %d in place of %d; output:\n%s\n%s", command->status, want,
                  command->out, command->err);
@@ -160,15 +226,18 @@ void command_run(struct command *command, int want, const char *const *argv)
 
 void command_release(struct command *command)
 {
-    if (command->status < 0 && command->pid > 0) {
+    if (command->pid > 0) {
         (void)kill(command->pid, SIGKILL);
         (void)waitpid(command->pid, NULL, 0);
     }
     (void)close(command->out_fd);
-    if (command->err_fd >= 0)
-        (void)close(command->err_fd);
+    for (size_t i = 0; i < 3; i++) {
+        int fd = i == 0 ? command->err_fd : i == 1 ? command->end_fd : command->stay_fd;
+        if (fd >= 0)
+            (void)close(fd);
+    }
     free(command->out);
     free(command->err);
     memset(command, 0, sizeof(*command));
-    command->err_fd = -1;
+    command->err_fd = command->end_fd = command->stay_fd = -1;
 }

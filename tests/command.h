@@ -10,10 +10,12 @@
 #include <sys/types.h>
 
 struct command {
-    pid_t pid;
-    int status; /* exit status; -1 while it runs; 128 + n when signal n ended it */
-    int out_fd; /* on a terminal: its other side */
-    int err_fd; /* -1 on a terminal, where both are one */
+    pid_t pid;   /* on a terminal: of the one that leads its session, as a shell would */
+    int status;  /* exit status; -1 while it runs; 128 + n when signal n ended it */
+    int out_fd;  /* on a terminal: its other side */
+    int err_fd;  /* -1 on a terminal, where both are one */
+    int end_fd;  /* on a terminal: its status comes here; -1 */
+    int stay_fd; /* on a terminal: who leads its session leaves when this is closed; -1 */
     char *out, *err;
     size_t out_bytes, err_bytes;
 };

@@ -157,6 +157,12 @@ static bool drain_log(struct process *process)
     }
 }
 
+/* cmocka cuts a message after about a thousand bytes. */
+static void show_log(const struct process *process)
+{
+    (void)fprintf(stderr, "---- the log ----\n%s---- its end ----\n", process->log);
+}
+
 bool process_says(struct process *process, const char *text, uint32_t limit_ms)
 {
     uint64_t until_ns = now_ns() + limit_ms * NS_PER_MS;
@@ -175,11 +181,15 @@ void process_wait_log(struct process *process, const char *text)
     uint64_t until_ns = now_ns() + LOG_WAIT_MS * NS_PER_MS;
     while (strstr(process->log, text) == NULL) {
         struct pollfd log = {.fd = process->log_fd, .events = POLLIN};
-        if (now_ns() > until_ns)
-            fail_msg("no `%s` in the log:\n%s", text, process->log);
+        if (now_ns() > until_ns) {
+            show_log(process);
+            fail_msg("no `%s` in the log", text);
+        }
         (void)poll(&log, 1, 50);
-        if (!drain_log(process) && strstr(process->log, text) == NULL)
-            fail_msg("ended without `%s` in the log:\n%s", text, process->log);
+        if (!drain_log(process) && strstr(process->log, text) == NULL) {
+            show_log(process);
+            fail_msg("ended without `%s` in the log", text);
+        }
     }
 }
 
@@ -240,7 +250,8 @@ int process_wait(struct process *process, uint32_t limit_ms)
         uint64_t now = now_ns();
         if (now >= until_ns) {
             (void)kill(process->pid, SIGKILL);
-            fail_msg("still running after %u ms; log:\n%s", limit_ms, process->log);
+            show_log(process);
+            fail_msg("still running after %u ms", limit_ms);
         }
         (void)poll(fds, 2, (int)((until_ns - now) / NS_PER_MS) + 1);
         (void)drain_log(process); /* it must not block on a full pipe */
@@ -278,8 +289,10 @@ int process_wait_unread(struct process *process, uint32_t limit_ms)
 void process_expect(struct process *process, uint32_t limit_ms, int want)
 {
     int status = process_wait(process, limit_ms);
-    if (status != want)
-        fail_msg("exit status %d in place of %d; log:\n%s", status, want, process->log);
+    if (status != want) {
+        show_log(process);
+        fail_msg("exit status %d in place of %d", status, want);
+    }
 }
 
 /* The usual one, which a process that was killed leaves behind. */

@@ -1,6 +1,7 @@
 #include "redis_server.h"
 
-#include <arpa/inet.h>
+#include "loopback.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,17 +37,8 @@ void redis_server_need(void)
 
 void redis_server_init(struct redis_server *server)
 {
-    struct sockaddr_in any = {.sin_family = AF_INET};
-    socklen_t length = sizeof(any);
-
     memset(server, 0, sizeof(*server));
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&any, length), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&any, &length), 0);
-    (void)close(fd);
-    server->port = ntohs(any.sin_port);
+    server->port = free_port();
     (void)snprintf(server->url, sizeof(server->url), "redis://127.0.0.1:%d/0", server->port);
     (void)snprintf(server->socket, sizeof(server->socket), "/tmp/lastcall-redis-%ld-%d",
                    (long)getpid(), server->port);

@@ -1,14 +1,13 @@
 /* The real process with an application of its own, `lastcall --proxy URL -- COMMAND`: real servers
  * in Python and Node (tests/app/), which behave well, badly, or not at all. */
 
-#include "process.h"
+#include "with_app.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <pwd.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,28 +22,9 @@
 #include <cmocka.h>
 
 #include "loadgen.h"
+#include "loopback.h"
 
-#define LIMIT_MS 30000
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
-#define PYTHON "python3", LASTCALL_TESTS_FOLDER "/app/app.py"
 #define NODE "node", LASTCALL_TESTS_FOLDER "/app/app.js"
-
-static char gate_path[64], url[96];
-static uint16_t app_port;
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
-
-/* For a configuration: as root one would go on as nobody, who may not read everything here. */
-static const char *user_name(void)
-{
-    const struct passwd *user = getpwuid(getuid());
-    assert_non_null(user);
-    return user->pw_name;
-}
 
 static bool have_node(void)
 {
@@ -52,204 +32,6 @@ static bool have_node(void)
     if (known < 0)
         known = system("node --version >/dev/null 2>&1") == 0;
     return known == 1;
-}
-
-/* ---- the application's side ---- */
-
-/* A port that nobody has at this instant. */
-static uint16_t free_port(void)
-{
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(here);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, length), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
-    (void)close(fd);
-    return ntohs(here.sin_port);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    (void)snprintf(gate_path, sizeof(gate_path), "/tmp/lastcall-app-%ld.gate", (long)getpid());
-    (void)unlink(gate_path);
-    (void)setenv("APP_GATE", gate_path, 1);
-    (void)unsetenv("PORT");
-    app_port = free_port();
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", app_port);
-    return 0;
-}
-
-static int clean_up(void **state)
-{
-    (void)unlink(gate_path);
-    return process_kill_left(state);
-}
-
-static void open_gate(void *unused)
-{
-    (void)unused;
-    int fd = open(gate_path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    (void)close(fd);
-}
-
-#define APP(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-/* lastcall with `flags`, and behind it the application `command`. */
-static void start(struct process *p, const char *const *flags, const char *const *command)
-{
-    const char *args[40] = {"--threads", "2", "--proxy", url};
-    size_t n = 4;
-
-    for (; flags != NULL && *flags != NULL; flags++)
-        args[n++] = *flags;
-    args[n++] = "--";
-    for (; *command != NULL; command++)
-        args[n++] = *command;
-    assert_true(n < 40);
-    process_start(p, NULL, args);
-}
-
-static void start_up(struct process *p, const char *const *flags, const char *const *command)
-{
-    start(p, flags, command);
-    process_wait_log(p, " answers at ");
-}
-
-/* The number behind the last `text` in the log. */
-static pid_t last_pid(const struct process *p, const char *text)
-{
-    const char *last = NULL;
-    for (const char *at = p->log; (at = strstr(at, text)) != NULL; at++)
-        last = at + strlen(text);
-    assert_non_null(last);
-    return (pid_t)strtol(last, NULL, 10);
-}
-
-/* Its state as /proc has it; 0: there is no such process. */
-static char state_of(pid_t pid, pid_t *ret_parent)
-{
-    char path[32], text[512] = "", state = 0;
-    int parent = 0;
-
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    (void)!read(fd, text, sizeof(text) - 1);
-    (void)close(fd);
-    const char *end = strrchr(text, ')');
-    if (end == NULL || sscanf(end + 1, " %c %d", &state, &parent) != 2)
-        return 0;
-    if (ret_parent != NULL)
-        *ret_parent = parent;
-    return state;
-}
-
-/* Gone, or somebody else's zombie: whoever inherits it here may be slow. */
-static void wait_dead(pid_t pid)
-{
-    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
-    char state;
-
-    while ((state = state_of(pid, NULL)) != 0 && state != 'Z') {
-        if (now_ns() > until_ns)
-            fail_msg("process %ld still lives (%c)", (long)pid, state);
-        (void)poll(NULL, 0, 5);
-    }
-}
-
-/* Children of `p` that have ended and were not waited for. */
-static unsigned zombies_of(const struct process *p)
-{
-    char path[64], text[4096] = "";
-    unsigned zombies = 0;
-
-    (void)snprintf(path, sizeof(path), "ls /proc/%ld/task/", (long)p->pid);
-    FILE *tasks = popen(path, "r");
-    assert_non_null(tasks);
-    for (long task; fscanf(tasks, "%ld", &task) == 1;) {
-        (void)snprintf(path, sizeof(path), "/proc/%ld/task/%ld/children", (long)p->pid, task);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : 0;
-        (void)close(fd);
-        text[got > 0 ? got : 0] = '\0';
-        char *end = text;
-        for (long child; (child = strtol(end, &end, 10)) > 0;)
-            zombies += state_of((pid_t)child, NULL) == 'Z';
-    }
-    (void)pclose(tasks);
-    return zombies;
-}
-
-static void wait_no_zombies(const struct process *p)
-{
-    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
-    while (zombies_of(p) > 0) {
-        if (now_ns() > until_ns)
-            fail_msg("%u zombies", zombies_of(p));
-        (void)poll(NULL, 0, 5);
-    }
-}
-
-/* ---- the client's side ---- */
-
-static char *ask(const struct process *p, const char *request)
-{
-    int fd = client_connect(p);
-    client_send(fd, request);
-    char *answer = client_read_answer(fd);
-    (void)close(fd);
-    return answer;
-}
-
-static void assert_answers(const struct process *p, const char *request, const char *want)
-{
-    char *answer = ask(p, request);
-    assert_contains(answer, want);
-    free(answer);
-}
-
-/* How many requests wait for the application, as the drain lists them; waits for `want`. */
-static void wait_in_flight(struct process *p, int want)
-{
-    char text[64];
-    (void)snprintf(text, sizeof(text), "%d request%s in flight", want, want == 1 ? "" : "s");
-    process_wait_log(p, text);
-}
-
-/* Lines of /proc/net/tcp that match. */
-static unsigned count_sockets(const char *pattern)
-{
-    char command[192];
-    unsigned count = 0;
-
-    (void)snprintf(command, sizeof(command), "grep -ciE '%s' /proc/net/tcp", pattern);
-    FILE *out = popen(command, "r");
-    assert_non_null(out);
-    (void)!fscanf(out, "%u", &count);
-    (void)pclose(out);
-    return count;
-}
-
-/* Until the process has read all that was sent on our connections: nothing is on the way to it any
- * more, and then nothing waits in its receive queues. */
-static void wait_taken(const struct process *p, unsigned connections)
-{
-    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
-    char sent[96], taken[96];
-
-    (void)snprintf(sent, sizeof(sent),
-                   "^ *[0-9]+: 0100007F:[0-9A-F]+ 0100007F:%04X 01 00000000:", p->port);
-    (void)snprintf(taken, sizeof(taken), "^ *[0-9]+: 0100007F:%04X [0-9A-F:]+ 01 00000000:00000000",
-                   p->port);
-    while (count_sockets(sent) < connections || count_sockets(taken) < connections) {
-        if (now_ns() > until_ns)
-            fail_msg("%u of %u connections were read", count_sockets(taken), connections);
-        (void)poll(NULL, 0, 5);
-    }
 }
 
 /* ---- starting ---- */
@@ -846,7 +628,7 @@ static void test_what_is_wrong_is_one_clear_line(void **state)
     (void)fprintf(file,
                   "listen: {host: 127.0.0.1, port: 0}\nuser: %s\nhosts: {default: {paths: "
                   "{/: {proxy.reverse.url: '%s'}}}}\n",
-                  user_name(), url);
+                  own_user_name(), url);
     (void)fclose(file);
     fails_to_start(APP("-c", conf, "--", "true"), 78, "where will it answer? app: {url: ...} in ");
     file = fopen(conf, "a");
@@ -858,14 +640,10 @@ static void test_what_is_wrong_is_one_clear_line(void **state)
 
 static void test_another_at_its_address_is_not_taken_for_it(void **state)
 {
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(here);
+    uint16_t port;
     (void)state;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, length), 0);
-    assert_int_equal(listen(fd, 1), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
-    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", ntohs(here.sin_port));
+    int fd = listen_here(&port, 1);
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", port);
     fails_to_start(APP("--listen", "127.0.0.1:0", "--proxy", url, "--", PYTHON), 69,
                    "something answers at 127.0.0.1:");
     (void)close(fd);
@@ -889,7 +667,7 @@ static void test_a_file_may_say_it_all(void **state)
                   "      /: {proxy.reverse.url: '%s'}\n"
                   "app: {url: '%s', health: /health, start-timeout: 20s, hold: 20s, grace: 10s, "
                   "restart: OFF}\n",
-                  user_name(), url, url, url);
+                  own_user_name(), url, url, url);
     (void)fclose(file);
     process_start_configured(&p, APP("-c", conf, "--", PYTHON, "unhealthy"));
     assert_answers(&p, GET("/ready"), "HTTP/1.1 503 ");
@@ -1087,7 +865,7 @@ static void stop_under_load(const char *const *command, enum load_protocol proto
     assert_true(result.answered_after_signal > 0);
     wait_dead(app);
     process_release(&p);
-    (void)set_up(NULL); /* another port */
+    (void)with_app_set_up(NULL); /* another port */
 }
 
 static void test_nothing_is_lost_before_python(void **state)
@@ -1112,7 +890,7 @@ static void test_nothing_is_lost_before_node(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, with_app_set_up, with_app_clean_up)
 
 int main(void)
 {

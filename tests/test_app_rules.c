@@ -76,6 +76,28 @@ static void test_an_end_without_restart_drains(void **state)
     assert_false(app_rules_hold(&rules)); /* 502, and no waiting for what will not come */
 }
 
+static void test_other_rules_hold_from_the_next_end_on(void **state)
+{
+    (void)state;
+    struct app_rules rules = up(&once);
+    app_rules_configure(&rules, &again);
+    assert_int_equal(app_rules_ended(&rules, 3 * S), APP_DO_NOTHING);
+    assert_int_equal(rules.state, APP_BACKOFF);
+    rules = up(&again);
+    app_rules_configure(&rules, &once);
+    assert_int_equal(app_rules_ended(&rules, 3 * S), APP_DO_DRAIN);
+}
+
+static void test_a_drain_that_was_cut_short_leaves_little_grace(void **state)
+{
+    struct app_rules_config config = {.grace_ns = 5 * S};
+    (void)state;
+    assert_int_equal(app_rules_grace_ns(&config, false), 5 * S);
+    assert_int_equal(app_rules_grace_ns(&config, true), APP_SHORT_GRACE_NS);
+    config.grace_ns = APP_SHORT_GRACE_NS / 2;
+    assert_int_equal(app_rules_grace_ns(&config, true), APP_SHORT_GRACE_NS / 2);
+}
+
 static void test_backoff_doubles_up_to_half_a_minute(void **state)
 {
     uint64_t now_ns = 10 * S, want_ns = 100 * MS;
@@ -178,6 +200,8 @@ int main(void)
         cmocka_unit_test(test_the_first_start_has_its_time_and_no_more),
         cmocka_unit_test(test_an_end_before_the_first_answer_is_not_tried_again),
         cmocka_unit_test(test_an_end_without_restart_drains),
+        cmocka_unit_test(test_other_rules_hold_from_the_next_end_on),
+        cmocka_unit_test(test_a_drain_that_was_cut_short_leaves_little_grace),
         cmocka_unit_test(test_backoff_doubles_up_to_half_a_minute),
         cmocka_unit_test(test_some_time_up_makes_the_backoff_short_again),
         cmocka_unit_test(test_a_later_start_that_hangs_is_killed_and_tried_again),

@@ -787,6 +787,8 @@ int main(void)
         TEST(test_help_names_the_commands_and_their_options),
         TEST(test_server_that_never_answers),
     };
+    if (getenv("LASTCALL_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_TEST"));
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     return cmocka_run_group_tests_name("cli", tests, set_up, tear_down);
 }

@@ -225,7 +225,7 @@ static void test_unknown_keys_are_refused_wherever_they_are(void **state)
         {"listen:\n  port: 0\n  ssl:\n    certificate-file: @/a.crt\n    keyfile: b\n" HELLO,
          "@/x.conf:5:5: listen: unknown key keyfile; known are certificate-file, "},
         {LISTEN "pool: {worker: 1}\n" HELLO,
-         "@/x.conf:2:8: pool: unknown key worker; known are workers, queue"},
+         "@/x.conf:2:8: pool: unknown key worker; known are workers, queue, max-bodies"},
         {LISTEN "drain:\n  deadline: 1s\n  dealine: 1s\n" HELLO,
          "@/x.conf:4:3: drain: unknown key dealine; known are deadline, lame-duck, "},
         {LISTEN "ssl-session-resumption: {mode: off, lifetme: 5}\n" HELLO,
@@ -276,6 +276,8 @@ static void test_bad_values_are_refused(void **state)
         {LISTEN "drain:\n  deadline: 1s\n  settle-max: 2s\n" HELLO,
          "@/x.conf:4:15: drain: drain.settle-max 2s: want a duration from 1ms to 900ms"},
         {LISTEN "drain: {report: ''}\n" HELLO, "@/x.conf:2:17: drain: drain.report : want a text"},
+        {LISTEN "pool: {max-bodies: 1KB}\n" HELLO,
+         "@/x.conf:2:20: pool: pool.max-bodies 1KB: want a size from 1024KB to 1048576MB"},
         {LISTEN "pool: {workers: 0}\n" HELLO,
          "@/x.conf:2:17: pool: pool.workers 0: want a whole number from 1 to 4096"},
         {LISTEN "num-threads: 0\n" HELLO, "@/x.conf:2:14: num-threads: num-threads 0: want a "},
@@ -904,6 +906,33 @@ static void test_sessions_are_resumed_as_the_mode_says(void **state)
     }
 }
 
+/* A restart must not cost each client a whole handshake: the successor has the keys. */
+static void test_sessions_outlive_a_restart(void **state)
+{
+    static const char *const modes[] = {"worker", "master"};
+    static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        const char *const flags[] = {"-m", modes[i], "--restart-probation", "0", NULL};
+        SSL_SESSION *kept[2];
+        bool resumed[2];
+        struct process p;
+        start_with(&p, LISTEN_TLS("a", "") HELLO, flags);
+        for (size_t j = 0; j < 2; j++)
+            kept[j] = visit_and_keep(&p, versions[j]);
+        process_signal(&p, SIGHUP);
+        process_wait_log(&p, "generation 2 serves: process ");
+        process_wait_log(&p, "drained in "); /* the one before has left the listener */
+        pid_t next = (pid_t)strtol(strstr(p.log, "2 serves: process ") + 18, NULL, 10);
+        for (size_t j = 0; j < 2; j++)
+            resumed[j] = is_resumed(&p, kept[j], versions[j]);
+        assert_int_equal(kill(next, SIGTERM), 0);
+        process_expect(&p, LIMIT_MS, 0);
+        process_release(&p);
+        assert_true(resumed[0] && resumed[1]);
+    }
+}
+
 static void test_ticket_file_that_is_missing_or_bad_does_not_stop_the_start(void **state)
 {
     static const char *const files[][2] = {
@@ -1224,6 +1253,34 @@ static void test_pool_is_as_the_file_says(void **state)
     process_release(&p);
 }
 
+/* The bodies of what is at a worker or waits for one, all together. */
+static void test_bodies_have_no_more_memory_than_the_file_says(void **state)
+{
+    static const char head[] =
+        "POST /?ms=60000 HTTP/1.1\r\nHost: test\r\nContent-Length: 700000\r\n\r\n";
+    static char body[700000];
+    struct process p;
+    struct pollfd fds[2];
+    (void)state;
+    memset(body, 'x', sizeof(body) - 1);
+    start(&p, "pool: {max-bodies: 1MB}\n" PATH("handler: sleep"));
+    for (unsigned i = 0; i < 2; i++) {
+        fds[i] = (struct pollfd){.fd = client_connect(&p), .events = POLLIN};
+        client_send(fds[i].fd, head);
+        client_send(fds[i].fd, body);
+        client_send(fds[i].fd, "x");
+    }
+    assert_int_equal(poll(fds, 2, LIMIT_MS), 1); /* one of them has the room */
+    struct pollfd *refused = (fds[0].revents & POLLIN) != 0 ? &fds[0] : &fds[1];
+    char *answer = client_read_answer(refused->fd);
+    assert_contains(answer, "HTTP/1.1 503 ");
+    assert_contains(answer, "fill the memory");
+    free(answer);
+    for (unsigned i = 0; i < 2; i++)
+        (void)close(fds[i].fd);
+    process_release(&p);
+}
+
 static void test_flags_override_the_file(void **state)
 {
     struct process p;
@@ -1453,6 +1510,7 @@ int main(void)
         TEST(test_global_certificate_is_shown_unless_a_host_has_its_own),
         TEST(test_versions_have_limits),
         TEST(test_sessions_are_resumed_as_the_mode_says),
+        TEST(test_sessions_outlive_a_restart),
         TEST(test_ticket_file_that_is_missing_or_bad_does_not_stop_the_start),
         TEST(test_proxy_line_is_the_clients_address),
         TEST(test_proxy_line_that_is_not_expected_is_no_request),
@@ -1466,6 +1524,7 @@ int main(void)
         TEST(test_drain_is_as_the_file_says),
         TEST(test_deadline_of_the_file_ends_the_drain),
         TEST(test_pool_is_as_the_file_says),
+        TEST(test_bodies_have_no_more_memory_than_the_file_says),
         TEST(test_flags_override_the_file),
         TEST(test_listen_flag_replaces_the_listeners_of_the_file),
         TEST(test_directive_given_twice_counts_as_given_last),

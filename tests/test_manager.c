@@ -206,17 +206,21 @@ static void test_budget_is_lame_duck_and_the_longest_deadline_and_linger(void **
     struct drain_config drain = {.lame_duck_ns = 5 * NS_PER_S,
                                  .deadline_ns = 10 * NS_PER_S,
                                  .class_ns = {[DRAIN_TUNNEL] = 2 * NS_PER_S}};
+    struct budget_tail tail = {.linger_ns = 2 * NS_PER_S};
     char text[512];
     (void)state;
-    assert_int_equal(budget_needed_ns(&drain, 2 * NS_PER_S), 17 * NS_PER_S);
+    assert_int_equal(budget_needed_ns(&drain, &tail), 17 * NS_PER_S);
     drain.class_ns[DRAIN_UPLOAD] = 30 * NS_PER_S;
-    assert_int_equal(budget_needed_ns(&drain, 2 * NS_PER_S), 37 * NS_PER_S);
-    assert_false(budget_text(&drain, 2 * NS_PER_S, 37 * NS_PER_S, "the limit", text, sizeof(text)));
-    assert_true(
-        budget_text(&drain, 2 * NS_PER_S, 37 * NS_PER_S - 1, "the limit", text, sizeof(text)));
+    assert_int_equal(budget_needed_ns(&drain, &tail), 37 * NS_PER_S);
+    assert_false(budget_text(&drain, &tail, 37 * NS_PER_S, "the limit", text, sizeof(text)));
+    assert_true(budget_text(&drain, &tail, 37 * NS_PER_S - 1, "the limit", text, sizeof(text)));
     assert_contains(text, "a stop may take 37s (lame-duck 5s + deadline 30s + linger 2s)");
     assert_contains(text, "the limit is 37s");
     assert_contains(text, "lower drain.deadline");
+    tail.app_grace_ns = 5 * NS_PER_S;
+    assert_true(budget_text(&drain, &tail, 41 * NS_PER_S, "the limit", text, sizeof(text)));
+    assert_contains(text, "take 42s (lame-duck 5s + deadline 30s + linger 2s + the application's "
+                          "grace 5s)");
 }
 
 static void test_budget_that_is_too_small_is_said(void **state)

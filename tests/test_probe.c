@@ -16,20 +16,9 @@
 
 #include <cmocka.h>
 
+#include "loopback.h"
+
 #define PATIENCE_MS 10000
-
-static int listen_here(uint16_t *ret_port)
-{
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(here);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, length), 0);
-    assert_int_equal(listen(fd, 8), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
-    *ret_port = ntohs(here.sin_port);
-    return fd;
-}
 
 /* Go on until there is a result. */
 static enum probe_result run(struct probe *probe, const struct probe_target *target)
@@ -75,7 +64,7 @@ static enum probe_result ask(const char *answer, struct probe *probe, char reque
     pthread_t thread;
     uint16_t port;
 
-    a.listener = listen_here(&port);
+    a.listener = listen_here(&port, 8);
     assert_int_equal(probe_target_init(&target, NULL, "127.0.0.1", port, "/healthz?deep=1"), 0);
     assert_int_equal(pthread_create(&thread, NULL, answer_one, &a), 0);
     probe_init(probe);
@@ -92,7 +81,7 @@ static void test_a_connection_is_an_answer_where_no_path_is_asked_for(void **sta
     struct probe probe;
     uint16_t port;
     (void)state;
-    int listener = listen_here(&port);
+    int listener = listen_here(&port, 8);
     assert_int_equal(probe_target_init(&target, NULL, "127.0.0.1", port, NULL), 0);
     probe_init(&probe);
     assert_int_equal(run(&probe, &target), PROBE_ANSWERED);
@@ -129,8 +118,8 @@ static void test_each_address_of_a_name_is_asked_in_turn(void **state)
     struct probe probe;
     uint16_t port, closed;
     (void)state;
-    int listener = listen_here(&port);
-    (void)close(listen_here(&closed));
+    int listener = listen_here(&port, 8);
+    (void)close(listen_here(&closed, 8));
     assert_int_equal(probe_target_init(&target, NULL, "127.0.0.1", closed, NULL), 0);
     assert_int_equal(probe_target_init(&other, NULL, "127.0.0.1", port, NULL), 0);
     target.at[target.count++] = other.at[0];

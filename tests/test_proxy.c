@@ -4,9 +4,7 @@
 
 #include "process.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -20,6 +18,7 @@
 #include <cmocka.h>
 
 #include "loadgen.h"
+#include "loopback.h"
 
 #define LIMIT_MS 20000
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -36,21 +35,6 @@ static void start_front(struct process *front, uint16_t upstream_port, const cha
     (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", upstream_port);
     const char *const args[] = {"--proxy", url, "--deadline", deadline, "--threads", "1", NULL};
     process_start(front, NULL, args);
-}
-
-/* A listening socket of our own; its port. */
-static int listen_here(uint16_t *ret_port)
-{
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof(here);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, length), 0);
-    assert_int_equal(listen(fd, 16), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
-    *ret_port = ntohs(here.sin_port);
-    return fd;
 }
 
 /* The next request that comes in from the front, up to the end of its header. */
@@ -80,7 +64,7 @@ static void test_request_in_flight_is_answered(void **state)
     struct process front;
     uint16_t port;
     (void)state;
-    int listener = listen_here(&port);
+    int listener = listen_here(&port, 16);
     start_front(&front, port, "10s");
     int fd = client_connect(&front);
     client_send(fd, GET("/"));
@@ -112,7 +96,7 @@ static void test_buffered_upload_survives_the_drain(void **state)
     uint16_t port;
     char *body = malloc(BODY + 1), *seen = malloc(BODY);
     (void)state;
-    int listener = listen_here(&port);
+    int listener = listen_here(&port, 16);
     start_front(&front, port, "10s");
     int fd = client_connect(&front);
     memset(body, 'b', BODY);
@@ -155,7 +139,7 @@ static void test_deadline_names_what_the_upstream_did_not_answer(void **state)
     struct process front;
     uint16_t port;
     (void)state;
-    int listener = listen_here(&port);
+    int listener = listen_here(&port, 16);
     start_front(&front, port, "300ms");
     int fd = client_connect(&front);
     client_send(fd, GET("/never"));
@@ -177,7 +161,7 @@ static void test_kept_upstream_connection_is_closed_not_reset(void **state)
     struct process front;
     uint16_t port;
     (void)state;
-    int listener = listen_here(&port);
+    int listener = listen_here(&port, 16);
     start_front(&front, port, "10s");
     int fd = client_connect(&front);
     client_send(fd, GET("/"));
@@ -276,7 +260,7 @@ static void open_tunnel(struct tunnel *t, const char *deadline)
     uint16_t port;
     char byte[5];
 
-    t->listener = listen_here(&port);
+    t->listener = listen_here(&port, 16);
     (void)strcpy(t->conf, "/tmp/lastcall-tunnel-XXXXXX");
     int fd = mkstemp(t->conf);
     FILE *file = fdopen(fd, "w");

@@ -3,7 +3,6 @@
 
 #include "redis.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,6 +18,7 @@
 #include <cmocka.h>
 
 #include "clock.h"
+#include "loopback.h"
 
 /* ---- the url ---- */
 
@@ -171,8 +171,7 @@ static void *peer_thread(void *arg)
 
 static void peer_start(struct peer *peer, const char *says)
 {
-    struct sockaddr_in any = {.sin_family = AF_INET};
-    socklen_t length = sizeof(any);
+    uint16_t port;
     char url[64];
 
     if (!redis_is_built()) {
@@ -181,13 +180,8 @@ static void peer_start(struct peer *peer, const char *says)
     }
     memset(peer, 0, sizeof(*peer));
     peer->says = says;
-    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    peer->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(peer->listener >= 0);
-    assert_int_equal(bind(peer->listener, (struct sockaddr *)&any, length), 0);
-    assert_int_equal(listen(peer->listener, 8), 0);
-    assert_int_equal(getsockname(peer->listener, (struct sockaddr *)&any, &length), 0);
-    (void)snprintf(url, sizeof(url), "redis://me:secret@127.0.0.1:%d/0", ntohs(any.sin_port));
+    peer->listener = listen_here(&port, 8);
+    (void)snprintf(url, sizeof(url), "redis://me:secret@127.0.0.1:%u/0", port);
     assert_null(redis_url_parse(url, &peer->url));
     assert_int_equal(pthread_create(&peer->thread, NULL, peer_thread, peer), 0);
 }

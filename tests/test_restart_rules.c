@@ -149,11 +149,9 @@ static void test_stop_ends_a_restart_and_what_was_remembered(void **state)
     static const struct {
         enum restart_state state;
         unsigned actions;
-    } rows[] = {{RESTART_STARTING, RESTART_DO_KILL},
-                {RESTART_PROBATION, RESTART_DO_KILL},
-                {RESTART_COMMITTING, RESTART_DO_TERM}};
+    } rows[] = {{RESTART_STARTING, RESTART_DO_KILL}, {RESTART_PROBATION, RESTART_DO_KILL}};
     (void)state;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 2; i++) {
         reach(rows[i].state);
         expect(RESTART_ON_REQUEST, rows[i].state, RESTART_DO_REMEMBER);
         expect(RESTART_ON_STOP, RESTART_STOPPED, rows[i].actions);
@@ -165,6 +163,77 @@ static void test_stop_ends_a_restart_and_what_was_remembered(void **state)
     }
 }
 
+/* Told to accept, the successor holds what this process may go on with: the stop waits until there
+ * is one who holds it. */
+static void test_stop_waits_for_a_successor_that_is_to_accept(void **state)
+{
+    (void)state;
+    reach(RESTART_COMMITTING);
+    expect(RESTART_ON_REQUEST, RESTART_COMMITTING, RESTART_DO_REMEMBER);
+    uint64_t due_ns = restart.due_ns;
+    expect(RESTART_ON_STOP, RESTART_COMMITTING, 0);
+    assert_int_equal(restart.due_ns, due_ns);
+    expect(RESTART_ON_REQUEST, RESTART_COMMITTING, RESTART_DO_REFUSE);
+    expect(RESTART_ON_SETTLED, RESTART_HANDED, RESTART_DO_RETIRE);
+    assert_false(restart_take_again(&restart));
+}
+
+static void test_stop_that_waits_may_be_called_off(void **state)
+{
+    (void)state;
+    reach(RESTART_COMMITTING);
+    expect(RESTART_ON_STOP, RESTART_COMMITTING, 0);
+    expect(RESTART_ON_RESUME, RESTART_COMMITTING, 0);
+    expect(RESTART_ON_REQUEST, RESTART_COMMITTING, RESTART_DO_REMEMBER);
+    expect(RESTART_ON_SETTLED, RESTART_HANDED, RESTART_DO_RETIRE);
+}
+
+static void test_stop_waits_in_vain_for_a_successor_that_fails(void **state)
+{
+    (void)state;
+    reach(RESTART_COMMITTING);
+    expect(RESTART_ON_STOP, RESTART_COMMITTING, 0);
+    expect(RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM);
+    expect(RESTART_ON_REQUEST, RESTART_IDLE, RESTART_DO_REFUSE);
+    expect(RESTART_ON_RESUME, RESTART_IDLE, 0);
+    expect(RESTART_ON_REQUEST, RESTART_STARTING, RESTART_DO_SPAWN);
+}
+
+static void test_stop_that_is_final_waits_for_nobody(void **state)
+{
+    static const enum restart_state states[] = {RESTART_STARTING, RESTART_PROBATION};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        reach(states[i]);
+        expect(RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_KILL);
+        expect(RESTART_ON_CLOSE, RESTART_STOPPED, 0);
+        (void)set_up(state);
+    }
+    reach(RESTART_COMMITTING);
+    expect(RESTART_ON_STOP, RESTART_COMMITTING, 0);
+    expect(RESTART_ON_CLOSE, RESTART_STOPPED, RESTART_DO_TERM);
+    expect(RESTART_ON_SETTLED, RESTART_STOPPED, 0);
+}
+
+/* Its process is still there, and with it the descriptors that the next one would need. */
+static void test_what_was_killed_is_waited_for_when_the_stop_is_called_off(void **state)
+{
+    (void)state;
+    reach(RESTART_PROBATION);
+    expect(RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_KILL);
+    expect(RESTART_ON_RESUME, RESTART_ENDING, 0);
+    expect(RESTART_ON_REQUEST, RESTART_ENDING, RESTART_DO_REMEMBER);
+    expect(RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM);
+    assert_int_equal(restart.failure, RESTART_FAILED_NOT); /* it was said why */
+    assert_true(restart_take_again(&restart));
+    reach(RESTART_STARTING);
+    expect(RESTART_ON_TIME, RESTART_ENDING, RESTART_DO_KILL);
+    expect(RESTART_ON_STOP, RESTART_STOPPED, 0);
+    expect(RESTART_ON_RESUME, RESTART_ENDING, 0);
+    expect(RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM);
+    assert_int_equal(restart.failure, RESTART_FAILED_TIMEOUT);
+}
+
 static void test_master_can_do_it_again(void **state)
 {
     (void)state;
@@ -173,6 +242,8 @@ static void test_master_can_do_it_again(void **state)
         reach(RESTART_COMMITTING);
         expect(RESTART_ON_SETTLED, RESTART_IDLE, RESTART_DO_RETIRE);
     }
+    expect(RESTART_ON_STOP, RESTART_STOPPED, 0);
+    expect(RESTART_ON_RESUME, RESTART_IDLE, 0); /* the worker is none that is to end */
 }
 
 int main(void)
@@ -186,6 +257,11 @@ int main(void)
         TEST(test_ready_and_settled_count_once_and_in_order),
         TEST(test_second_request_is_remembered_once),
         TEST(test_stop_ends_a_restart_and_what_was_remembered),
+        TEST(test_stop_waits_for_a_successor_that_is_to_accept),
+        TEST(test_stop_that_waits_may_be_called_off),
+        TEST(test_stop_waits_in_vain_for_a_successor_that_fails),
+        TEST(test_stop_that_is_final_waits_for_nobody),
+        TEST(test_what_was_killed_is_waited_for_when_the_stop_is_called_off),
         TEST(test_master_can_do_it_again),
     };
     return cmocka_run_group_tests_name("restart_rules", tests, NULL, NULL);

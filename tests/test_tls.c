@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <openssl/ssl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,10 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "admin_client.h"
 #include "certificate.h"
 
 #define LIMIT_MS 20000
@@ -165,6 +168,84 @@ static void test_who_says_nothing_does_not_hold_the_exit(void **state)
     for (unsigned i = 0; i < 5; i++)
         (void)close(silent[i]);
     process_release(&p);
+}
+
+enum fit { FITS, FAREWELL_DOES_NOT, ANSWER_DOES_NOT };
+
+/* What became of an answer that nobody reads: is it with the kernel, and is the farewell? Bounded,
+ * and a wrong guess only makes the search take another way. */
+static enum fit look_at_answer(const struct process *admin)
+{
+    unsigned waits = 0, closes = 0;
+
+    while (waits < 20 && closes < 5) {
+        json_t *status = admin_status(admin);
+        double open = admin_number(status, "connections.open");
+        double lingers = admin_number(status, "connections.lingering");
+        bool answered = admin_number(status, "requests.in_flight") == 0 &&
+                        admin_number(status, "requests.answered") > 0;
+        json_decref(status);
+        if (open == 0 || lingers > 0)
+            return FITS;
+        if (answered)
+            closes++;
+        else
+            waits++;
+        (void)usleep(5000); /* a loop that waits for a client to read has no event */
+    }
+    return closes > 0 ? FAREWELL_DOES_NOT : ANSWER_DOES_NOT;
+}
+
+/* One client that asks for a file of that many bytes and reads nothing, and then a stop. */
+static enum fit ask_for_much(const char *folder, off_t bytes)
+{
+    const int small = 4096;
+    char path[96];
+    struct process p;
+
+    (void)snprintf(path, sizeof(path), "%s/large", folder);
+    assert_int_equal(truncate(path, bytes), 0);
+    start(&p, WITH_TLS("--threads", "1", "--linger", "2s", "--deadline", "60s", "--root", folder));
+    struct process admin = admin_of(&p);
+    SSL *ssl = shake_hands(&p, HTTP1);
+    (void)setsockopt(SSL_get_fd(ssl), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+    say(ssl, "GET /files/large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    enum fit fit = look_at_answer(&admin);
+    process_signal(&p, fit == FAREWELL_DOES_NOT ? SIGTERM : SIGKILL);
+    process_expect(&p, LIMIT_MS, fit == FAREWELL_DOES_NOT ? 0 : 128 + SIGKILL);
+    hang_up(ssl);
+    process_release(&p);
+    return fit;
+}
+
+/* The kernel takes the whole answer, and then has no room for close_notify: which size that takes
+ * is its own affair, to within the thirty bytes of the farewell, so it is searched for. */
+static void
+test_who_stops_reading_before_the_farewell_has_the_time_of_a_lingering_close(void **state)
+{
+    char folder[] = "/tmp/lastcall-tls-XXXXXX", path[96];
+    off_t least = 1 << 14, most = 1 << 24;
+    enum fit fit = FITS;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof(path), "%s/large", folder);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    (void)fclose(file);
+    for (unsigned i = 0; i < 40 && fit != FAREWELL_DOES_NOT && most - least > 1; i++) {
+        off_t bytes = least + (most - least) / 2;
+        fit = ask_for_much(folder, bytes);
+        if (fit == FITS)
+            least = bytes;
+        else
+            most = bytes;
+    }
+    (void)unlink(path);
+    (void)rmdir(folder);
+    if (fit != FAREWELL_DOES_NOT) {
+        print_message("no size found that leaves no room for the farewell\n");
+        skip();
+    }
 }
 
 static void test_farewell_without_an_end_of_file_leaves_it_idle(void **state)
@@ -344,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_request_in_flight_is_answered_and_ends_with_a_farewell),
         TEST(test_who_says_nothing_does_not_hold_the_exit),
+        TEST(test_who_stops_reading_before_the_farewell_has_the_time_of_a_lingering_close),
         TEST(test_farewell_without_an_end_of_file_leaves_it_idle),
         TEST(test_request_that_is_arriving_is_waited_for),
         TEST(test_half_a_record_is_a_request_that_is_arriving),
@@ -351,6 +433,8 @@ int main(void)
         TEST(test_unread_request_at_the_deadline_is_on_record),
         TEST(test_bad_certificates_and_keys_are_one_line),
     };
+    if (getenv("LASTCALL_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_TEST"));
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     return cmocka_run_group_tests_name("tls", tests, set_up, tear_down);
 }

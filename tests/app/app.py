@@ -86,6 +86,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     {
                         "port": os.environ.get("PORT"),
                         "notify": os.environ.get("NOTIFY_SOCKET"),
+                        "handover": os.environ.get("LASTCALL_HANDOVER"),
                         "blocked": status_line("SigBlk"),
                         "ignored": status_line("SigIgn"),
                         "group": os.getpgid(0) == os.getpid(),

@@ -1,0 +1,918 @@
+/* A master with an application, `lastcall -m master --proxy URL -- COMMAND`: the workers come and
+ * go, and the application stays. What it shares with a server that has one of its own is in
+ * test_app.c. */
+
+#include "with_app.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "loadgen.h"
+#include "loopback.h"
+
+#define MASTER "-m", "master", "--restart-probation", "20ms"
+
+static char conf_path[64], admin_address[64];
+
+static int set_up(void **state)
+{
+    (void)snprintf(conf_path, sizeof(conf_path), "/tmp/lastcall-app-%ld.conf", (long)getpid());
+    (void)snprintf(admin_address, sizeof(admin_address), "unix:/tmp/lastcall-app-%ld.admin",
+                   (long)getpid());
+    return with_app_set_up(state);
+}
+
+/* This process adopts what a master leaves behind that is killed. */
+static int clean_up(void **state)
+{
+    (void)unlink(conf_path);
+    int err = with_app_clean_up(state);
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+    return err;
+}
+
+/* A configuration with a path that says whether the application is up, and `more`. */
+static void write_conf(const char *user, const char *more)
+{
+    FILE *file = fopen(conf_path, "w");
+    assert_non_null(file);
+    (void)fprintf(file,
+                  "listen: {host: 127.0.0.1, port: 0}\nuser: %s\nrestart: {probation: 20ms}\n"
+                  "hosts: {default: {paths: {/ready: {handler: ready}, /: {proxy.reverse.url: "
+                  "'%s'}}}}\n%s\n",
+                  user, url, more);
+    (void)fclose(file);
+}
+
+static void write_app_conf(const char *app)
+{
+    char more[256];
+    (void)snprintf(more, sizeof(more), "app: {url: '%s', start-timeout: 60s, hold: 60s%s}", url,
+                   app);
+    write_conf(own_user_name(), more);
+}
+
+static void start_configured(struct process *p, const char *const *command)
+{
+    const char *args[16] = {"-m", "master", "-c", conf_path, "--"};
+    for (size_t n = 5; *command != NULL; command++)
+        args[n++] = *command;
+    process_start_configured(p, args);
+}
+
+/* The process of the worker that serves as generation `n`. */
+static pid_t wait_generation(struct process *p, unsigned n)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "generation %u serves: process ", n);
+    process_wait_log(p, text);
+    process_wait_log(p, "\n");
+    return last_pid(p, text);
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+    for (; (text = strstr(text, what)) != NULL; text += strlen(what))
+        n++;
+    return n;
+}
+
+static void wait_count(struct process *p, const char *what, unsigned n)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    while (count(p->log, what) < n) {
+        if (now_ns() > until_ns)
+            fail_msg("not %u times `%s` in:\n%s", n, what, p->log);
+        (void)process_says(p, "there is no such line", 5);
+    }
+}
+
+/* The application says so itself. */
+static pid_t app_pid(const struct process *p)
+{
+    char *answer = ask(p, GET("/pid"));
+    assert_contains(answer, "HTTP/1.1 200 ");
+    pid_t pid = (pid_t)strtol(strstr(answer, "\r\n\r\n") + 4, NULL, 10);
+    free(answer);
+    assert_true(pid > 1);
+    return pid;
+}
+
+static void wait_answer(const struct process *p, const char *request, const char *want)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    for (;;) {
+        char *answer = ask(p, request);
+        bool found = answer != NULL && strstr(answer, want) != NULL;
+        if (!found && now_ns() > until_ns)
+            fail_msg("no `%s` in:\n%s", want, answer);
+        free(answer);
+        if (found)
+            return;
+        (void)poll(NULL, 0, 2);
+    }
+}
+
+static void expect_200(int fd)
+{
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, "HTTP/1.1 200 ");
+    free(answer);
+    (void)close(fd);
+}
+
+static void stop(struct process *p)
+{
+    process_signal(p, SIGTERM);
+    process_expect(p, LIMIT_MS, 0);
+    process_release(p);
+}
+
+/* ---- it stays ---- */
+
+struct restarts {
+    struct process *p;
+    unsigned done;
+    pthread_t thread;
+};
+
+static void *restart_three_times(void *arg)
+{
+    struct restarts *restarts = arg;
+    char text[64];
+
+    for (; restarts->done < 3; restarts->done++) {
+        (void)kill(restarts->p->pid, SIGHUP);
+        (void)snprintf(text, sizeof(text), "generation %u serves: process ", restarts->done + 2);
+        if (!process_says(restarts->p, text, LIMIT_MS))
+            break;
+    }
+    return NULL;
+}
+
+static void begin_restarts(void *arg)
+{
+    struct restarts *restarts = arg;
+    assert_int_equal(pthread_create(&restarts->thread, NULL, restart_three_times, restarts), 0);
+}
+
+static void restart_under_load(enum load_protocol protocol)
+{
+    struct process p;
+    struct load_result result;
+    struct restarts restarts = {.p = &p};
+    struct load_options load = {.protocol = protocol,
+                                .connections = 16,
+                                .path = "/",
+                                .expect_body = "python\n",
+                                .duration_ms = 1000,
+                                .patience_ms = LIMIT_MS,
+                                .signal_after_ms = 100,
+                                .signal_after_answers = 20,
+                                .on_signal = begin_restarts,
+                                .on_signal_arg = &restarts};
+
+    start_up(&p, APP(MASTER, "--deadline", "20s"), APP(PYTHON));
+    pid_t app = app_pid(&p);
+    load.address = p.address;
+    assert_int_equal(load_run(&load, &result), 0);
+    assert_int_equal(pthread_join(restarts.thread, NULL), 0);
+    if (restarts.done != 3 || result.lost != 0 || result.waiting != 0 || result.refused != 0 ||
+        result.answered_2xx != result.answered)
+        fail_msg("%u restarts; %llu lost, %llu waiting, %llu refused, %llu of %llu answers are "
+                 "2xx; first: %s; log:\n%s",
+                 restarts.done, (unsigned long long)result.lost, (unsigned long long)result.waiting,
+                 (unsigned long long)result.refused, (unsigned long long)result.answered_2xx,
+                 (unsigned long long)result.answered, result.first_loss, p.log);
+    assert_int_equal(app_pid(&p), app);
+    assert_int_equal(count(p.log, "started as process "), 1);
+    assert_answers(&p, GET("/hups"), "hups=0\n"); /* SIGHUP was for the workers */
+    stop(&p);
+}
+
+static void test_restarts_under_load_leave_it_alone(void **state)
+{
+    (void)state;
+    restart_under_load(LOAD_HTTP1_KEEPALIVE);
+    (void)set_up(NULL); /* another port */
+    restart_under_load(LOAD_HTTP1_CLOSE);
+}
+
+static void test_a_worker_that_is_killed_is_replaced_and_it_stays(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER), APP(PYTHON));
+    pid_t app = app_pid(&p);
+    for (unsigned i = 1; i <= 2; i++) {
+        assert_int_equal(kill(wait_generation(&p, i), SIGKILL), 0);
+        assert_int_equal(app_pid(&p), app); /* the request waits in the listener */
+    }
+    assert_int_equal(count(p.log, "started as process "), 1);
+    wait_no_zombies(&p);
+    stop(&p);
+}
+
+static void test_an_order_restarts_the_worker_and_it_stays(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--admin", admin_address), APP(PYTHON));
+    pid_t app = app_pid(&p);
+    struct process admin = admin_of(&p);
+    admin_order(&admin, "/restart", "{}", 202, "true");
+    (void)wait_generation(&p, 2);
+    assert_int_equal(app_pid(&p), app);
+    stop(&p);
+}
+
+static void test_without_a_master_the_refusal_names_it(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("--admin", admin_address), APP(PYTHON));
+    struct process admin = admin_of(&p);
+    admin_order(&admin, "/restart", "{}", 409, "-m master");
+    stop(&p);
+}
+
+static void test_what_it_leaves_behind_is_reaped(void **state)
+{
+    struct process p;
+    int child = 0, orphan = 0;
+    pid_t parent = 0;
+    (void)state;
+    start_up(&p, APP(MASTER), APP(PYTHON, "family"));
+    char *answer = ask(&p, GET("/pids"));
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    assert_int_not_equal(state_of(orphan, &parent), 0);
+    assert_int_equal(parent, p.pid);
+    (void)kill(orphan, SIGKILL);
+    wait_dead(orphan);
+    wait_no_zombies(&p);
+    process_signal(&p, SIGHUP); /* and no worker is taken for one */
+    (void)wait_generation(&p, 2);
+    process_wait_log(&p, "has drained, and exited with status 0");
+    wait_no_zombies(&p);
+    stop(&p);
+    wait_dead(child);
+}
+
+/* ---- requests wait ---- */
+
+/* Those in the old worker, too, which hears of it while it drains. */
+static void test_requests_wait_over_a_restart(void **state)
+{
+    struct process p;
+    (void)state;
+    write_app_conf("");
+    start_configured(&p, APP(PYTHON, "late"));
+    (void)wait_generation(&p, 1);
+    int old = client_connect(&p);
+    client_send(old, GET("/"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    process_wait_log(&p, "listeners closed");
+    int new = client_connect(&p);
+    client_send(new, GET("/"));
+    wait_taken(&p, 2);
+    assert_answers(&p, GET("/ready"), "HTTP/1.1 503 ");
+    open_gate(NULL);
+    expect_200(old);
+    expect_200(new);
+    assert_answers(&p, GET("/ready"), "HTTP/1.1 200 ");
+    process_wait_log(&p, "has drained, and exited with status 0");
+    stop(&p);
+}
+
+static void test_it_is_started_again_and_requests_wait_meanwhile(void **state)
+{
+    struct process p;
+    (void)state;
+    open_gate(NULL);
+    write_app_conf(", restart: ON");
+    start_configured(&p, APP(PYTHON, "late"));
+    process_wait_log(&p, " answers at ");
+    for (unsigned i = 2; i <= 3; i++) {
+        pid_t app = app_pid(&p);
+        shut_gate();
+        assert_int_equal(kill(app, SIGKILL), 0);
+        wait_answer(&p, GET("/ready"), "HTTP/1.1 503 "); /* the worker knows */
+        int fds[20];
+        for (size_t j = 0; j < 20; j++)
+            client_send(fds[j] = client_connect(&p), GET("/"));
+        wait_taken(&p, 20);
+        if (i == 3) { /* one that comes now has to know it, too */
+            assert_int_equal(kill(last_pid(&p, "serves: process "), SIGKILL), 0);
+            for (size_t j = 0; j < 20; j++)
+                (void)close(fds[j]);
+            for (size_t j = 0; j < 20; j++)
+                client_send(fds[j] = client_connect(&p), GET("/"));
+            (void)wait_generation(&p, 2);
+            wait_taken(&p, 20);
+        }
+        wait_count(&p, "started as process ", i);
+        open_gate(NULL);
+        for (size_t j = 0; j < 20; j++)
+            expect_200(fds[j]);
+        assert_int_not_equal(app_pid(&p), app);
+    }
+    assert_int_equal(count(p.log, "started as process "), 3);
+    wait_no_zombies(&p);
+    stop(&p);
+}
+
+static void test_a_new_worker_knows_that_it_is_up(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--app-hold", "0"), APP(PYTHON));
+    for (unsigned i = 2; i <= 4; i++) {
+        process_signal(&p, SIGHUP);
+        (void)wait_generation(&p, i);
+        for (unsigned j = 0; j < 10; j++) /* one that was held would get 503 at once */
+            assert_answers(&p, GET("/"), "python\n");
+    }
+    stop(&p);
+}
+
+static int manager_socket(struct sockaddr_un *ret_here)
+{
+#ifndef LASTCALL_SYSTEMD
+    print_message("skipped: built without libsystemd\n");
+    skip();
+#endif
+    const struct timeval patience = {.tv_sec = 15};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    *ret_here = (struct sockaddr_un){.sun_family = AF_UNIX};
+    (void)snprintf(ret_here->sun_path, sizeof(ret_here->sun_path), "/tmp/lastcall-app-%ld.notify",
+                   (long)getpid());
+    (void)unlink(ret_here->sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)ret_here, sizeof(*ret_here)), 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    return fd;
+}
+
+static void test_the_manager_is_told_when_it_answers_and_no_restart_before(void **state)
+{
+    struct process p;
+    struct sockaddr_un here;
+    char text[512];
+    (void)state;
+    int fd = manager_socket(&here);
+    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    start(&p, APP(MASTER), APP(PYTHON, "late"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    (void)wait_generation(&p, 1);
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    process_wait_log(&p, "has drained, and exited with status 0");
+    assert_int_equal(recv(fd, text, sizeof(text), MSG_DONTWAIT), -1);
+    open_gate(NULL);
+    ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    assert_contains(text, "READY=1\n");
+    stop(&p);
+    (void)close(fd);
+    (void)unlink(here.sun_path);
+}
+
+static void test_a_daemon_is_there_when_it_answers(void **state)
+{
+    struct process p;
+    char more[320], log[64], pid_file[64], text[4096] = "";
+    int status;
+    (void)state;
+    (void)snprintf(log, sizeof(log), "/tmp/lastcall-app-%ld.log", (long)getpid());
+    (void)snprintf(pid_file, sizeof(pid_file), "/tmp/lastcall-app-%ld.pid", (long)getpid());
+    (void)snprintf(more, sizeof(more), "app: {url: '%s'}\nerror-log: %s\npid-file: %s", url, log,
+                   pid_file);
+    write_conf(own_user_name(), more);
+    process_spawn(&p, APP("-m", "daemon", "-c", conf_path, "--", "sh", "-c",
+                          "echo said by it; exec \"$@\"", "sh", PYTHON, "late"));
+    while (access(pid_file, F_OK) != 0) /* the worker is in charge */
+        (void)poll(NULL, 0, 5);
+    assert_false(process_is_gone(&p));
+    open_gate(NULL);
+    process_expect(&p, LIMIT_MS, 0);
+    FILE *file = fopen(pid_file, "r");
+    assert_int_equal(fscanf(file, "%4095s", text), 1);
+    (void)fclose(file);
+    pid_t master = (pid_t)strtol(text, NULL, 10);
+    assert_int_equal(kill(master, SIGTERM), 0);
+    assert_int_equal(waitpid(master, &status, 0), master);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    file = fopen(log, "r");
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    (void)fclose(file);
+    assert_contains(text, "said by it\n");
+    assert_contains(text, "was ended by SIGTERM");
+    (void)unlink(log);
+    process_release(&p);
+}
+
+/* ---- it ends ---- */
+
+static void ends_with(const char *request, int want, const char *said)
+{
+    struct process p;
+    start_up(&p, APP(MASTER), APP(PYTHON));
+    char *answer = ask(&p, request);
+    assert_contains(answer, "HTTP/1.1 502 "); /* the one that ended it */
+    free(answer);
+    process_expect(&p, LIMIT_MS, want);
+    assert_contains(p.log, said);
+    assert_contains(p.log, "drained in ");
+    assert_contains(p.log, "application: python3 ");
+    process_release(&p);
+    (void)set_up(NULL); /* another port */
+}
+
+static void test_its_status_is_passed_on(void **state)
+{
+    (void)state;
+    ends_with(GET("/exit?status=7"), 7, "ended with status 7");
+    ends_with(GET("/exit?status=0"), 0, "ended with status 0");
+    ends_with(GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
+}
+
+static void test_what_it_leaves_unfinished_wins_over_its_status(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--deadline", "200ms"), APP(PYTHON));
+    int fd = client_connect(&p); /* a request that does not become whole */
+    client_send(fd, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome");
+    wait_taken(&p, 1);
+    free(ask(&p, GET("/exit?status=7")));
+    process_expect(&p, LIMIT_MS, 3);
+    (void)close(fd);
+    process_release(&p);
+}
+
+/* The successor that is on its way goes, too. */
+static void test_it_ends_during_a_restart(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP("-m", "master", "--restart-probation", "60s"), APP(PYTHON));
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    free(ask(&p, GET("/exit?status=7")));
+    process_expect(&p, LIMIT_MS, 7);
+    assert_null(strstr(p.log, "generation 2 serves"));
+    process_release(&p);
+}
+
+static void fails_to_start(const char *const *command, const char *timeout, int want,
+                           const char *said)
+{
+    struct process p;
+    const char *args[24] = {
+        MASTER, "--listen", "127.0.0.1:0", "--proxy", url, "--app-start-timeout", timeout, "--"};
+    size_t n = 11;
+
+    assert_string_equal(args[n - 1], "--");
+    for (; *command != NULL; command++)
+        args[n++] = *command;
+    process_spawn(&p, args);
+    process_expect(&p, LIMIT_MS, want);
+    assert_contains(p.log, said);
+    assert_null(strstr(p.log, "replaced"));
+    process_release(&p);
+}
+
+static void test_one_that_does_not_come_up_ends_the_service(void **state)
+{
+    (void)state;
+    fails_to_start(APP("sleep", "1000"), "200ms", 69, "application sleep did not answer at ");
+    fails_to_start(APP("sh", "-c", "exit 5"), "30s", 5, "before it has answered");
+    fails_to_start(APP("/no/such"), "30s", 69,
+                   "cannot start: the application /no/such: No such file or directory");
+    struct process other;
+    start_up(&other, NULL, APP(PYTHON));
+    fails_to_start(APP(PYTHON), "30s", 69, "something answers at 127.0.0.1:");
+    stop(&other);
+}
+
+/* ---- a stop that is called off, or not ---- */
+
+/* What it is there for has ended: there is nothing to go back to. */
+static void can_not_be_called_off(const char *const *flags)
+{
+    struct process p;
+    start_up(&p, flags, APP(PYTHON));
+    struct process admin = admin_of(&p);
+    free(ask(&p, GET("/exit?status=7")));
+    process_wait_log(&p, "lame duck for ");
+    admin_order(&admin, "/undrain", "{}", 409, "the application has ended");
+    process_expect(&p, LIMIT_MS, 7);
+    process_release(&p);
+}
+
+static void test_its_end_can_not_be_called_off(void **state)
+{
+    (void)state;
+    can_not_be_called_off(APP(MASTER, "--admin", admin_address, "--lame-duck", "1s"));
+    can_not_be_called_off(APP("--admin", admin_address, "--lame-duck", "1s"));
+}
+
+static void test_its_end_in_a_lame_duck_can_not_be_called_off_either(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--admin", admin_address, "--lame-duck", "2s"), APP(PYTHON));
+    struct process admin = admin_of(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    free(ask(&p, GET("/exit?status=7")));
+    process_wait_log(&p, "before the drain was over");
+    admin_order(&admin, "/undrain", "{}", 409, "the application has ended");
+    process_expect(&p, LIMIT_MS, 0); /* the drain's own */
+    process_release(&p);
+}
+
+static void test_an_order_that_is_called_off_leaves_it_and_its_restarts(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--admin", admin_address, "--lame-duck", "60s"), APP(PYTHON));
+    struct process admin = admin_of(&p);
+    pid_t app = app_pid(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    process_wait_log(&p, "restarts are possible again");
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    assert_int_equal(app_pid(&p), app);
+    free(ask(&p, GET("/exit?status=7"))); /* and its end is the service's */
+    process_wait_log(&p, "ended with status 7: requests that it had are answered 502");
+    process_wait_log(&p, "lame duck for 1m");
+    process_signal(&p, SIGTERM);
+    process_signal(&p, SIGINT);
+    process_expect(&p, LIMIT_MS, 4);
+    process_release(&p);
+}
+
+/* A manager takes STOPPING for final. */
+static void comes_up_in_a_stop(const char *const *flags)
+{
+    struct process p;
+    struct sockaddr_un here;
+    char text[512];
+    bool stops = false;
+    int fd = manager_socket(&here);
+    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    start(&p, flags, APP(PYTHON, "late"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    int held = client_connect(&p);
+    client_send(held, GET("/"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    open_gate(NULL);
+    expect_200(held);
+    process_expect(&p, LIMIT_MS, 0);
+    for (;;) {
+        ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT);
+        if (n < 0)
+            break;
+        text[n] = '\0';
+        stops |= strstr(text, "STOPPING=1") != NULL;
+        if (strstr(text, "READY=1") != NULL)
+            fail_msg("told: %s", text);
+    }
+    assert_true(stops);
+    process_release(&p);
+    shut_gate();
+    (void)close(fd);
+    (void)unlink(here.sun_path);
+}
+
+static void test_it_comes_up_in_a_stop_and_nobody_is_told_ready(void **state)
+{
+    (void)state;
+    comes_up_in_a_stop(APP(MASTER));
+    comes_up_in_a_stop(APP("--threads", "1"));
+}
+
+/* ---- the service stops ---- */
+
+static void test_it_is_told_behind_the_last_worker(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER), APP(PYTHON)); /* which dies on SIGTERM at once */
+    int old = client_connect(&p);
+    client_send(old, GET("/gated"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    int new = client_connect(&p);
+    client_send(new, GET("/"));
+    expect_200(new);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "SIGTERM received");
+    wait_count(&p, "drained in ", 1); /* the new one; the old one waits for its request */
+    open_gate(NULL);
+    expect_200(old);
+    process_expect(&p, LIMIT_MS, 0);
+    const char *told = strstr(p.log, "SIGTERM to process group");
+    assert_non_null(told);
+    assert_int_equal(count(told, "drained in "), 0);
+    assert_int_equal(count(p.log, "drained in "), 2);
+    assert_contains(told, "was ended by SIGTERM");
+    process_release(&p);
+}
+
+static void test_its_end_in_a_drain_changes_no_status(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER), APP(PYTHON));
+    pid_t app = app_pid(&p);
+    int half = client_connect(&p); /* keeps the drain going until its end was seen */
+    client_send(half, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n");
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "listeners closed");
+    assert_int_equal(kill(app, SIGTERM), 0);
+    process_wait_log(&p, "before the drain was over");
+    client_send(half, "12345");
+    char *answer = client_read_answer(half);
+    assert_contains(answer, "HTTP/1.1 502 ");
+    free(answer);
+    (void)close(half);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_a_deaf_application_is_killed(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--app-grace", "200ms"), APP(PYTHON, "deaf"));
+    pid_t app = app_pid(&p);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "SIGKILL to process group");
+    wait_dead(app);
+    process_release(&p);
+}
+
+static void test_another_signal_ends_its_grace(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--app-grace", "5m"), APP(PYTHON, "deaf"));
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "stopping the application");
+    process_signal(&p, SIGHUP); /* too late for that */
+    process_wait_log(&p, "no restart: this process is on its way out");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_behind_the_deadline_its_grace_is_short(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER, "--app-grace", "5m", "--deadline", "100ms"), APP(PYTHON, "deaf"));
+    int fd = client_connect(&p);
+    client_send(fd, GET("/slow?ms=600000"));
+    wait_taken(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 3);
+    (void)close(fd);
+    process_release(&p);
+}
+
+static void test_it_does_not_outlive_a_killed_master(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER), APP(PYTHON, "deaf"));
+    pid_t app = app_pid(&p), worker = wait_generation(&p, 1);
+    process_signal(&p, SIGKILL);
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    wait_dead(app);
+    wait_dead(worker);
+    process_release(&p);
+}
+
+static void test_a_window_that_changes_its_size_stops_nobody(void **state)
+{
+    struct process p;
+    (void)state;
+    start_up(&p, APP(MASTER), APP(PYTHON));
+    process_signal(&p, SIGWINCH);
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    assert_answers(&p, GET("/"), "python\n");
+    assert_null(strstr(p.log, "passed on"));
+    stop(&p);
+}
+
+/* ---- what it finds, and what is changed meanwhile ---- */
+
+static void test_it_finds_the_world_as_if_started_alone(void **state)
+{
+    struct process p;
+    struct rlimit files;
+    char want[32];
+    (void)state;
+    (void)snprintf(want, sizeof(want), "\"port\": \"%u\"", app_port);
+    (void)setenv("NOTIFY_SOCKET", "/nowhere", 1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    const struct rlimit fewer = {.rlim_cur = 500, .rlim_max = files.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &fewer), 0);
+    start_up(&p, APP(MASTER), APP(PYTHON));
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+    (void)unsetenv("NOTIFY_SOCKET");
+    char *answer = ask(&p, GET("/world"));
+    assert_contains(answer, want);
+    assert_contains(answer, "\"notify\": null");
+    assert_contains(answer, "\"handover\": null");
+    assert_contains(answer, "\"blocked\": \"0000000000000000\"");
+    assert_contains(answer, "\"group\": true");
+    assert_contains(answer, "\"files\": 500");
+    assert_contains(answer, "\"descriptors\": {");
+    assert_null(strstr(answer, "socket:"));
+    assert_null(strstr(answer, "anon_inode:"));
+    free(answer);
+    stop(&p);
+}
+
+/* A line of /proc/PID/status. */
+static char *status_of(pid_t pid, const char *name)
+{
+    static char line[256];
+    char path[32];
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL && strncmp(line, name, strlen(name)) != 0)
+        ;
+    (void)fclose(file);
+    return line + strlen(name);
+}
+
+/* Python would do so by itself. */
+static void test_no_signal_is_ignored(void **state)
+{
+    struct process p;
+    (void)state;
+    start(&p, APP(MASTER), APP("sleep", "1000"));
+    process_wait_log(&p, "started as process ");
+    pid_t app = last_pid(&p, "started as process ");
+    char *ours = strdup(status_of(getpid(), "SigIgn:"));
+    assert_string_equal(status_of(app, "SigIgn:"), ours);
+    free(ours);
+    stop(&p);
+}
+
+static void test_it_runs_as_the_user_of_the_configuration(void **state)
+{
+    const struct passwd *nobody = getpwnam("nobody");
+    struct process p;
+    char more[160], want[64];
+    (void)state;
+    if (getuid() != 0 || nobody == NULL) {
+        print_message("skipped: takes root, and a user nobody\n");
+        skip();
+    }
+    (void)snprintf(more, sizeof(more), "app: {url: '%s'}", url);
+    write_conf("nobody", more);
+    start_configured(&p, APP("sleep", "1000"));
+    pid_t worker = wait_generation(&p, 1);
+    process_wait_log(&p, "started as process ");
+    pid_t app = last_pid(&p, "started as process ");
+    (void)snprintf(want, sizeof(want), "\t%u\t%u\t%u\t%u\n", nobody->pw_uid, nobody->pw_uid,
+                   nobody->pw_uid, nobody->pw_uid);
+    assert_string_equal(status_of(app, "Uid:"), want);
+    (void)snprintf(want, sizeof(want), "\t%u\t%u\t%u\t%u\n", nobody->pw_gid, nobody->pw_gid,
+                   nobody->pw_gid, nobody->pw_gid);
+    assert_string_equal(status_of(app, "Gid:"), want);
+    char *groups = strdup(status_of(worker, "Groups:"));
+    assert_string_equal(status_of(app, "Groups:"), groups);
+    free(groups);
+    process_signal(&p, SIGKILL); /* the kernel forgets who becomes another: see app.c */
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    wait_dead(app);
+    wait_dead(worker);
+    process_release(&p);
+}
+
+static void test_what_a_later_configuration_says_holds(void **state)
+{
+    struct process p;
+    (void)state;
+    write_app_conf(", grace: 5m");
+    start_configured(&p, APP(PYTHON, "deaf"));
+    process_wait_log(&p, " answers at ");
+    pid_t app = app_pid(&p);
+    write_app_conf(", grace: 100ms, restart: ON");
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    assert_int_equal(kill(app, SIGKILL), 0);
+    process_wait_log(&p, "again in 100ms"); /* it was not to be, at first */
+    wait_count(&p, " answers at ", 2);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "SIGKILL in 100ms");
+    process_release(&p);
+}
+
+static void test_another_address_is_said_and_starts_nothing(void **state)
+{
+    struct process p;
+    char first[sizeof(url)];
+    (void)state;
+    write_app_conf("");
+    start_configured(&p, APP(PYTHON));
+    process_wait_log(&p, " answers at ");
+    memcpy(first, url, sizeof(first));
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", free_port());
+    write_app_conf("");
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    process_wait_log(&p, "it is not restarted");
+    memcpy(url, first, sizeof(url)); /* and back */
+    write_app_conf("");
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 3);
+    wait_count(&p, "has drained, and exited with status 0", 2); /* they may answer until then */
+    assert_answers(&p, GET("/"), "python\n");
+    assert_int_equal(count(p.log, "it is not restarted"), 1);
+    assert_int_equal(count(p.log, "started as process "), 1);
+    stop(&p);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_restarts_under_load_leave_it_alone),
+        TEST(test_a_worker_that_is_killed_is_replaced_and_it_stays),
+        TEST(test_an_order_restarts_the_worker_and_it_stays),
+        TEST(test_without_a_master_the_refusal_names_it),
+        TEST(test_what_it_leaves_behind_is_reaped),
+        TEST(test_requests_wait_over_a_restart),
+        TEST(test_it_is_started_again_and_requests_wait_meanwhile),
+        TEST(test_a_new_worker_knows_that_it_is_up),
+        TEST(test_the_manager_is_told_when_it_answers_and_no_restart_before),
+        TEST(test_a_daemon_is_there_when_it_answers),
+        TEST(test_its_status_is_passed_on),
+        TEST(test_what_it_leaves_unfinished_wins_over_its_status),
+        TEST(test_it_ends_during_a_restart),
+        TEST(test_one_that_does_not_come_up_ends_the_service),
+        TEST(test_its_end_can_not_be_called_off),
+        TEST(test_its_end_in_a_lame_duck_can_not_be_called_off_either),
+        TEST(test_an_order_that_is_called_off_leaves_it_and_its_restarts),
+        TEST(test_it_comes_up_in_a_stop_and_nobody_is_told_ready),
+        TEST(test_it_is_told_behind_the_last_worker),
+        TEST(test_its_end_in_a_drain_changes_no_status),
+        TEST(test_a_deaf_application_is_killed),
+        TEST(test_another_signal_ends_its_grace),
+        TEST(test_behind_the_deadline_its_grace_is_short),
+        TEST(test_it_does_not_outlive_a_killed_master),
+        TEST(test_a_window_that_changes_its_size_stops_nobody),
+        TEST(test_it_finds_the_world_as_if_started_alone),
+        TEST(test_no_signal_is_ignored),
+        TEST(test_it_runs_as_the_user_of_the_configuration),
+        TEST(test_what_a_later_configuration_says_holds),
+        TEST(test_another_address_is_said_and_starts_nothing),
+    };
+
+    (void)alarm(600);
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    if (getenv("LASTCALL_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_TEST"));
+    return cmocka_run_group_tests_name("app_master", tests, NULL, NULL);
+}

@@ -1,0 +1,242 @@
+/* The real master, and who tells whom: orders to its worker, a stop that is called off, signals
+ * that reach both, and restarts that come faster than drains end. */
+
+#include "process.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "admin_client.h"
+
+#define LIMIT_MS 30000
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
+#define MASTER(...)                                                                                \
+    ((const char *const[]){"-m", "master", "--restart-probation", "0", "--admin", admin_address,   \
+                           __VA_ARGS__, NULL})
+
+static char admin_address[64];
+
+static int set_up(void **state)
+{
+    static unsigned n;
+    (void)state;
+    (void)snprintf(admin_address, sizeof(admin_address), "unix:/tmp/lastcall-master-%ld-%u.admin",
+                   (long)getpid(), n++);
+    return 0;
+}
+
+static pid_t wait_generation(struct process *p, unsigned n)
+{
+    char text[64];
+
+    (void)snprintf(text, sizeof(text), "generation %u serves: process ", n);
+    process_wait_log(p, text);
+    process_wait_log(p, "\n");
+    return (pid_t)strtol(strstr(p->log, text) + strlen(text), NULL, 10);
+}
+
+static void assert_answered(const struct process *p)
+{
+    int fd = client_connect(p);
+    client_send(fd, GET("/hello"));
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
+}
+
+static void expect_200(int fd)
+{
+    char *answer = client_read_answer(fd);
+    assert_non_null(answer);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
+}
+
+static void stop(struct process *p)
+{
+    process_signal(p, SIGTERM);
+    process_expect(p, LIMIT_MS, 0);
+    process_release(p);
+}
+
+/* Without its lame duck. Two of a kind could be one to the kernel. */
+static void cut_short(struct process *p)
+{
+    process_signal(p, SIGTERM);
+    process_signal(p, SIGINT);
+    process_expect(p, LIMIT_MS, 4);
+    process_release(p);
+}
+
+static unsigned count(const char *text, const char *what)
+{
+    unsigned n = 0;
+    for (; (text = strstr(text, what)) != NULL; text += strlen(what))
+        n++;
+    return n;
+}
+
+static void wait_count(struct process *p, const char *what, unsigned n)
+{
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+
+    while (count(p->log, what) < n) {
+        if (now_ns() > until_ns)
+            fail_msg("not %u times `%s` in:\n%s", n, what, p->log);
+        (void)process_says(p, "there is no such line", 5);
+    }
+}
+
+/* A successor would take sockets that the worker is about to shut. */
+static void test_no_restart_while_the_worker_drains_and_again_when_that_was_called_off(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, MASTER("--lame-duck", "60s"));
+    struct process admin = admin_of(&p);
+    (void)wait_generation(&p, 1);
+    admin_order(&admin, "/drain", "{}", 202, "true");
+    process_wait_log(&p, "lame duck for ");
+    process_signal(&p, SIGHUP); /* perhaps before the worker has said so: then it is given up */
+    process_wait_log(&p, "this process is on its way out");
+    assert_answered(&p);
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    process_wait_log(&p, "restarts are possible again");
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    assert_answered(&p);
+    assert_int_equal(count(p.log, "generation 2 serves"), 1);
+    cut_short(&p);
+}
+
+/* What the order began goes on: it ends the service, and the listeners close without a loss. */
+static void test_an_order_to_drain_ends_the_service(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, MASTER("--lame-duck", "100ms"));
+    struct process admin = admin_of(&p);
+    (void)wait_generation(&p, 1);
+    admin_order(&admin, "/drain", "{}", 202, "true");
+    process_expect(&p, LIMIT_MS, 0);
+    assert_null(strstr(p.log, "replaced"));
+    process_release(&p);
+}
+
+static void test_a_stop_that_is_called_off_leaves_a_whole_master(void **state)
+{
+    struct process p;
+    struct sockaddr_un here = {.sun_family = AF_UNIX};
+    const struct timeval patience = {.tv_sec = 15};
+    char text[512] = "";
+    (void)state;
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    (void)snprintf(here.sun_path, sizeof(here.sun_path), "/tmp/lastcall-master-%ld.notify",
+                   (long)getpid());
+    (void)unlink(here.sun_path);
+    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    process_start(&p, NULL, MASTER("--lame-duck", "60s"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    struct process admin = admin_of(&p);
+    (void)wait_generation(&p, 1);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    process_wait_log(&p, "restarts are possible again");
+    process_signal(&p, SIGHUP);
+    pid_t worker = wait_generation(&p, 2);
+    process_wait_log(&p, "has drained, and exited with status 0");
+    assert_answered(&p);
+    assert_int_equal(kill(worker, SIGKILL), 0); /* and it is replaced */
+    (void)wait_generation(&p, 3);
+    assert_answered(&p);
+#ifdef LASTCALL_SYSTEMD
+    while (recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0) {
+        assert_null(strstr(text, "STOPPING"));
+        memset(text, 0, sizeof(text));
+    }
+#endif
+    cut_short(&p);
+    (void)close(fd);
+    (void)unlink(here.sun_path);
+}
+
+/* A manager that ends a service tells all of its processes. */
+static void test_a_signal_to_all_is_one(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, MASTER("--threads", "1"));
+    pid_t worker = wait_generation(&p, 1);
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=700"));
+    assert_answered(&p); /* behind it, on the same loop */
+    assert_int_equal(kill(worker, SIGTERM), 0);
+    process_wait_log(&p, "SIGTERM received");
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "passed on to the worker");
+    expect_200(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+/* None is forgotten: what comes last is told behind all of them. */
+static void test_there_are_no_more_restarts_than_drains_can_be_watched(void **state)
+{
+    enum { WORKERS = 32 };
+    struct process p;
+    int fds[WORKERS];
+    (void)state;
+    process_start(&p, NULL, MASTER("--threads", "1", "--workers", "1", "--deadline", "60s"));
+    for (unsigned i = 0; i < WORKERS; i++) {
+        (void)wait_generation(&p, i + 1);
+        wait_count(&p, "listeners closed after", i); /* only the new one accepts */
+        fds[i] = client_connect(&p);
+        client_send(fds[i], GET("/sleep?ms=60000"));
+        assert_answered(&p);
+        process_signal(&p, SIGHUP);
+    }
+    (void)wait_generation(&p, WORKERS + 1);
+    assert_answered(&p);
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "no restart: 32 workers of earlier ones still drain");
+    assert_answered(&p);
+    (void)close(fds[0]); /* its worker has nothing to wait for any more */
+    process_wait_log(&p, "has drained, and exited with status 0");
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, WORKERS + 2);
+    for (unsigned i = 1; i < WORKERS; i++)
+        (void)close(fds[i]);
+    stop(&p);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, process_kill_left)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_no_restart_while_the_worker_drains_and_again_when_that_was_called_off),
+        TEST(test_an_order_to_drain_ends_the_service),
+        TEST(test_a_stop_that_is_called_off_leaves_a_whole_master),
+        TEST(test_a_signal_to_all_is_one),
+        TEST(test_there_are_no_more_restarts_than_drains_can_be_watched),
+    };
+
+    (void)alarm(240); /* a hang is a failure */
+    if (getenv("LASTCALL_TEST") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_TEST"));
+    return cmocka_run_group_tests_name("master", tests, NULL, NULL);
+}
