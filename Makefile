@@ -22,7 +22,7 @@ help:
 	@echo "make bench       stop lastcall and other servers under load, count what is lost (10 minutes)"
 	@echo "                 tables, and a page with pictures: build/bench/drain.html"
 	@echo "make bench-long  the same with 20 runs each"
-	@echo "make bench-restart  restart lastcall and other servers under load, count what the clients notice (8 minutes)"
+	@echo "make bench-restart  restart lastcall and other servers under load, count what the clients notice (13 minutes)"
 	@echo "make bench-peers install the other servers (Debian packages; no service is started)"
 	@echo "make bench-speed throughput beside h2o and nginx, exit lag"
 	@echo "make format      clang-format over the sources"
