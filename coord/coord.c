@@ -63,7 +63,8 @@ struct coord {
     pid_t master;                /* 0: none */
     unsigned signals, passed_on; /* that asked for this drain; of the master */
     bool is_final;               /* what this process is there for has ended */
-    int clean_status;            /* the exit status of a drain that ends clean */
+    bool final_was_said;
+    int clean_status; /* the exit status of a drain that ends clean */
 };
 
 static void lock(struct coord *coord)
@@ -240,10 +241,15 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
     return count;
 }
 
+static bool is_revocable_locked(const struct coord *coord)
+{
+    return !coord->handed_over && !coord->is_final && drain_can_undo(&coord->drain);
+}
+
 bool coord_undrain(struct coord *coord)
 {
     lock(coord);
-    bool undone = !coord->handed_over && !coord->is_final && drain_undo(&coord->drain);
+    bool undone = is_revocable_locked(coord) && drain_undo(&coord->drain);
     if (undone) { /* here, not when it is noticed: the next request has a clean page */
         coord->report.trigger_count = coord->report.triggers_left_out = 0;
         memset(&coord->report.begin, 0, sizeof(coord->report.begin));
@@ -264,6 +270,8 @@ void coord_get_status(struct coord *coord, struct coord_status *ret_status)
         .phase = drain->phase,
         .forced = drain->forced,
         .is_final = coord->is_final,
+        .handed_over = coord->handed_over,
+        .revocable = is_revocable_locked(coord),
         .lame_duck_until_ns = drain->phase == PHASE_LAME_DUCK
                                   ? drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns
                                   : CLOCK_NEVER,
@@ -334,19 +342,45 @@ static void enter_running(struct coord *coord)
     notify_send("READY=1\nSTATUS=serving");
 }
 
-static void enter_lame_duck(struct coord *coord)
+static void say_lame_duck(struct coord *coord)
 {
     char text[CLOCK_TEXT_SIZE];
 
+    lock(coord);
+    bool is_final = coord->is_final;
+    coord->final_was_said = is_final;
+    unlock(coord);
+    const char *end = is_final ? "the drain can not be called off" : "the drain can be called off";
+    log_line(LOG_LEVEL_INFO, "lame-duck",
+             json_pack("{s:I,s:b}", "for_ms",
+                       (json_int_t)(coord->config.drain.lame_duck_ns / NS_PER_MS), "final",
+                       is_final),
+             "lame duck for %s: not ready, still accepting, %s",
+             clock_format_duration(coord->config.drain.lame_duck_ns, text), end);
+    /* Not STOPPING: listeners are still open, and most drains can be undone. */
+    notify_send("STATUS=lame duck for %s: still accepting, %s", text, end);
+}
+
+static void enter_lame_duck(struct coord *coord)
+{
     log_begin(coord);
     coord->config.ops->lame_duck(coord->config.server, true);
-    log_line(
-        LOG_LEVEL_INFO, "lame-duck",
-        json_pack("{s:I}", "for_ms", (json_int_t)(coord->config.drain.lame_duck_ns / NS_PER_MS)),
-        "lame duck for %s: not ready, still accepting, the drain can be called off",
-        clock_format_duration(coord->config.drain.lame_duck_ns, text));
-    /* Not STOPPING: a manager takes that for final, and this is not yet. */
-    notify_send("STATUS=lame duck for %s: still accepting, the drain can be called off", text);
+    say_lame_duck(coord);
+}
+
+/* A drain that could be called off may have become final. */
+static void say_final(struct coord *coord)
+{
+    lock(coord);
+    bool is_due =
+        coord->is_final && !coord->final_was_said && coord->drain.phase == PHASE_LAME_DUCK;
+    coord->final_was_said |= is_due;
+    unlock(coord);
+    if (!is_due)
+        return;
+    log_line(LOG_LEVEL_INFO, "final", NULL,
+             "what this process is there for has ended: the drain can no longer be called off");
+    notify_send("STATUS=lame duck: still accepting, the drain can not be called off");
 }
 
 static void enter_closing(struct coord *coord)
@@ -601,8 +635,10 @@ int coord_run(struct coord *coord)
                 return coord->report.status;
             continue; /* the new phase may be over already */
         }
-        if (noted)
+        if (noted) {
+            say_final(coord);
             tell_steps(coord, phase);
+        }
         show_progress(coord, now_ns);
         tell_manager(coord, now_ns);
         sleep_until_poked(coord);

@@ -83,8 +83,10 @@ struct coord_trigger {
 /* Where the process stands, at one instant. */
 struct coord_status {
     enum coord_phase phase;
-    bool is_final; /* what this process is there for has ended: it can not be called off */
-    bool forced;   /* a second signal has come */
+    bool is_final;    /* what this process is there for has ended: it can not be called off */
+    bool handed_over; /* a successor has taken over */
+    bool revocable;   /* a drain could be called off, see coord_undrain() */
+    bool forced;      /* a second signal has come */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t lame_duck_until_ns;      /* CLOCK_NEVER outside of LAME_DUCK */
     uint64_t deadline_at_ns;          /* the last of all; CLOCK_NEVER before CLOSING */

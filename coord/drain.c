@@ -85,9 +85,14 @@ bool drain_request(struct drain *drain, uint64_t now_ns)
     return true;
 }
 
+bool drain_can_undo(const struct drain *drain)
+{
+    return !drain->forced && (drain->phase == PHASE_RUNNING || drain->phase == PHASE_LAME_DUCK);
+}
+
 bool drain_undo(struct drain *drain)
 {
-    if (drain->forced || (drain->phase != PHASE_RUNNING && drain->phase != PHASE_LAME_DUCK))
+    if (!drain_can_undo(drain))
         return false;
     drain->requested = false;
     return true;

@@ -70,6 +70,7 @@ bool drain_request(struct drain *drain, uint64_t now_ns);
 
 /* Take a request back. Returns false past the point of no return. */
 bool drain_undo(struct drain *drain);
+bool drain_can_undo(const struct drain *drain); /* what drain_undo() would return */
 
 /* Cut it short: archive, close, leave. */
 void drain_force(struct drain *drain);

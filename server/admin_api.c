@@ -303,9 +303,10 @@ static int undrain(const struct order *order)
                             "cannot call the drain off: there is none");
     if (!coord_undrain(order->admin->coord))
         return answer_error(order->req, 409, "past-no-return", "cannot call the drain off: %s",
-                            status.forced     ? "it was cut short"
-                            : status.is_final ? "the application has ended"
-                                              : "the listeners are closing");
+                            status.forced        ? "it was cut short"
+                            : status.is_final    ? "the application has ended"
+                            : status.handed_over ? "a successor has taken over"
+                                                 : "the listeners are closing");
     return answer_json(order->req, 200, json_pack("{s:b}", "undrained", true));
 }
 

@@ -160,14 +160,12 @@ static json_t *drain_json(const struct coord_status *status, const struct coord_
     uint64_t now_ns = clock_now_ns();
     /* Asked for, and not yet begun: that is a matter of microseconds. */
     const struct coord_census *begin = status->phase == PHASE_RUNNING ? now : &status->begin;
-    bool revocable =
-        !status->forced && (status->phase == PHASE_RUNNING || status->phase == PHASE_LAME_DUCK);
 
     if (status->trigger_count == 0)
         return json_null();
     return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:{s:o, s:o}, s:o, s:o}", "triggers",
                      triggers_json(status), "triggers_left_out", count(status->triggers_left_out),
-                     "phases", phases_json(status), "can_be_called_off", revocable,
+                     "phases", phases_json(status), "can_be_called_off", status->revocable,
                      "lame_duck_left_ms", left_json(status->lame_duck_until_ns, now_ns),
                      "deadline_ms", ms(drain_longest_ns(&status->drain)), "left_ms",
                      left_json(status->deadline_at_ns, now_ns), "began_with", "in_flight",

@@ -526,7 +526,7 @@ static void can_not_be_called_off(const char *const *flags)
     start_up(&p, flags, APP(PYTHON));
     struct process admin = admin_of(&p);
     free(ask(&p, GET("/exit?status=7")));
-    process_wait_log(&p, "lame duck for ");
+    process_wait_log(&p, "still accepting, the drain can not be called off");
     admin_order(&admin, "/undrain", "{}", 409, "the application has ended");
     process_expect(&p, LIMIT_MS, 7);
     process_release(&p);
@@ -549,6 +549,7 @@ static void test_its_end_in_a_lame_duck_can_not_be_called_off_either(void **stat
     process_wait_log(&p, "lame duck for ");
     free(ask(&p, GET("/exit?status=7")));
     process_wait_log(&p, "before the drain was over");
+    process_wait_log(&p, "can no longer be called off"); /* the worker knows */
     admin_order(&admin, "/undrain", "{}", 409, "the application has ended");
     process_expect(&p, LIMIT_MS, 0); /* the drain's own */
     process_release(&p);

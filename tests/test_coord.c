@@ -635,12 +635,22 @@ static void test_a_drain_that_is_followed_in_its_lame_duck_hands_over(void **sta
 static void play_ended_in_lame_duck(struct fake *f, enum call call, enum coord_phase phase)
 {
     play_obedient(f, call, phase);
-    if (call == CENSUS && phase == PHASE_LAME_DUCK && f->acts++ == 0) {
+    if (call != CENSUS || phase != PHASE_LAME_DUCK)
+        return;
+    struct coord_status status;
+    coord_get_status(f->coord, &status);
+    if (f->acts == 0) {
+        undone[1] = status.revocable;
         (void)coord_request_drain_ending(f->coord, "application", "ended", 7);
         undone[0] = coord_undrain(f->coord);
+        coord_get_status(f->coord, &status);
+        undone[2] = status.revocable;
+    } else if (f->acts == 1) {
         coord_signal(f->coord, SIGTERM, 0);
+    } else if (f->acts == 2) {
         coord_signal(f->coord, SIGINT, 0);
     }
+    f->acts++;
 }
 
 static void test_what_has_ended_can_not_be_called_off(void **state)
@@ -649,11 +659,28 @@ static void test_what_has_ended_can_not_be_called_off(void **state)
     struct coord_config config = ordinary;
     config.drain.lame_duck_ns = FAR;
     fake.play = play_ended_in_lame_duck;
-    undone[0] = true;
+    undone[0] = undone[2] = true;
     make(config);
     coord_request_drain(coord, "file", "");
     (void)coord_run(coord);
     assert_false(undone[0]);
+    assert_true(undone[1]);  /* as the status had it before, */
+    assert_false(undone[2]); /* and behind */
+    assert_message_has("lame-duck", "the drain can be called off");
+    assert_logged("final", 1);
+}
+
+static void test_what_ends_with_its_purpose_does_not_say_that_it_can_be_called_off(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = NS_PER_MS;
+    set_counts(&fake, 0, 0, 0);
+    make(config);
+    (void)coord_request_drain_ending(coord, "application", "ended", 7);
+    assert_int_equal(coord_run(coord), 7);
+    assert_message_has("lame-duck", "the drain can not be called off");
+    assert_logged("final", 0);
 }
 
 static void play_undrain_late(struct fake *f, enum call call, enum coord_phase phase)
@@ -766,6 +793,7 @@ int main(void)
         claim(test_the_drain_after_an_undrain_names_its_own_trigger),
         claim(test_a_drain_that_is_followed_in_its_lame_duck_hands_over),
         claim(test_what_has_ended_can_not_be_called_off),
+        claim(test_what_ends_with_its_purpose_does_not_say_that_it_can_be_called_off),
         claim(test_undrain_is_refused_past_the_point_of_no_return),
         claim(test_a_request_taken_back_before_the_look_is_forgotten),
         claim(test_a_request_while_the_undrain_is_carried_out_keeps_its_trigger),
