@@ -27,7 +27,7 @@ struct settings {
 };
 
 static const char help[] =
-    "Usage: lastcall replay --from FILE|DIR|redis://HOST/DB?stream=NAME --to URL [OPTION]...\n"
+    "Usage: lastcall replay --from FILE|DIR|redis[s]://HOST/DB?stream=NAME --to URL [OPTION]...\n"
     "\n"
     "Sends requests again that a server had taken and not answered. Each carries Idempotency-Key,\n"
     "its id on record (or the client's own), and Lastcall-Replay, the number of the attempt.\n"
@@ -353,6 +353,9 @@ static int open_source(struct settings *settings, struct replay_source **ret_sou
         status = replay_file_open(settings->from, &settings->filter, settings->plan.dry_run,
                                   ret_source, error);
     } else {
+        char tls_error[REDIS_TLS_ERROR_SIZE];
+        if (redis_tls_load(&settings->url, tls_error) != 0)
+            return usage("--from: %s", tls_error);
         int err = settings->password_file != NULL
                       ? redis_url_read_password(&settings->url, settings->password_file)
                       : 0;

@@ -23,7 +23,7 @@ struct view {
 };
 
 static const char help[] =
-    "Usage: lastcall unfinished [--from FILE|DIR|redis://HOST/DB?stream=NAME] [OPTION]\n"
+    "Usage: lastcall unfinished [--from FILE|DIR|redis[s]://HOST/DB?stream=NAME] [OPTION]\n"
     "\n"
     "Lists the requests that a server had taken and not answered, and what became of each: open,\n"
     "settled, parked, failed (to be tried again) or queued (handed to a stream in Redis).\n"
@@ -261,6 +261,9 @@ static int walk(const struct place *place, struct view *view, size_t *ret_garbag
     if (wanted == NULL && place->password_file != NULL &&
         redis_url_read_password(&url, place->password_file) != 0)
         wanted = "the first line of --password-file cannot be read";
+    char tls_error[REDIS_TLS_ERROR_SIZE];
+    if (wanted == NULL && redis_tls_load(&url, tls_error) != 0)
+        wanted = tls_error;
     int status = wanted != NULL ? usage("--from", wanted)
                                 : unfinished_walk_redis(&url, visit, view, ret_garbage);
     redis_url_release(&url);

@@ -52,9 +52,14 @@ static int set_up(struct queue *queue, const struct queue_config *config, char *
         (void)snprintf(error, QUEUE_ERROR_SIZE, "journal.redis.url: %s", wanted);
         return -EINVAL;
     }
-    int err = config->password_file != NULL
-                  ? redis_url_read_password(&queue->url, config->password_file)
-                  : 0;
+    char tls_error[REDIS_TLS_ERROR_SIZE];
+    int err = redis_tls_load(&queue->url, tls_error);
+    if (err != 0) {
+        (void)snprintf(error, QUEUE_ERROR_SIZE, "journal.redis.url: %s", tls_error);
+        return err;
+    }
+    if (config->password_file != NULL)
+        err = redis_url_read_password(&queue->url, config->password_file);
     if (err != 0) {
         (void)snprintf(error, QUEUE_ERROR_SIZE, "journal.redis.password-file %.200s: %s",
                        config->password_file,

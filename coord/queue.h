@@ -31,7 +31,7 @@ struct queue_config {
     uint64_t maxlen; /* about so many entries are kept, the oldest go; 0: all */
 };
 
-#define QUEUE_ERROR_SIZE 320
+#define QUEUE_ERROR_SIZE 384
 
 /* Read the password and look at the settings; nothing is connected to, or started. On failure
  * `error` holds one line that names the setting, and no password.

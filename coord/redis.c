@@ -1,111 +1,29 @@
 #include "redis.h"
 
 #include <errno.h>
+#include <hiredis/hiredis.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <fcntl.h>
-#include <hiredis/hiredis.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include "clock.h"
+#include "redis_wire.h"
+
+/* hiredis writes and reads what Redis says. How it goes over the wire is ours: the library's own
+ * sockets would be inherited by what we start, and its version 0.14 knows no TLS. */
+
+#define READ_SIZE 16384
 
 struct redis {
-    redisContext *context;
-    int cancel_fd;
+    struct redis_wire wire;
+    redisReader *reader;
+    char *out; /* commands: there is room for `room` bytes, `size` are there, `sent` are away */
+    size_t room, size, sent;
     char error[REDIS_ERROR_SIZE];
 };
 
 bool redis_is_built(void)
 {
     return true;
-}
-
-/* ---- waiting ---- */
-
-/* 0: something of `events` holds, or the socket has failed; -ETIMEDOUT; -ECANCELED. */
-static int wait_for(int fd, short events, int cancel_fd, uint64_t until_ns)
-{
-    for (;;) {
-        struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = cancel_fd, .events = POLLIN}};
-        uint64_t now_ns = clock_now_ns();
-        uint64_t left_ms = until_ns > now_ns ? (until_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS : 0;
-        int n = poll(fds, 2, left_ms > 60000 ? 60000 : (int)left_ms);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n > 0 && fds[1].revents != 0)
-            return -ECANCELED;
-        if (n > 0)
-            return 0;
-        if (left_ms == 0)
-            return -ETIMEDOUT;
-    }
-}
-
-/* ---- connecting. hiredis could; its sockets would be inherited by what we start. ---- */
-
-static int connect_address(const struct sockaddr *address, socklen_t length, int cancel_fd,
-                           uint64_t until_ns)
-{
-    int err = 0, one = 1;
-    socklen_t size = sizeof(err);
-    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return -errno;
-    if (address->sa_family != AF_UNIX)
-        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    if (connect(fd, address, length) != 0) {
-        err = -errno;
-        if (err == -EINPROGRESS) {
-            err = wait_for(fd, POLLOUT, cancel_fd, until_ns);
-            if (err == 0 && getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &size) == 0)
-                err = -err;
-        }
-    }
-    if (err == 0)
-        return fd;
-    (void)close(fd);
-    return err;
-}
-
-static int connect_unix(const char *path, int cancel_fd, uint64_t until_ns)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-    if (strlen(path) >= sizeof(address.sun_path))
-        return -ENAMETOOLONG;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    return connect_address((const struct sockaddr *)&address, sizeof(address), cancel_fd, until_ns);
-}
-
-static int connect_tcp(const struct redis_url *url, int cancel_fd, uint64_t until_ns,
-                       const char **ret_why)
-{
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
-    struct addrinfo *found;
-    char port[8];
-    int fd = -EHOSTUNREACH;
-
-    (void)snprintf(port, sizeof(port), "%d", url->port);
-    int err = getaddrinfo(url->host, port, &hints, &found);
-    if (err != 0) {
-        *ret_why = gai_strerror(err);
-        return -EHOSTUNREACH;
-    }
-    for (const struct addrinfo *at = found; at != NULL; at = at->ai_next) {
-        fd = connect_address(at->ai_addr, at->ai_addrlen, cancel_fd, until_ns);
-        if (fd >= 0 || fd == -ETIMEDOUT || fd == -ECANCELED)
-            break;
-    }
-    freeaddrinfo(found);
-    return fd;
 }
 
 /* ---- the first words ---- */
@@ -139,29 +57,20 @@ static int greet(struct redis *redis, const struct redis_url *url, uint64_t unti
 int redis_open(const struct redis_url *url, int cancel_fd, uint64_t until_ns,
                struct redis **ret_redis, char error[REDIS_ERROR_SIZE])
 {
-    const char *why = NULL;
-    int fd = url->path != NULL ? connect_unix(url->path, cancel_fd, until_ns)
-                               : connect_tcp(url, cancel_fd, until_ns, &why);
-
-    if (fd < 0) {
-        (void)snprintf(error, REDIS_ERROR_SIZE, "%s", why != NULL ? why : strerrordesc_np(-fd));
-        return fd;
-    }
     struct redis *redis = calloc(1, sizeof(*redis));
-    redisContext *context = redis != NULL ? redisConnectFd(fd) : NULL;
-    if (context == NULL || context->err != 0) {
+    redisReader *reader = redis != NULL ? redisReaderCreate() : NULL;
+
+    if (reader == NULL) {
         (void)snprintf(error, REDIS_ERROR_SIZE, "no memory");
-        if (context != NULL)
-            redisFree(context); /* closes fd */
-        else
-            (void)close(fd);
         free(redis);
         return -ENOMEM;
     }
-    context->flags &= ~REDIS_BLOCK; /* it must not wait in read(2): that is done in wait_for() */
-    redis->context = context;
-    redis->cancel_fd = cancel_fd;
-    int err = greet(redis, url, until_ns);
+    redis->reader = reader;
+    int err = redis_wire_open(&redis->wire, url, cancel_fd, until_ns);
+    if (err != 0)
+        memcpy(redis->error, redis->wire.error, sizeof(redis->error));
+    else
+        err = greet(redis, url, until_ns);
     if (err != 0) {
         (void)snprintf(error, REDIS_ERROR_SIZE, "%s", redis->error);
         redis_close(redis);
@@ -171,59 +80,112 @@ int redis_open(const struct redis_url *url, int cancel_fd, uint64_t until_ns,
     return 0;
 }
 
+/* All of it has been sent, or never will be. It may hold a password. */
+static void forget_out(struct redis *redis)
+{
+    if (redis->out != NULL)
+        explicit_bzero(redis->out, redis->size);
+    free(redis->out);
+    redis->out = NULL;
+    redis->room = redis->size = redis->sent = 0;
+}
+
 void redis_close(struct redis *redis)
 {
     if (redis == NULL)
         return;
-    redisFree(redis->context);
+    if (redis->wire.fd >= 0)
+        redis_wire_close(&redis->wire);
+    redisReaderFree(redis->reader);
+    forget_out(redis);
     free(redis);
 }
 
 /* ---- commands ---- */
 
-static int lost(struct redis *redis, int err)
+static int lost(struct redis *redis, int err, const char *why)
 {
-    const redisContext *context = redis->context;
-
-    if (err == -EPROTO && context->err == REDIS_ERR_IO)
-        (void)snprintf(redis->error, sizeof(redis->error), "%s", strerrordesc_np(errno));
-    else if (err == -EPROTO)
-        (void)snprintf(redis->error, sizeof(redis->error), "%.120s",
-                       context->errstr[0] != '\0' ? context->errstr : "no memory");
-    else
-        (void)snprintf(redis->error, sizeof(redis->error), "%s",
-                       err == -ETIMEDOUT ? "it does not answer" : strerrordesc_np(-err));
+    (void)snprintf(redis->error, sizeof(redis->error), "%s", why[0] != '\0' ? why : "no memory");
     return err;
+}
+
+/* Not realloc(3): nothing of a password may stay behind. */
+static bool append_out(struct redis *redis, const char *command, size_t length)
+{
+    size_t size = redis->size - redis->sent;
+
+    if (redis->room - redis->size < length) {
+        size_t room = 2 * (size + length);
+        char *out = malloc(room);
+        if (out == NULL)
+            return false;
+        if (size > 0)
+            memcpy(out, redis->out + redis->sent, size);
+        forget_out(redis);
+        redis->out = out;
+        redis->room = room;
+        redis->size = size;
+    }
+    memcpy(redis->out + redis->size, command, length);
+    redis->size += length;
+    return true;
 }
 
 int redis_send(struct redis *redis, size_t argc, const char *const *argv, const size_t *lengths)
 {
     /* The library takes pointers to what it does not change. */
     const char **words = (const char **)(uintptr_t)argv;
-    if (redisAppendCommandArgv(redis->context, (int)argc, words, lengths) != REDIS_OK)
-        return lost(redis, -EPROTO);
+    char *command = NULL;
+    long long length = redisFormatCommandArgv(&command, (int)argc, words, lengths);
+    bool done = length > 0 && append_out(redis, command, (size_t)length);
+
+    if (length > 0) {
+        explicit_bzero(command, (size_t)length);
+        redisFreeCommand(command);
+    }
+    return done ? 0 : lost(redis, -ENOMEM, "no memory");
+}
+
+/* 0: some of it may have gone, but no more does now. */
+static int write_out(struct redis *redis)
+{
+    while (redis->sent < redis->size) {
+        ssize_t n =
+            redis_wire_write(&redis->wire, redis->out + redis->sent, redis->size - redis->sent);
+        if (n < 0)
+            return n == -EAGAIN ? 0 : (int)n;
+        redis->sent += (size_t)n;
+    }
+    forget_out(redis);
     return 0;
+}
+
+static int read_in(struct redis *redis)
+{
+    char bytes[READ_SIZE];
+    ssize_t n = redis_wire_read(&redis->wire, bytes, sizeof(bytes));
+
+    if (n < 0)
+        return (int)n;
+    return redisReaderFeed(redis->reader, bytes, (size_t)n) == REDIS_OK ? 0 : -ENOMEM;
 }
 
 int redis_take(struct redis *redis, uint64_t until_ns, struct redis_reply **ret_reply)
 {
-    redisContext *context = redis->context;
     void *reply = NULL;
-    int sent = 0;
 
     for (;;) {
-        if (redisGetReplyFromReader(context, &reply) != REDIS_OK)
-            return lost(redis, -EPROTO);
+        if (redisReaderGetReply(redis->reader, &reply) != REDIS_OK)
+            return lost(redis, -EPROTO, redis->reader->errstr);
         if (reply != NULL)
             break;
-        if (sent == 0 && redisBufferWrite(context, &sent) != REDIS_OK)
-            return lost(redis, -EPROTO);
-        short events = (short)(sent != 0 ? POLLIN : POLLIN | POLLOUT);
-        int err = wait_for(context->fd, events, redis->cancel_fd, until_ns);
+        int err = write_out(redis);
+        if (err == 0)
+            err = read_in(redis);
+        if (err == -EAGAIN)
+            err = redis_wire_wait(&redis->wire, until_ns);
         if (err != 0)
-            return lost(redis, err);
-        if (redisBufferRead(context) != REDIS_OK)
-            return lost(redis, -EPROTO);
+            return lost(redis, err, err == -ENOMEM ? "no memory" : redis->wire.error);
     }
     const redisReply *answer = reply;
     if (answer->type == REDIS_REPLY_ERROR) {

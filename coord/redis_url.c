@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,46 @@ static const char *parse_db(const char *text, size_t length, struct redis_url *u
                                                            "redis://host/0";
 }
 
+static bool is_named(const char *name, size_t length, const char *want)
+{
+    return length == strlen(want) && strncmp(name, want, length) == 0;
+}
+
+static const char *parse_verify(const char *value, size_t length, struct redis_url *url)
+{
+    if (!is_named(value, length, "on") && !is_named(value, length, "off"))
+        return "want verify=on or verify=off";
+    url->trusts_all = length == 3;
+    return NULL;
+}
+
+/* Where the text of this name goes; NULL: it has no such. */
+static char **find_text(struct redis_url *url, const char *name, size_t length)
+{
+    if (is_named(name, length, "stream"))
+        return &url->stream;
+    if (url->path != NULL && is_named(name, length, "user"))
+        return &url->user;
+    if (url->path != NULL && is_named(name, length, "password"))
+        return &url->password;
+    if (url->is_tls && is_named(name, length, "ca-file"))
+        return &url->ca_file;
+    if (url->is_tls && is_named(name, length, "cert-file"))
+        return &url->cert_file;
+    if (url->is_tls && is_named(name, length, "key-file"))
+        return &url->key_file;
+    return NULL;
+}
+
+static const char *check_query(const struct redis_url *url)
+{
+    if (url->key_file != NULL && url->cert_file == NULL)
+        return "key-file= wants a cert-file= beside it";
+    if (url->trusts_all && url->ca_file != NULL)
+        return "ca-file= and verify=off contradict each other";
+    return NULL;
+}
+
 /* Behind the `?`. */
 static const char *parse_query(const char *query, struct redis_url *url)
 {
@@ -84,20 +125,22 @@ static const char *parse_query(const char *query, struct redis_url *url)
         size_t length = strcspn(query, "&"), name = strcspn(query, "=&");
         const char *value = query + name + (query[name] == '=');
         size_t value_length = length - (size_t)(value - query);
-        if (name == 2 && strncmp(query, "db", 2) == 0)
+        char **text = value_length > 0 ? find_text(url, query, name) : NULL;
+        if (text != NULL)
+            wrong = decode(value, value_length, text);
+        else if (is_named(query, name, "db"))
             wrong = parse_db(value, value_length, url);
-        else if (name == 6 && strncmp(query, "stream", 6) == 0 && value_length > 0)
-            wrong = decode(value, value_length, &url->stream);
-        else if (name == 4 && strncmp(query, "user", 4) == 0 && url->path != NULL)
-            wrong = decode(value, value_length, &url->user);
-        else if (name == 8 && strncmp(query, "password", 8) == 0 && url->path != NULL)
-            wrong = decode(value, value_length, &url->password);
+        else if (url->is_tls && is_named(query, name, "verify"))
+            wrong = parse_verify(value, value_length, url);
+        else if (url->is_tls)
+            return "want db=N, stream=NAME, ca-file=, cert-file=, key-file= or verify=off behind "
+                   "the ?";
         else
             return url->path != NULL ? "want db=N, user=, password= or stream= behind the ?"
                                      : "want db=N or stream=NAME behind the ?";
         query += length + (query[length] == '&');
     }
-    return wrong;
+    return wrong != NULL ? wrong : check_query(url);
 }
 
 static const char *parse_user(const char *text, size_t length, struct redis_url *url)
@@ -169,15 +212,14 @@ const char *redis_url_parse(const char *text, struct redis_url *ret_url)
     struct redis_url url = {0};
     const char *wrong;
 
-    if (strncmp(text, "rediss:", 7) == 0)
-        return "rediss:// is Redis over TLS, which the hiredis of this system (0.14) cannot speak: "
-               "let stunnel or a Unix socket carry it, or use redis:// in a network of your own";
-    if (strncmp(text, "redis://", 8) == 0)
-        wrong = parse_tcp(text + 8, &url);
+    url.is_tls = strncmp(text, "rediss://", 9) == 0;
+    if (url.is_tls || strncmp(text, "redis://", 8) == 0)
+        wrong = parse_tcp(text + (url.is_tls ? 9 : 8), &url);
     else if (strncmp(text, "unix:", 5) == 0)
         wrong = parse_unix(text + 5, &url);
     else
-        wrong = "want redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]";
+        wrong = "want redis://[[USER]:PASSWORD@]HOST[:PORT][/DB], the same with rediss:// for TLS, "
+                "or unix:/PATH[?db=N]";
     if (wrong != NULL) {
         redis_url_release(&url);
         return wrong;
@@ -224,8 +266,8 @@ const char *redis_url_text(const struct redis_url *url, char buf[REDIS_URL_SIZE]
     if (url->path != NULL)
         (void)snprintf(buf, REDIS_URL_SIZE, "unix:%s?db=%u", url->path, url->db);
     else
-        (void)snprintf(buf, REDIS_URL_SIZE, "redis://%s%s%s:%d/%u", is_v6 ? "[" : "", url->host,
-                       is_v6 ? "]" : "", url->port, url->db);
+        (void)snprintf(buf, REDIS_URL_SIZE, "redis%s://%s%s%s:%d/%u", url->is_tls ? "s" : "",
+                       is_v6 ? "[" : "", url->host, is_v6 ? "]" : "", url->port, url->db);
     return buf;
 }
 
@@ -236,5 +278,9 @@ void redis_url_release(struct redis_url *url)
     free(url->user);
     forget(url->password);
     free(url->stream);
+    free(url->ca_file);
+    free(url->cert_file);
+    free(url->key_file);
+    SSL_CTX_free(url->tls);
     memset(url, 0, sizeof(*url));
 }

@@ -4,10 +4,12 @@
 /* Where a Redis server is, and who we are there.
  *
  *     redis://[[USER]:PASSWORD@]HOST[:PORT][/DB][?db=N&stream=NAME]
+ *     rediss://...[?ca-file=PATH&cert-file=PATH&key-file=PATH&verify=off], over TLS
  *     unix:/PATH[?db=N&user=USER&password=PASSWORD&stream=NAME]
  *
- * User, password, path and stream may hold %XX; a host in brackets is an IPv6 address. */
+ * User, password, paths and stream may hold %XX; a host in brackets is an IPv6 address. */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct redis_url {
@@ -18,9 +20,15 @@ struct redis_url {
     char *password; /* NULL: none. It appears in no message. */
     unsigned db;
     char *stream; /* NULL: the text named none */
+    bool is_tls;
+    bool trusts_all;            /* the server's certificate is not looked at */
+    char *ca_file;              /* who signs it; NULL: whom this system trusts */
+    char *cert_file, *key_file; /* who we are; NULL: nobody, and: the key is in cert_file */
+    struct ssl_ctx_st *tls;     /* made of these by redis_tls_load() */
 };
 
 #define REDIS_URL_SIZE 160
+#define REDIS_TLS_ERROR_SIZE 320
 
 /* Owner:  the caller; ends with redis_url_release().     Thread: any.
  * Errors: NULL and *ret_url; what is wanted instead, a constant text without any part of `text`,
@@ -34,6 +42,11 @@ int redis_url_read_password(struct redis_url *url, const char *path);
 /* The place without user and password, for logs: `redis://host:6379/0`. Returns `buf`.
  * Thread: any. */
 const char *redis_url_text(const struct redis_url *url, char buf[REDIS_URL_SIZE]);
+
+/* Read the files that a rediss:// names, while they may be read: connections need it. Without TLS
+ * it does nothing.     Thread: any, before the url is shared.     Blocks: on the disk.
+ * Errors: 0; -ENOMEM; -EINVAL, one is missing or of no use: `error` names it, and the cause. */
+int redis_tls_load(struct redis_url *url, char error[REDIS_TLS_ERROR_SIZE]);
 
 /* A zeroed url is allowed. The password is wiped.     Thread: any. */
 void redis_url_release(struct redis_url *url);

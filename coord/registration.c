@@ -178,8 +178,14 @@ static int set_up(struct registration *r, const struct registration_config *conf
                        "register.redis.url: a registration has no stream");
         return -EINVAL;
     }
-    int err =
-        config->password_file != NULL ? redis_url_read_password(&r->url, config->password_file) : 0;
+    char tls_error[REDIS_TLS_ERROR_SIZE];
+    int err = redis_tls_load(&r->url, tls_error);
+    if (err != 0) {
+        (void)snprintf(error, REGISTRATION_ERROR_SIZE, "register.redis.url: %s", tls_error);
+        return err;
+    }
+    if (config->password_file != NULL)
+        err = redis_url_read_password(&r->url, config->password_file);
     if (err != 0) {
         (void)snprintf(error, REGISTRATION_ERROR_SIZE, "register.redis.password-file %.200s: %s",
                        config->password_file,

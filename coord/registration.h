@@ -32,7 +32,7 @@ struct registration_config {
     int port;          /* for %p; 0: there is none; -1: not known yet, no reason to fail */
 };
 
-#define REGISTRATION_ERROR_SIZE 320
+#define REGISTRATION_ERROR_SIZE 384
 
 /* Read the password and put the texts together; nothing is connected to, or started. On failure
  * `error` holds one line that names the setting, and no password.

@@ -157,7 +157,7 @@ static const struct option_row rows[] = {
      "say Lastcall-Generation: N in every answer, N counting the restarts", NULL},
     {"register", "register.redis.url", 0, KIND_PATH, "URL", AT(register_url), 0, 0, "none",
      "keep this server's address in Redis while it is ready: "
-     "redis://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]",
+     "redis[s]://[[USER]:PASSWORD@]HOST[:PORT][/DB] or unix:/PATH[?db=N]",
      "Registration"},
     {"register-password-file", "register.redis.password-file", 0, KIND_PATH, "FILE",
      AT(register_password_file), 0, 0, "none", "whose first line is the password for it", NULL},

@@ -35,11 +35,35 @@ void redis_server_need(void)
     }
 }
 
+static void write_url(struct redis_server *server, const char *password)
+{
+    char query[384] = "";
+
+    if (server->key != NULL && server->asks_who)
+        (void)snprintf(query, sizeof(query), "?ca-file=%s&cert-file=%s&key-file=%s",
+                       server->certificate, server->certificate, server->key);
+    else if (server->key != NULL)
+        (void)snprintf(query, sizeof(query), "?ca-file=%s", server->certificate);
+    (void)snprintf(server->url, sizeof(server->url), "redis%s://%s%s%s127.0.0.1:%d/0%s",
+                   server->key != NULL ? "s" : "", password != NULL ? ":" : "",
+                   password != NULL ? password : "", password != NULL ? "@" : "", server->port,
+                   query);
+}
+
+void redis_server_use_tls(struct redis_server *server, const char *key, const char *certificate,
+                          bool asks)
+{
+    server->key = key;
+    server->certificate = certificate;
+    server->asks_who = asks;
+    write_url(server, NULL);
+}
+
 void redis_server_init(struct redis_server *server)
 {
     memset(server, 0, sizeof(*server));
     server->port = free_port();
-    (void)snprintf(server->url, sizeof(server->url), "redis://127.0.0.1:%d/0", server->port);
+    write_url(server, NULL);
     (void)snprintf(server->socket, sizeof(server->socket), "/tmp/lastcall-redis-%ld-%d",
                    (long)getpid(), server->port);
     (void)snprintf(server->log, sizeof(server->log), "%s.log", server->socket);
@@ -50,7 +74,7 @@ static void run(const struct redis_server *server, const char *password,
 {
     char port[16];
     const char *args[ARGS_MAX] = {BINARY,
-                                  "--port",
+                                  server->key != NULL ? "--tls-port" : "--port",
                                   port,
                                   "--bind",
                                   "127.0.0.1",
@@ -75,6 +99,20 @@ static void run(const struct redis_server *server, const char *password,
         args[n++] = "--requirepass";
         args[n++] = password;
     }
+    if (server->key != NULL) {
+        const char *const tls[] = {"--port",
+                                   "0",
+                                   "--tls-cert-file",
+                                   server->certificate,
+                                   "--tls-key-file",
+                                   server->key,
+                                   "--tls-ca-cert-file",
+                                   server->certificate,
+                                   "--tls-auth-clients",
+                                   server->asks_who ? "yes" : "no"};
+        memcpy(&args[n], tls, sizeof(tls));
+        n += sizeof(tls) / sizeof(tls[0]);
+    }
     for (; arguments != NULL && *arguments != NULL && n < ARGS_MAX - 1; arguments++)
         args[n++] = *arguments;
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -85,11 +123,13 @@ static void run(const struct redis_server *server, const char *password,
 
 static struct redis *connect_to(const struct redis_server *server)
 {
-    char error[REDIS_ERROR_SIZE];
+    char error[REDIS_ERROR_SIZE], tls_error[REDIS_TLS_ERROR_SIZE];
     struct redis_url url;
     struct redis *redis = NULL;
 
     assert_null(redis_url_parse(server->url, &url));
+    if (redis_tls_load(&url, tls_error) != 0)
+        fail_msg("%s: %s", server->url, tls_error);
     int err = redis_open(&url, -1, clock_now_ns() + LIMIT_NS, &redis, error);
     redis_url_release(&url);
     return err == 0 ? redis : NULL;
@@ -101,9 +141,7 @@ void redis_server_start(struct redis_server *server, const char *password,
     uint64_t until_ns = clock_now_ns() + LIMIT_NS;
     struct redis *redis;
 
-    if (password != NULL)
-        (void)snprintf(server->url, sizeof(server->url), "redis://:%s@127.0.0.1:%d/0", password,
-                       server->port);
+    write_url(server, password);
     server->pid = fork();
     assert_true(server->pid >= 0);
     if (server->pid == 0)

@@ -4,15 +4,18 @@
 /* A real redis-server for a test: on a free port of 127.0.0.1 and on a Unix socket, keeping nothing
  * on disk, ended by its process id. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 struct redis_server {
     pid_t pid;       /* 0: it does not run */
     int port;        /* kept over redis_server_stop(), so that it comes back at the same place */
-    char url[128];   /* redis://127.0.0.1:PORT/0, with the password if there is one */
+    char url[512];   /* redis://127.0.0.1:PORT/0, with the password if there is one */
     char socket[48]; /* path of the Unix socket */
     char log[64];    /* what it writes */
+    const char *key, *certificate; /* redis_server_use_tls(); NULL: none */
+    bool asks_who;
 };
 
 /* Skip the test that calls it, by name, where redis-server is not installed. */
@@ -20,6 +23,12 @@ void redis_server_need(void);
 
 /* Choose the place, so that a test can name it before the server is there. */
 void redis_server_init(struct redis_server *server);
+
+/* Before it is started: it speaks TLS, and `asks` for a certificate, with that key and certificate,
+ * PEM files that are the caller's and stay. The url is rediss:// then, trusts that certificate, and
+ * shows it where it is asked for. The files may be replaced while the server is not running. */
+void redis_server_use_tls(struct redis_server *server, const char *key, const char *certificate,
+                          bool asks);
 
 /* Start it, with more arguments for its command line (NULL-terminated), and wait until it answers.
  * `password` NULL: none. */

@@ -32,7 +32,7 @@ static char directory[] = "/tmp/lastcall-queue-XXXXXX";
 static char archive[64];
 static struct target target;
 static struct redis_server redis;
-static char from[192]; /* the stream, for --from */
+static char from[640]; /* the stream, for --from */
 
 static void assert_contains(const char *text, const char *want)
 {
@@ -249,7 +249,8 @@ static void test_wrong_settings_of_the_queue_are_refused(void **state)
         struct queue_config config;
         const char *want;
     } wrong[] = {
-        {{.dir = "/tmp", .url = "rediss://:s3cret@h", .stream = "q"}, "rediss://"},
+        {{.dir = "/tmp", .url = "rediss://:s3cret@h?ca-file=/nowhere/ca", .stream = "q"},
+         "journal.redis.url: ca-file=/nowhere/ca: No such file"},
         {{.dir = "/tmp", .url = "redis://:s3cret@h?stream=x", .stream = "q"},
          "journal.redis.stream"},
         {{.url = "redis://:s3cret@h", .stream = "q"}, "journal.dir"},
@@ -333,7 +334,7 @@ static void test_refused_ones_move_to_a_stream_of_their_own(void **state)
 {
     struct tool command;
     struct unfinished request;
-    char parked[224];
+    char parked[700];
     (void)state;
     begin(NULL, NULL);
     add(1, "PUT", "/status/404", UNFINISHED_CLASS_IDEMPOTENT);

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "certificate.h"
 #include "clock.h"
 #include "loopback.h"
 
@@ -102,6 +103,16 @@ static void test_bad_url_is_refused_without_repeating_it(void **state)
         "unix:/",
         "unix://secret",
         "unix:/secret?db=-1",
+        "redis://:secret@h?ca-file=/secret",
+        "redis://:secret@h?verify=off",
+        "rediss:secret",
+        "rediss://",
+        "rediss://:secret@h?ca-file=",
+        "rediss://:secret@h?key-file=/secret",
+        "rediss://:secret@h?verify=secret",
+        "rediss://:secret@h?ca-file=/secret&verify=off",
+        "rediss://:secret@h?password=secret",
+        "unix:/secret?ca-file=/secret",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -114,14 +125,73 @@ static void test_bad_url_is_refused_without_repeating_it(void **state)
     }
 }
 
-static void test_tls_is_refused_by_name(void **state)
+static void test_url_of_tls_names_its_files(void **state)
 {
     struct redis_url url;
+    char text[REDIS_URL_SIZE];
     (void)state;
-    const char *wanted = redis_url_parse("rediss://:secret@h", &url);
-    assert_non_null(wanted);
-    assert_non_null(strstr(wanted, "rediss://"));
-    assert_non_null(strstr(wanted, "stunnel"));
+    assert_null(redis_url_parse("rediss://me:secret@h:7/2?ca-file=/c%20a&cert-file=/c&key-file=/k"
+                                "&stream=q",
+                                &url));
+    assert_true(url.is_tls && !url.trusts_all);
+    assert_string_equal(url.ca_file, "/c a");
+    assert_string_equal(url.cert_file, "/c");
+    assert_string_equal(url.key_file, "/k");
+    assert_string_equal(url.stream, "q");
+    assert_int_equal(url.db, 2);
+    assert_string_equal(redis_url_text(&url, text), "rediss://h:7/2");
+    redis_url_release(&url);
+    assert_null(redis_url_parse("rediss://h?verify=off", &url));
+    assert_true(url.is_tls && url.trusts_all);
+    redis_url_release(&url);
+    assert_null(redis_url_parse("rediss://h?verify=on", &url));
+    assert_false(url.trusts_all);
+    redis_url_release(&url);
+}
+
+static void expect_not_loaded(const char *query, const char *want)
+{
+    char text[256], error[REDIS_TLS_ERROR_SIZE];
+    struct redis_url url;
+    (void)snprintf(text, sizeof(text), "rediss://:secret@h?%s", query);
+    assert_null(redis_url_parse(text, &url));
+    assert_int_equal(redis_tls_load(&url, error), -EINVAL);
+    if (strstr(error, want) == NULL)
+        fail_msg("no `%s` in: %s", want, error);
+    assert_null(url.tls);
+    redis_url_release(&url);
+}
+
+static void test_bad_files_of_tls_are_named(void **state)
+{
+    char folder[] = "/tmp/lastcall-redis-tls-XXXXXX", key[64], other[64], certificate[64];
+    char query[256], error[REDIS_TLS_ERROR_SIZE];
+    struct redis_url url;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(key, sizeof(key), "%s/key", folder);
+    (void)snprintf(other, sizeof(other), "%s/other", folder);
+    (void)snprintf(certificate, sizeof(certificate), "%s/cert", folder);
+    certificate_write(other, certificate);
+    certificate_write(key, certificate); /* no longer that of `other` */
+
+    expect_not_loaded("ca-file=/no/such", "ca-file=/no/such: No such file or directory");
+    expect_not_loaded("cert-file=/no/such", "cert-file=/no/such: No such file or directory");
+    (void)snprintf(query, sizeof(query), "ca-file=%s", key);
+    expect_not_loaded(query, key);
+    (void)snprintf(query, sizeof(query), "cert-file=%s", certificate);
+    expect_not_loaded(query, "key-file="); /* it is not in the same file */
+    (void)snprintf(query, sizeof(query), "cert-file=%s&key-file=%s", certificate, other);
+    expect_not_loaded(query, "key-file=");
+    (void)snprintf(query, sizeof(query), "rediss://h?cert-file=%s&key-file=%s", certificate, key);
+    assert_null(redis_url_parse(query, &url));
+    assert_int_equal(redis_tls_load(&url, error), 0);
+    assert_non_null(url.tls);
+    redis_url_release(&url);
+    (void)unlink(key);
+    (void)unlink(other);
+    (void)unlink(certificate);
+    (void)rmdir(folder);
 }
 
 static void test_password_is_the_first_line_of_a_file(void **state)
@@ -297,7 +367,8 @@ int main(void)
         cmocka_unit_test(test_url_names_host_port_database_and_user),
         cmocka_unit_test(test_url_names_a_unix_socket_and_a_stream),
         cmocka_unit_test(test_bad_url_is_refused_without_repeating_it),
-        cmocka_unit_test(test_tls_is_refused_by_name),
+        cmocka_unit_test(test_url_of_tls_names_its_files),
+        cmocka_unit_test(test_bad_files_of_tls_are_named),
         cmocka_unit_test(test_password_is_the_first_line_of_a_file),
         cmocka_unit_test(test_server_that_says_nothing_is_left_in_time),
         cmocka_unit_test(test_call_is_cancelled_by_a_descriptor),

@@ -480,8 +480,8 @@ static void test_wrong_settings_are_refused_at_the_start(void **state)
 {
     (void)state;
     redis_server_need();
-    expect_refused("127.0.0.1:0", "rediss://:s3cret@h", "--register-key", "k",
-                   "register.redis.url: rediss:// is Redis over TLS");
+    expect_refused("127.0.0.1:0", "rediss://:s3cret@h?ca-file=/nowhere/ca", "--register-key", "k",
+                   "register.redis.url: ca-file=/nowhere/ca: No such file");
     expect_refused("127.0.0.1:0", "redis://:s3cret@h:x", "--register-key", "k",
                    "want a port from 1 to 65535");
     expect_refused("127.0.0.1:0", "redis://h", "--register-key", "a%q", "%q is nothing");

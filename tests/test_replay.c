@@ -773,10 +773,12 @@ static void test_wrong_usage_is_one_line(void **state)
         ARGS("replay", "--from", "x", "--to", "http://h", "--concurrency", "0"),
         ARGS("replay", "--from", "x", "--to", "http://h", "--header", "no"),
         ARGS("replay", "--from", "redis://:s3cret@h", "--to", "http://h"),
-        ARGS("replay", "--from", "rediss://:s3cret@h?stream=x", "--to", "http://h"),
+        ARGS("replay", "--from", "rediss://:s3cret@h?stream=x&ca-file=/nowhere", "--to",
+             "http://h"),
         ARGS("replay", "--from", "x", "--to", "http://h", "--claim-after", "1s"),
         ARGS("replay", "--nonsense"),
         ARGS("unfinished", "--show", "ab"),
+        ARGS("unfinished", "--from", "rediss://:s3cret@h?stream=x&ca-file=/nowhere"),
     };
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
