@@ -10,13 +10,9 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 15000
+#include "expect.h"
 
-void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
+#define PATIENCE_MS 15000
 
 struct process admin_of(struct process *process)
 {

@@ -42,6 +42,4 @@ void admin_wait_text(const struct process *admin, const char *path, const char *
 /* Until the number at `path` is `least` or more. */
 void admin_wait_number(const struct process *admin, const char *path, double least);
 
-void assert_contains(const char *text, const char *want);
-
 #endif

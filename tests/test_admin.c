@@ -20,6 +20,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"

@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "loadgen.h"
 
 #define LIMIT_MS 30000

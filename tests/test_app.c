@@ -21,6 +21,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "loadgen.h"
 #include "loopback.h"
 

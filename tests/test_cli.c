@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "command.h"
+#include "expect.h"
 #include "process.h"
 
 #define LIMIT_MS 20000
@@ -37,18 +38,6 @@ static const char *in_directory(const char *name)
     char *path = paths[next++ % 8];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
     return path;
-}
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
-
-static void assert_lacks(const char *text, const char *never)
-{
-    if (strstr(text, never) != NULL)
-        fail_msg("`%s` in:\n%s", never, text);
 }
 
 /* ---- what the commands talk to ---- */

@@ -5,7 +5,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <openssl/ssl.h>
 #include <poll.h>
 #include <pwd.h>
 #include <setjmp.h>
@@ -22,6 +21,8 @@
 #include <cmocka.h>
 
 #include "certificate.h"
+#include "expect.h"
+#include "tls_client.h"
 
 #define LIMIT_MS 20000
 
@@ -43,12 +44,6 @@ static void write_file(const char *path, const char *text)
     assert_non_null(file);
     (void)fputs(text, file);
     assert_int_equal(fclose(file), 0);
-}
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
 }
 
 /* ---- an example, moved to where a test may run it ---- */
@@ -179,26 +174,19 @@ static void test_static_site(void **state)
 static char *ask_tls(const struct process *p, const char *host, X509 **ret_certificate)
 {
     char request[128], *answer = calloc(1, 65536);
-    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-    SSL *ssl = SSL_new(ctx);
-    size_t n = 0;
-    int r;
+    size_t size = 0;
+    int n;
 
-    int fd = client_connect(p);
-    assert_non_null(answer);
-    assert_int_equal(SSL_set_fd(ssl, fd), 1);
-    assert_int_equal(SSL_set_tlsext_host_name(ssl, host), 1);
-    assert_int_equal(SSL_connect(ssl), 1);
+    SSL *ssl = tls_connect(client_connect(p), &(struct tls_options){.name = host});
+    assert_true(answer != NULL && ssl != NULL);
     *ret_certificate = SSL_get1_peer_certificate(ssl);
     assert_non_null(*ret_certificate);
     (void)snprintf(request, sizeof(request),
                    "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host);
-    assert_int_equal(SSL_write(ssl, request, (int)strlen(request)), (int)strlen(request));
-    while (n < 65535 && (r = SSL_read(ssl, answer + n, (int)(65535 - n))) > 0)
-        n += (size_t)r;
-    SSL_free(ssl);
-    SSL_CTX_free(ctx);
-    (void)close(fd);
+    tls_write(ssl, request);
+    while (size < 65535 && (n = tls_read(ssl, answer + size, 65535 - size)) > 0)
+        size += (size_t)n;
+    tls_cut(ssl);
     return answer;
 }
 

@@ -21,6 +21,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -35,12 +37,6 @@ static const char *in_directory(const char *name)
     char *path = paths[next++ % 8];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
     return path;
-}
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
 }
 
 static unsigned times_in(const char *text, const char *what)

@@ -22,6 +22,7 @@
 
 #include "budget.h"
 #include "clock.h"
+#include "expect.h"
 
 #ifdef LASTCALL_SYSTEMD
 #include <systemd/sd-bus.h>
@@ -32,18 +33,6 @@
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 
 static char directory[] = "/tmp/lastcall-manager-XXXXXX";
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
-
-static void assert_lacks(const char *text, const char *never)
-{
-    if (strstr(text, never) != NULL)
-        fail_msg("`%s` in:\n%s", never, text);
-}
 
 static void assert_serves(const struct process *p)
 {

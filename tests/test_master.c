@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "admin_client.h"
+#include "expect.h"
 
 #define LIMIT_MS 30000
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"

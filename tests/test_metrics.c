@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "certificate.h"
+#include "expect.h"
 #include "loadgen.h"
 
 #define LIMIT_MS 30000

@@ -19,24 +19,13 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "loopback.h"
 
 #define LIMIT_MS 30000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 #define HALF_AN_UPLOAD "POST /sleep?ms=0 HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345"
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
-
-static void assert_lacks(const char *text, const char *never)
-{
-    if (strstr(text, never) != NULL)
-        fail_msg("`%s` in:\n%s", never, text);
-}
 
 static void assert_serves(const struct process *p)
 {

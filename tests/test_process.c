@@ -20,6 +20,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -41,12 +43,6 @@ static void write_file(const char *path, const char *text)
     assert_non_null(file);
     (void)fputs(text, file);
     (void)fclose(file);
-}
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
 }
 
 /* Ask on a new connection and return the answer. */

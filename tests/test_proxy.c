@@ -17,17 +17,12 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "loadgen.h"
 #include "loopback.h"
 
 #define LIMIT_MS 20000
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
 
 static void start_front(struct process *front, uint16_t upstream_port, const char *deadline)
 {

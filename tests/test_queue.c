@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "marks.h"
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -33,12 +34,6 @@ static char archive[64];
 static struct target target;
 static struct redis_server redis;
 static char from[640]; /* the stream, for --from */
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
 
 static void expect_answer(const char *command, const char *want)
 {

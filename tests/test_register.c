@@ -22,16 +22,11 @@
 #include <cmocka.h>
 
 #include "coord.h"
+#include "expect.h"
 
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
-}
 
 static void assert_serves(const struct process *p)
 {

@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "clock.h"
+#include "expect.h"
 #include "marks.h"
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -35,12 +36,6 @@ static char *in_directory(const char *name)
     char *path = paths[next++ % 16];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
     return path;
-}
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
 }
 
 static char *read_file(const char *path)

@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "certificate.h"
+#include "expect.h"
 #include "loadgen.h"
 
 /* A server keeps at most 256 MiB of the bodies that workers are to have. */

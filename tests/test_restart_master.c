@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "loadgen.h"
 #include "loopback.h"
 

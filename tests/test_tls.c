@@ -19,12 +19,12 @@
 
 #include "admin_client.h"
 #include "certificate.h"
+#include "tls_client.h"
 
 #define LIMIT_MS 20000
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 
 static char certificate[64], key[64], other_key[64];
-static SSL_CTX *client;
 
 #define WITH_TLS(...)                                                                              \
     ((const char *const[]){"--cert", certificate, "--key", key, __VA_ARGS__, NULL})
@@ -34,54 +34,16 @@ static void start(struct process *p, const char *const *argv)
     process_start(p, "tls:127.0.0.1:0", argv);
 }
 
-/* A stop of this process interrupts its system calls, see client_recv(). */
-static bool is_interrupted(SSL *ssl, int r)
-{
-    return r <= 0 && SSL_get_error(ssl, r) == SSL_ERROR_WANT_READ && errno == EINTR;
-}
-
-static int tls_read(SSL *ssl, char *bytes, size_t size)
-{
-    int n;
-
-    do
-        n = SSL_read(ssl, bytes, (int)size);
-    while (is_interrupted(ssl, n));
-    return n;
-}
-
-/* Owner: the caller, see hang_up(). */
 static SSL *shake_hands(const struct process *p, const char *alpn)
 {
-    SSL *ssl = SSL_new(client);
+    SSL *ssl = tls_connect(client_connect(p), &(struct tls_options){.alpn = alpn});
 
     assert_non_null(ssl);
-    assert_int_equal(SSL_set_alpn_protos(ssl, (const unsigned char *)alpn, (unsigned)strlen(alpn)),
-                     0);
-    assert_int_equal(SSL_set_fd(ssl, client_connect(p)), 1);
-    int r;
-    do
-        r = SSL_connect(ssl);
-    while (is_interrupted(ssl, r));
-    assert_int_equal(r, 1);
     return ssl;
 }
 
 #define HTTP1 "\x08http/1.1"
 #define HTTP2 "\x02h2"
-
-static void hang_up(SSL *ssl)
-{
-    int fd = SSL_get_fd(ssl);
-
-    SSL_free(ssl);
-    (void)close(fd);
-}
-
-static void say(SSL *ssl, const char *text)
-{
-    assert_int_equal(SSL_write(ssl, text, (int)strlen(text)), (int)strlen(text));
-}
 
 /* Everything until the end. Truncated, if the end did not come with the server's farewell. */
 static void read_all(SSL *ssl, char *text, size_t size)
@@ -95,18 +57,6 @@ static void read_all(SSL *ssl, char *text, size_t size)
     assert_int_equal(SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN, SSL_RECEIVED_SHUTDOWN);
 }
 
-/* One whole small answer; its connection stays. */
-static void read_answer(SSL *ssl, char *text, size_t size, const char *end)
-{
-    size_t got = 0;
-
-    for (text[0] = '\0'; strstr(text, end) == NULL; text[got] = '\0') {
-        int n = tls_read(ssl, text + got, size - 1 - got);
-        assert_true(n > 0);
-        got += (size_t)n;
-    }
-}
-
 /* One loop takes connections and data in their order: what came before this is handed over. */
 static void wait_until_busy(const struct process *p)
 {
@@ -114,9 +64,9 @@ static void wait_until_busy(const struct process *p)
 
     for (unsigned i = 0; i < 3; i++) {
         SSL *ssl = shake_hands(p, HTTP1);
-        say(ssl, GET("/hello"));
-        read_answer(ssl, text, sizeof(text), "Hello World\n");
-        hang_up(ssl);
+        tls_write(ssl, GET("/hello"));
+        tls_read_until(ssl, text, sizeof(text), "Hello World\n");
+        tls_cut(ssl);
     }
 }
 
@@ -127,13 +77,13 @@ static void test_request_in_flight_is_answered_and_ends_with_a_farewell(void **s
     (void)state;
     start(&p, WITH_TLS("--threads", "1"));
     SSL *ssl = shake_hands(&p, HTTP1);
-    say(ssl, GET("/sleep?ms=1500"));
+    tls_write(ssl, GET("/sleep?ms=1500"));
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     read_all(ssl, text, sizeof(text));
     assert_non_null(strstr(text, "Connection: close"));
     assert_non_null(strstr(text, "\r\n\r\n0\n"));
-    hang_up(ssl);
+    tls_cut(ssl);
     process_expect(&p, LIMIT_MS, 0);
     assert_non_null(strstr(p.log, "listening on tls:127.0.0.1:"));
     process_release(&p);
@@ -163,7 +113,7 @@ static void test_who_says_nothing_does_not_hold_the_exit(void **state)
             assert_in_range(tls_read(shaken[i], text, sizeof(text)), 9 + 17, sizeof(text));
             assert_memory_equal(text, "\0\0\0\4\0\0\0\0\0\0\0\x08\7\0\0\0\0\0\0\0\0\0", 22);
         }
-        hang_up(shaken[i]);
+        tls_cut(shaken[i]);
     }
     for (unsigned i = 0; i < 5; i++)
         (void)close(silent[i]);
@@ -209,11 +159,11 @@ static enum fit ask_for_much(const char *folder, off_t bytes)
     struct process admin = admin_of(&p);
     SSL *ssl = shake_hands(&p, HTTP1);
     (void)setsockopt(SSL_get_fd(ssl), SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
-    say(ssl, "GET /files/large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    tls_write(ssl, "GET /files/large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     enum fit fit = look_at_answer(&admin);
     process_signal(&p, fit == FAREWELL_DOES_NOT ? SIGTERM : SIGKILL);
     process_expect(&p, LIMIT_MS, fit == FAREWELL_DOES_NOT ? 0 : 128 + SIGKILL);
-    hang_up(ssl);
+    tls_cut(ssl);
     process_release(&p);
     return fit;
 }
@@ -255,13 +205,13 @@ static void test_farewell_without_an_end_of_file_leaves_it_idle(void **state)
     (void)state;
     start(&p, WITH_TLS("--threads", "1", "--idle-grace", "50ms", "--deadline", "30s"));
     SSL *ssl = shake_hands(&p, HTTP1);
-    say(ssl, GET("/hello"));
-    read_answer(ssl, text, sizeof(text), "Hello World\n");
+    tls_write(ssl, GET("/hello"));
+    tls_read_until(ssl, text, sizeof(text), "Hello World\n");
     (void)SSL_shutdown(ssl); /* and the socket stays open */
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     process_expect(&p, 5000, 0);
-    hang_up(ssl);
+    tls_cut(ssl);
     process_release(&p);
 }
 
@@ -272,15 +222,15 @@ static void test_request_that_is_arriving_is_waited_for(void **state)
     (void)state;
     start(&p, WITH_TLS("--threads", "1", "--idle-grace", "20ms"));
     SSL *ssl = shake_hands(&p, HTTP1);
-    say(ssl, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Le");
+    tls_write(ssl, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Le");
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
     process_wait_log(&p, "listeners closed");
-    say(ssl, "ngth: 6\r\n\r\nabc");
-    say(ssl, "def");
+    tls_write(ssl, "ngth: 6\r\n\r\nabc");
+    tls_write(ssl, "def");
     read_all(ssl, text, sizeof(text));
     assert_non_null(strstr(text, "\r\n\r\n6\n"));
-    hang_up(ssl);
+    tls_cut(ssl);
     process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
@@ -296,7 +246,7 @@ static void test_half_a_record_is_a_request_that_is_arriving(void **state)
     BIO *net = BIO_new(BIO_s_mem());
     assert_non_null(net);
     SSL_set0_wbio(ssl, net);
-    say(ssl, GET("/hello"));
+    tls_write(ssl, GET("/hello"));
     int bytes = BIO_read(net, record, sizeof(record));
     assert_in_range(bytes, 40, 255);
     assert_int_equal(write(fd, record, 20), 20);
@@ -308,7 +258,7 @@ static void test_half_a_record_is_a_request_that_is_arriving(void **state)
     assert_int_equal(write(fd, record + 20, (size_t)bytes - 20), bytes - 20);
     read_all(ssl, text, sizeof(text));
     assert_non_null(strstr(text, "Hello World"));
-    hang_up(ssl);
+    tls_cut(ssl);
     process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
 }
@@ -321,17 +271,17 @@ static void leave_and_come_back(bool with_a_farewell)
     start(&p, WITH_TLS("--workers", "1", "--threads", "1"));
     SSL *ssl = shake_hands(&p, HTTP1);
     /* Reads the session tickets, too: with them unread, the close would be a reset. */
-    say(ssl, GET("/hello"));
-    read_answer(ssl, text, sizeof(text), "Hello World\n");
-    say(ssl, GET("/sleep?ms=60000"));
+    tls_write(ssl, GET("/hello"));
+    tls_read_until(ssl, text, sizeof(text), "Hello World\n");
+    tls_write(ssl, GET("/sleep?ms=60000"));
     wait_until_busy(&p);
     if (with_a_farewell)
         (void)SSL_shutdown(ssl);
-    hang_up(ssl);
+    tls_cut(ssl);
     ssl = shake_hands(&p, HTTP1);
-    say(ssl, GET("/sleep?ms=0")); /* the only worker is free again, or this takes a minute */
-    read_answer(ssl, text, sizeof(text), "\r\n\r\n0\n");
-    hang_up(ssl);
+    tls_write(ssl, GET("/sleep?ms=0")); /* the only worker is free again, or this takes a minute */
+    tls_read_until(ssl, text, sizeof(text), "\r\n\r\n0\n");
+    tls_cut(ssl);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
@@ -351,10 +301,10 @@ static void test_unread_request_at_the_deadline_is_on_record(void **state)
     (void)state;
     start(&p, WITH_TLS("--deadline", "0", "--threads", "1"));
     SSL *ssl = shake_hands(&p, HTTP1);
-    say(ssl, GET("/hello"));
-    read_answer(ssl, text, sizeof(text), "Hello World\n");
+    tls_write(ssl, GET("/hello"));
+    tls_read_until(ssl, text, sizeof(text), "Hello World\n");
     process_signal(&p, SIGSTOP);
-    say(ssl, GET("/hello"));
+    tls_write(ssl, GET("/hello"));
     process_signal(&p, SIGTERM);
     process_signal(&p, SIGCONT);
     /* Answered or on record, as its loop comes to it first or the coordinator does. */
@@ -362,7 +312,7 @@ static void test_unread_request_at_the_deadline_is_on_record(void **state)
     bool answered = tls_read(ssl, text, sizeof(text)) > 0;
     assert_int_equal(status, answered ? 0 : 3);
     assert_true(answered || strstr(p.log, "unfinished: ? ?") != NULL);
-    hang_up(ssl);
+    tls_cut(ssl);
     process_release(&p);
 }
 
@@ -406,15 +356,13 @@ static int set_up(void **state)
     (void)snprintf(unused, sizeof(unused), "/tmp/lastcall-tls-%ld.unused", (long)getpid());
     certificate_write(key, certificate);
     certificate_write(other_key, unused);
-    client = SSL_CTX_new(TLS_client_method());
     (void)signal(SIGPIPE, SIG_IGN); /* SSL_write() has no MSG_NOSIGNAL */
-    return unlink(unused) != 0 || client == NULL;
+    return unlink(unused);
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    SSL_CTX_free(client);
     return unlink(certificate) | unlink(key) | unlink(other_key);
 }
 

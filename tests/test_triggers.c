@@ -21,6 +21,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -42,12 +44,6 @@ static void touch(const char *path)
     assert_true(fd >= 0);
     assert_int_equal(futimens(fd, NULL), 0);
     (void)close(fd);
-}
-
-static void assert_contains(const char *text, const char *want)
-{
-    if (text == NULL || strstr(text, want) == NULL)
-        fail_msg("no `%s` in:\n%s", want, text != NULL ? text : "(nothing)");
 }
 
 static void assert_serves(const struct process *p)

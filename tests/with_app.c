@@ -15,6 +15,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 static char gate_path[64];
 char url[96];
 uint16_t app_port;

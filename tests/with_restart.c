@@ -19,6 +19,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 static char folder[] = "/tmp/lastcall-restart-XXXXXX";
 char program[PATH_MAX];
 

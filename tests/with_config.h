@@ -1,0 +1,59 @@
+#ifndef LASTCALL_TEST_WITH_CONFIG_H
+#define LASTCALL_TEST_WITH_CONFIG_H
+
+/* A process with a configuration file. The file is in a directory that each program makes, with
+ * keys and certificates a, b and c (a.key, a.crt ...); an `@` in a text stands for that directory.
+ */
+
+#include <stdbool.h>
+
+#include "process.h"
+
+#define LIMIT_MS 20000
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define GET_FROM(host, path) "GET " path " HTTP/1.1\r\nHost: " host "\r\n\r\n"
+#define GET(path) GET_FROM("test", path)
+
+#define HELLO "hosts: {default: {paths: {/: {handler: hello}}}}\n"
+#define LISTEN "listen: {host: 127.0.0.1, port: 0}\n"
+#define PATH(directive) LISTEN "hosts:\n  default:\n    paths:\n      /:\n        " directive "\n"
+#define SSL(name) "ssl: {certificate-file: @/" name ".crt, key-file: @/" name ".key}"
+#define HOST(name, listen)                                                                         \
+    "  " name ":\n" listen "    header.set: \"x-host: " name "\"\n"                                \
+    "    paths: {/: {handler: hello}}\n"
+
+/* Of each program. */
+int with_config_set_up(void **state);
+int with_config_clean_up(void **state);
+
+/* The path of a file there, and `text` with its @; both good for some more calls. */
+const char *in_directory(const char *name);
+const char *expanded(const char *text);
+
+/* Write a file there; returns its path. */
+const char *write_file(const char *name, const char *text);
+bool is_there(const char *name);
+
+/* Owner: the caller. */
+char *read_file(const char *path);
+
+/* Start with `text` as the configuration, and `more` on the command line (NULL: nothing), and wait
+ * until it listens. */
+void start_with(struct process *p, const char *text, const char *const *more);
+void start(struct process *p, const char *text);
+
+/* SIGTERM, and a clean end. */
+void stop(struct process *p);
+
+/* The n-th line of `listening on`, from 0, as a process to connect to. Borrowed from `p`. */
+struct process listener(struct process *p, unsigned n);
+
+/* What a request on a new connection is answered. */
+void assert_answer(const struct process *p, const char *request, const char *want);
+
+/* A command line that ends by itself, with so many lines, among them `line`. */
+void assert_ends(const char *const *argv, int status, unsigned lines, const char *line);
+
+unsigned lines_of(const char *text);
+
+#endif
