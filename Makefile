@@ -53,7 +53,7 @@ fuzz: build/fuzz/.configured
 
 valgrind: build/debug/.configured
 	@cmake --build --preset debug -j $(JOBS) -- --quiet
-	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^(process|triggers|tls)$$'
+	LASTCALL_VALGRIND=1 ctest --preset debug --no-tests=error -R '^(process|process_drain|process_h2|triggers|tls)$$'
 
 bench bench-long bench-speed: build/release/.configured
 	@./scripts/setup.sh bench
