@@ -56,7 +56,7 @@ struct coord {
     struct drain drain;
     struct report report;
     bool poked;
-    bool noted;                  /* a trigger came behind the first one */
+    bool noted;                  /* news without a step: another trigger, or an undrain */
     bool began;                  /* the begin of the drain has been logged */
     bool handed_over;            /* to a successor */
     pid_t successor;             /* 0: it is not ours to tell */
@@ -256,6 +256,8 @@ bool coord_undrain(struct coord *coord)
         coord->drain.config = coord->config.drain; /* the request may have had its own deadline */
         coord->signals = coord->passed_on = 0;
         coord->clean_status = COORD_EXIT_CLEAN;
+        /* Whoever passed the request on hears of this even where no step was taken. */
+        coord->noted |= coord->drain.phase == PHASE_RUNNING;
     }
     poke_locked(coord);
     unlock(coord);

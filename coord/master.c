@@ -138,18 +138,28 @@ static void take_error_log(int fd)
     (void)dup2(fd, STDERR_FILENO);
 }
 
-/* Who comes first brings the application up; nobody has been accepted yet. Who comes later opens
- * the tickets that the worker before it has sealed, if that is still there to say how. */
-static void on_ready(void *arg)
+/* Who comes later opens the tickets that the worker before it has sealed, if that is still there to
+ * say how. Asked this early, so that the keys come while it still gets ready: behind BEGIN, which
+ * is on its way when the answer is heard, and before it accepts. */
+static void on_begin(void *arg, struct handover_message *begin)
 {
     struct master *master = arg;
     struct handover_message message;
 
-    if (master->is_up) {
-        handover_begin(&message, HANDOVER_WANT_TICKET_KEYS);
-        (void)handover_send(master->current.channel, &message); /* fails where there is none */
+    (void)begin;
+    if (!master->is_up)
         return;
-    }
+    handover_begin(&message, HANDOVER_WANT_TICKET_KEYS);
+    (void)handover_send(master->current.channel, &message); /* fails where there is none */
+}
+
+/* Who comes first brings the application up; nobody has been accepted yet. */
+static void on_ready(void *arg)
+{
+    struct master *master = arg;
+
+    if (master->is_up)
+        return;
     take_error_log(master->succession.stderr_fd);
     if (master_app_start(master->app) != 0)
         end(master, COORD_EXIT_UNAVAILABLE);
@@ -337,6 +347,7 @@ static const struct succession_hooks hooks = {
     .offer = offer,
     .may_begin = may_begin,
     .message = on_message,
+    .begin = on_begin,
     .ready = on_ready,
     .commit = on_commit,
     .serves = on_serves,
@@ -385,12 +396,16 @@ static void stop(struct master *master, int signo);
  * may be called off. */
 static void on_drains(struct master *master, bool drains)
 {
+    bool was_on = master->worker_drains || master->is_stopping;
+
     master->worker_drains = drains;
     master_app_expect_end(master->app, drains);
     if (drains) {
         succession_tell(&master->succession, RESTART_ON_STOP);
         return;
     }
+    if (!was_on)
+        return;
     master->is_stopping = false;
     succession_tell(&master->succession, RESTART_ON_RESUME);
     log_line(LOG_LEVEL_INFO, "master-resumes", NULL,

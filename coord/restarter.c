@@ -332,8 +332,9 @@ static void take_step(struct restarter *restarter, enum coord_phase phase)
     succession_tell(&restarter->succession, drains ? RESTART_ON_STOP : RESTART_ON_RESUME);
     if (phase >= PHASE_CLOSING)
         succession_tell(&restarter->succession, RESTART_ON_CLOSE);
-    /* Else it is the end that follows a restart. */
-    if (!restarter->is_followed && restarter->told_drains != drains)
+    /* Else it is the end that follows a restart. That a drain was called off is told in any case:
+     * it may have come and gone before this thread looked, and the master may be who had asked. */
+    if (!restarter->is_followed && (!drains || !restarter->told_drains))
         tell_master(restarter, drains);
     restarter->told_drains = drains;
 }

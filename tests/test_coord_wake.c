@@ -595,6 +595,40 @@ static void test_onlookers_are_told_of_a_later_trigger_and_of_an_undrain(void **
     assert_int_equal(onlooker.status[2].entered_ns[PHASE_LAME_DUCK], 0);
 }
 
+static void play_undrain_before_it_is_seen(struct fake *f, enum call call, enum coord_phase phase)
+{
+    play_obedient(f, call, phase);
+    if (call == CENSUS && f->acts++ == 0)
+        undone[0] = coord_undrain(f->coord);
+}
+
+static void look_on_and_force(void *arg, enum coord_phase phase)
+{
+    look_on(arg, phase);
+    if (phase != PHASE_RUNNING)
+        return;
+    coord_signal(arg, SIGTERM, 0);
+    coord_signal(arg, SIGTERM, 0);
+}
+
+/* The look comes first, and the request is gone before the step: who has passed it on waits for
+ * word of it. */
+static void test_onlookers_are_told_of_an_undrain_without_a_step(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = FAR;
+    fake.play = play_undrain_before_it_is_seen;
+    memset(&onlooker, 0, sizeof(onlooker));
+    make(config);
+    coord_on_step(coord, look_on_and_force, coord);
+    coord_request_drain(coord, "file", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_FORCED);
+    assert_true(undone[0]);
+    assert_int_equal(onlooker.phases[0], PHASE_RUNNING);
+    assert_logged("undrained", 0);
+}
+
 static void test_status_before_a_drain_has_nothing_of_one(void **state)
 {
     (void)state;
@@ -700,6 +734,7 @@ int main(void)
         claim(test_onlookers_are_told_each_step_behind_it),
         claim(test_as_many_onlookers_as_there_is_room_for),
         claim(test_onlookers_are_told_of_a_later_trigger_and_of_an_undrain),
+        claim(test_onlookers_are_told_of_an_undrain_without_a_step),
         claim(test_status_before_a_drain_has_nothing_of_one),
         claim(test_status_tells_when_lame_duck_and_deadline_are_over),
         claim(test_a_drain_within_has_its_own_deadline),

@@ -176,6 +176,38 @@ static void test_a_stop_that_is_called_off_leaves_a_whole_master(void **state)
 }
 
 /* A manager that ends a service tells all of its processes. */
+/* It may be called off before anybody has looked at it. */
+static void test_stops_that_are_called_off_at_once_leave_a_whole_master(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, MASTER("--lame-duck", "60s"));
+    struct process admin = admin_of(&p);
+    (void)wait_generation(&p, 1);
+    for (unsigned i = 0; i < 30; i++) {
+        char *answer = NULL;
+        uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+        process_signal(&p, i % 2 == 0 ? SIGTERM : SIGINT);
+        do { /* until the worker has it */
+            free(answer);
+            assert_true(now_ns() < until_ns);
+            answer =
+                admin_call(&admin, "POST", "/undrain", "Content-Type: application/json\r\n", "{}");
+        } while (strstr(answer, " 200 OK") == NULL);
+        free(answer);
+        process_wait_log(&p, "restarts are possible again");
+        p.log[0] = '\0'; /* the next round has its own */
+        p.log_bytes = 0;
+    }
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    assert_answered(&p);
+    process_signal(&p, SIGTERM);
+    process_signal(&p, SIGINT);
+    process_expect(&p, LIMIT_MS, 4);
+    process_release(&p);
+}
+
 static void test_a_signal_to_all_is_one(void **state)
 {
     struct process p;
@@ -232,6 +264,7 @@ int main(void)
         TEST(test_no_restart_while_the_worker_drains_and_again_when_that_was_called_off),
         TEST(test_an_order_to_drain_ends_the_service),
         TEST(test_a_stop_that_is_called_off_leaves_a_whole_master),
+        TEST(test_stops_that_are_called_off_at_once_leave_a_whole_master),
         TEST(test_a_signal_to_all_is_one),
         TEST(test_there_are_no_more_restarts_than_drains_can_be_watched),
     };
