@@ -219,9 +219,21 @@ void process_start(struct process *process, const char *listen, const char *cons
     process_start_configured(process, args);
 }
 
+/* A process takes SIGSTOP when its threads come to it: it is still at work when kill(2) returns. */
+static void wait_until_stopped(pid_t pid)
+{
+    siginfo_t info;
+
+    while (waitid(P_PID, (id_t)pid, &info, WSTOPPED | WEXITED | WNOWAIT) != 0)
+        if (errno != EINTR)
+            return; /* it is no child of ours */
+}
+
 void process_signal(struct process *process, int signo)
 {
     assert_int_equal(kill(process->pid, signo), 0);
+    if (signo == SIGSTOP)
+        wait_until_stopped(process->pid);
 }
 
 bool process_is_gone(struct process *process)

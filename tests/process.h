@@ -41,6 +41,7 @@ void process_start_configured(struct process *process, const char *const *argv);
 /* The same, but do not wait for anything, and add no --listen. */
 void process_spawn(struct process *process, const char *const *argv);
 
+/* With SIGSTOP it stands still when this returns. */
 void process_signal(struct process *process, int signo);
 
 /* Wait for the end and return the status. Kills it and fails the test after `limit_ms`. */

@@ -358,9 +358,9 @@ static void test_systemd_socket_activate(void **state)
     assert_generation(&p, 2, &next);
     assert_serves(&p);
     assert_serves_at(INADDR_LOOPBACK, port);
+    process_expect(&p, LIMIT_MS, 0); /* until then the next one is its child, and not ours */
     assert_int_equal(kill(next, SIGTERM), 0);
     int status = wait_status(next);
-    process_expect(&p, LIMIT_MS, 0);
     if (status != 0)
         fail_msg("exit status %d; log:\n%s", status, p.log);
     assert_int_equal(access(path, F_OK), 0); /* its file is not ours to remove */
