@@ -398,6 +398,8 @@ static void on_drains(struct master *master, bool drains)
 {
     bool was_on = master->worker_drains || master->is_stopping;
 
+    if (!drains && (master->ends_with_app || master->is_ending))
+        return; /* it does not know yet */
     master->worker_drains = drains;
     master_app_expect_end(master->app, drains);
     if (drains) {
@@ -656,6 +658,8 @@ static void take_signals(struct master *master)
         case SIGUSR1: /* its log files */
             if (master->current.pid > 0)
                 (void)kill(master->current.pid, SIGUSR1);
+            for (size_t i = 0; i < master->retiring_count; i++)
+                (void)kill(master->retiring[i].pid, SIGUSR1);
             break;
         case SIGINT:
         case SIGTERM:

@@ -195,9 +195,7 @@ static void test_stops_that_are_called_off_at_once_leave_a_whole_master(void **s
                 admin_call(&admin, "POST", "/undrain", "Content-Type: application/json\r\n", "{}");
         } while (strstr(answer, " 200 OK") == NULL);
         free(answer);
-        process_wait_log(&p, "restarts are possible again");
-        p.log[0] = '\0'; /* the next round has its own */
-        p.log_bytes = 0;
+        wait_count(&p, "restarts are possible again", i + 1);
     }
     process_signal(&p, SIGHUP);
     (void)wait_generation(&p, 2);
@@ -256,6 +254,38 @@ static void test_there_are_no_more_restarts_than_drains_can_be_watched(void **st
     stop(&p);
 }
 
+/* One that drains for long would write to a file that is rotated away. */
+static void test_log_files_are_opened_again_by_workers_that_drain_too(void **state)
+{
+    struct process p;
+    char conf[64], access_log[64];
+    (void)state;
+    (void)snprintf(conf, sizeof(conf), "/tmp/lastcall-master-%ld.conf", (long)getpid());
+    (void)snprintf(access_log, sizeof(access_log), "/tmp/lastcall-master-%ld.log", (long)getpid());
+    FILE *file = fopen(conf, "w");
+    assert_non_null(file);
+    (void)fprintf(
+        file,
+        "user: root\nlisten: {host: 127.0.0.1, port: 0}\naccess-log: %s\n"
+        "hosts: {default: {paths: {/sleep: {handler: sleep}, /hello: {handler: hello}}}}\n",
+        access_log);
+    assert_int_equal(fclose(file), 0);
+    process_start_configured(&p, MASTER("-c", conf));
+    (void)wait_generation(&p, 1);
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=60000"));
+    assert_answered(&p); /* the other request has been read */
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    process_wait_log(&p, "listeners closed after");
+    process_signal(&p, SIGUSR1);
+    wait_count(&p, "opened 1 log file again", 2);
+    (void)close(fd);
+    stop(&p);
+    (void)unlink(conf);
+    (void)unlink(access_log);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, process_kill_left)
 
 int main(void)
@@ -267,6 +297,7 @@ int main(void)
         TEST(test_stops_that_are_called_off_at_once_leave_a_whole_master),
         TEST(test_a_signal_to_all_is_one),
         TEST(test_there_are_no_more_restarts_than_drains_can_be_watched),
+        TEST(test_log_files_are_opened_again_by_workers_that_drain_too),
     };
 
     (void)alarm(240); /* a hang is a failure */
