@@ -136,8 +136,11 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     } else {
         count_add(&loop->metrics.aborted[kind], 1);
     }
-    if (req->version < 0x200)
+    if (req->version < 0x200) {
         inflight->conn->idle_since_ns = loop_now_ns(loop);
+        inflight->conn->has_received = false;
+        inflight->conn->unacked = 0;
+    }
     if (req->res.status == 101) /* from here on it is none of HTTP's */
         inflight->conn->is_tunnel = true;
     if (req->version >= 0x200) {

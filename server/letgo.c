@@ -1,5 +1,6 @@
 #include "server_p.h"
 
+#include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -10,11 +11,11 @@
  *
  * HTTP/1. In flight: the response says `Connection: close` (gate.c). Idle: kept until idle-grace is
  * over, for the drain as a whole and for this connection since its last response (one that had said
- * keep-alive before the drain began), because the client may be sending this instant; then
- * shutdown(SHUT_RD), and the library reads what has arrived, or the end of file, and closes by
- * itself. A connection with bytes unread is not idle. A connection that sent part of a request is
- * waited for. Over TLS a part of a record is a part of a request; who has not begun the handshake
- * is idle, and who is in the middle of it is given the library's time.
+ * keep-alive before the drain began, and whose last byte it has), because the client may be sending
+ * this instant; then shutdown(SHUT_RD), and the library reads what has arrived, or the end of file,
+ * and closes by itself. A connection with bytes unread is not idle. A connection that sent part of
+ * a request is waited for. Over TLS a part of a record is a part of a request; who has not begun
+ * the handshake is idle, and who is in the middle of it is given the library's time.
  *
  * HTTP/2 (RFC 9113 section 6.8). GOAWAY with the highest id says: open no more streams. A round
  * trip after it was written, all streams that were opened before it was read are here. Then GOAWAY
@@ -26,6 +27,7 @@
  * become HTTP/2 later would be missed, it waits a fixed second, and it waits for no stream. */
 
 #define ROUND_TRIP_MIN_NS (1 * NS_PER_MS)
+#define RECEIVED_LOOK_NS (50 * NS_PER_MS)
 #define IDLE_LOOKS 256 /* in a spread */
 #define IDLE_LOOK_MOST_NS (100 * NS_PER_MS)
 #define CALM_AFTER_RESETS 100 /* then a peer must let at least as many requests be answered */
@@ -61,6 +63,32 @@ bool letgo_is_idle(h2o_req_t *req)
     return true;
 }
 
+/* The grace is for a client that has its answer, and the kernel may send for long what the library
+ * has written in one go. While that becomes less, the grace begins anew. (What waits in the
+ * client's own kernel, nobody here can see.) */
+static void note_received(struct conn *conn)
+{
+    int unacked = 0;
+
+    if (conn->has_received || conn->idle_released)
+        return;
+    (void)ioctl(h2o_socket_get_fd(conn->sock), SIOCOUTQ, &unacked);
+    if (unacked != conn->unacked)
+        conn->idle_since_ns = loop_now_ns(conn->loop);
+    conn->unacked = unacked;
+    conn->has_received = unacked == 0;
+}
+
+static int note_received_if_idle(h2o_req_t *req, void *data)
+{
+    struct conn *conn = conn_of(req);
+
+    (void)data;
+    if (conn != NULL && letgo_is_idle(req))
+        note_received(conn);
+    return 0;
+}
+
 /* Has the instant come that this connection has in a spread of `spread_ns`? */
 static bool is_its_turn(const struct conn *conn, uint64_t since_ns, uint64_t spread_ns,
                         uint64_t now_ns)
@@ -85,6 +113,7 @@ static bool is_grace_over(const struct conn *conn)
 
 static void release(struct conn *conn)
 {
+    note_received(conn);
     if (is_grace_over(conn))
         conn->idle_released = shutdown(h2o_socket_get_fd(conn->sock), SHUT_RD) == 0;
 }
@@ -245,6 +274,15 @@ static bool advance_all(struct loop *loop, uint64_t now_ns)
     return soon;
 }
 
+static void note_all_received(struct loop *loop, uint64_t now_ns)
+{
+    if (now_ns - loop->received_looked_ns < RECEIVED_LOOK_NS)
+        return;
+    loop->received_looked_ns = now_ns;
+    (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, note_received_if_idle,
+                                                                NULL);
+}
+
 /* With a spread, idle connections may be many for long, while requests end and ask for looks. */
 static bool wants_idle_look(struct loop *loop, uint64_t now_ns)
 {
@@ -264,6 +302,8 @@ static void look(h2o_timeout_entry_t *entry)
     uint64_t now_ns = clock_now_ns();
 
     bool soon = loop->handing && pass_idle(loop);
+    if (loop->draining || loop->released)
+        note_all_received(loop, now_ns);
     if (wants_idle_look(loop, now_ns)) {
         (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, release_if_idle,
                                                                     NULL);

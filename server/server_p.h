@@ -145,6 +145,7 @@ struct loop {
     uint64_t released_since_ns;
     uint64_t release_spread_ns; /* HTTP/1: likewise, from released_since_ns on */
     uint64_t idle_looked_ns;
+    uint64_t received_looked_ns;
     bool want_give_up;
     bool want_list;
     bool want_stop_jobs;
@@ -296,7 +297,7 @@ struct conn {
     bool asked_to_close;    /* the client did, not we */
     bool reset_when_cut;    /* an end of file would make half an answer look whole */
     uint32_t active;        /* requests between gate and end */
-    uint64_t idle_since_ns; /* HTTP/1: accepted, or the last response ended */
+    uint64_t idle_since_ns; /* HTTP/1: accepted, or the last response ended; see letgo.c */
     /* linger.c */
     int linger_fd; /* dup(2) of the socket, -1: close without lingering */
     h2o_socket_t *linger_sock;
@@ -308,6 +309,8 @@ struct conn {
     uint64_t linger_progress_ns; /* the last progress of the output */
     int linger_unsent;
     /* letgo.c */
+    bool has_received; /* HTTP/1: all of the last response is acknowledged */
+    int unacked;       /* else: how much was not, as of the last look */
     enum h2_stage h2_stage;
     bool is_h2;                /* as of a list of unread requests */
     bool h2_receiving;         /* a request is still arriving, as of this look */

@@ -390,6 +390,53 @@ static void test_slow_reader_of_a_large_response_gets_all_of_it(void **state)
     process_release(&p);
 }
 
+/* What the kernel holds of an answer takes longer than the grace to be read; the next request comes
+ * at once behind it. */
+static void read_slowly_and_ask_again(const char *listen, size_t size)
+{
+    struct process p;
+    char bytes[65536];
+    FILE *file = fopen(in_directory("large"), "w");
+    assert_non_null(file);
+    for (size_t i = 0; i < size; i++)
+        (void)fputc('x', file);
+    assert_int_equal(fclose(file), 0);
+    process_start(&p, listen, ARGS("--threads", "1", "--root", in_directory(".")));
+    int fd = connect_with_small_buffer(&p);
+    client_send(fd, GET("/files/large"));
+    char *head = client_read_until(fd, "\r\n\r\n");
+    assert_contains(head, "Connection: keep-alive");
+    size_t left = size - strlen(strstr(head, "\r\n\r\n") + 4), part = left / 8 + 1;
+    free(head);
+    process_signal(&p, SIGTERM);
+    for (; left > 0; left -= part < left ? part : left) {
+        (void)poll(NULL, 0, 250); /* a slow client has no event */
+        for (size_t got = 0; got < part && got < left;) {
+            size_t most = part - got < left - got ? part - got : left - got;
+            ssize_t n = client_recv(fd, bytes, most < sizeof(bytes) ? most : sizeof(bytes), 0);
+            assert_true(n > 0);
+            got += (size_t)n;
+        }
+    }
+    client_send(fd, GET("/hello"));
+    char *answer = client_read_until(fd, NULL);
+    assert_contains(answer, " 200 OK");
+    assert_contains(answer, "Connection: close");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_grace_is_for_a_client_that_has_its_answer(void **state)
+{
+    char listen[160];
+    (void)state;
+    read_slowly_and_ask_again(NULL, 2000000);
+    (void)snprintf(listen, sizeof(listen), "unix:%s", in_directory("slow.sock"));
+    read_slowly_and_ask_again(listen, 150000);
+}
+
 static void test_reader_that_does_not_read_is_cut_and_reported(void **state)
 {
     struct process p;
@@ -701,6 +748,7 @@ int main(void)
         TEST(test_half_read_request_at_the_deadline_is_reported_once),
         TEST(test_closing_response_survives_a_pipelined_request),
         TEST(test_slow_reader_of_a_large_response_gets_all_of_it),
+        TEST(test_grace_is_for_a_client_that_has_its_answer),
         TEST(test_reader_that_does_not_read_is_cut_and_reported),
         TEST(test_unread_request_at_the_deadline_is_named),
         TEST(test_unaccepted_request_at_the_deadline_is_named),
