@@ -20,7 +20,7 @@
 
 #define LIMIT_MS 30000
 
-bool command_as_nobody;
+static bool as_nobody; /* the next one */
 
 static const char *binary(void)
 {
@@ -35,11 +35,16 @@ static void become(const char *const *argv)
 
     for (; argv[n] != NULL && n < 31; n++)
         args[n] = argv[n];
-    /* No test's end, however early, leaves it behind; setuid(2) would forget. */
-    if (command_as_nobody && (setgid(65534) != 0 || setuid(65534) != 0))
+    /* Opened before, as its folder may be closed to others. */
+    int program = argv[0] == NULL && as_nobody ? open(args[0], O_RDONLY | O_CLOEXEC) : -1;
+    if (as_nobody && (setgid(65534) != 0 || setuid(65534) != 0))
         _exit(126);
+    /* No test's end, however early, leaves it behind; setuid(2) would forget. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    execvp(args[0], (char *const *)args);
+    if (program >= 0)
+        (void)fexecve(program, (char *const *)args, environ);
+    else
+        execvp(args[0], (char *const *)args);
     _exit(127);
 }
 
@@ -221,6 +226,14 @@ void command_expect(struct command *command, int want)
 void command_run(struct command *command, int want, const char *const *argv)
 {
     command_start(command, argv);
+    command_expect(command, want);
+}
+
+void command_run_as_nobody(struct command *command, int want, const char *const *argv)
+{
+    as_nobody = true;
+    command_start(command, argv);
+    as_nobody = false;
     command_expect(command, want);
 }
 

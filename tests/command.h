@@ -20,9 +20,6 @@ struct command {
     size_t out_bytes, err_bytes;
 };
 
-/* Set: the next one runs as nobody. */
-extern bool command_as_nobody;
-
 /* Start `argv` (NULL-terminated). argv[0] NULL stands for the program under test. */
 void command_start(struct command *command, const char *const *argv);
 
@@ -39,6 +36,9 @@ void command_expect(struct command *command, int want);
 
 /* command_start() and command_expect(). */
 void command_run(struct command *command, int want, const char *const *argv);
+
+/* The same by nobody, who need not reach the folder of the program. The caller is root. */
+void command_run_as_nobody(struct command *command, int want, const char *const *argv);
 
 /* Free what is held; kills the process if it still runs. */
 void command_release(struct command *command);

@@ -1,6 +1,7 @@
 #include "target.h"
 
 #include "loopback.h"
+#include "process.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -41,7 +42,7 @@ static char *read_head(int fd)
     char *head = malloc(HEAD_MOST);
     size_t n = 0;
 
-    while (head != NULL && n < HEAD_MOST - 1 && recv(fd, head + n, 1, 0) == 1) {
+    while (head != NULL && n < HEAD_MOST - 1 && client_recv(fd, head + n, 1, 0) == 1) {
         head[++n] = '\0';
         if (n >= 4 && memcmp(head + n - 4, "\r\n\r\n", 4) == 0)
             return head;
@@ -63,7 +64,7 @@ static struct target_request *read_request(int fd)
     request->body_bytes = value != NULL ? strtoul(value, NULL, 10) : 0;
     request->body = malloc(request->body_bytes + 1);
     for (size_t n = 0; n < request->body_bytes;) {
-        ssize_t got = recv(fd, request->body + n, request->body_bytes - n, 0);
+        ssize_t got = client_recv(fd, request->body + n, request->body_bytes - n, 0);
         if (got <= 0) { /* half of one is none */
             free(request->head);
             free(request->body);

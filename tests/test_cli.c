@@ -594,9 +594,7 @@ static void test_socket_of_another_user_is_refused(void **state)
     }
     start(&s, NULL, NULL);
     assert_int_equal(chmod(directory, 0755), 0);
-    command_as_nobody = true;
-    command_run(&c, 77, CMD("status", "--socket", s.socket));
-    command_as_nobody = false;
+    command_run_as_nobody(&c, 77, CMD("status", "--socket", s.socket));
     assert_contains(c.err, "admin.sock: permission denied: the socket is for root and the user");
     command_release(&c);
     process_signal(&s.p, SIGTERM);

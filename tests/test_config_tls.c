@@ -192,7 +192,8 @@ static void test_sessions_outlive_a_restart(void **state)
         SSL_SESSION *kept[2];
         bool resumed[2];
         struct process p;
-        start_with(&p, LISTEN_TLS("a", "") HELLO, flags);
+        start_with(&p, "user: root\n" LISTEN_TLS("a", "") HELLO,
+                   flags); /* who may start it again */
         for (size_t j = 0; j < 2; j++)
             kept[j] = visit_and_keep(&p, versions[j]);
         process_signal(&p, SIGHUP);
