@@ -19,3 +19,12 @@ void assert_lacks(const char *text, const char *never)
     if (text != NULL && strstr(text, never) != NULL)
         fail_msg("`%s` in:\n%s", never, text);
 }
+
+unsigned count_in(const char *text, const char *what)
+{
+    unsigned n = 0;
+
+    for (; (text = strstr(text, what)) != NULL; text += strlen(what))
+        n++;
+    return n;
+}

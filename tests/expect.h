@@ -7,4 +7,7 @@
 void assert_contains(const char *text, const char *want);
 void assert_lacks(const char *text, const char *never);
 
+/* How many times `what` is there. */
+unsigned count_in(const char *text, const char *what);
+
 #endif

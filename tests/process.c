@@ -22,6 +22,8 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
+
 #define ARGS_MAX 64
 #define LOG_WAIT_MS 15000
 
@@ -250,6 +252,16 @@ bool process_is_gone(struct process *process)
     return true;
 }
 
+bool is_gone(void *process)
+{
+    return process_is_gone(process);
+}
+
+void send_term(void *process)
+{
+    process_signal(process, SIGTERM);
+}
+
 int process_wait(struct process *process, uint32_t limit_ms)
 {
     /* A pid descriptor becomes readable at the end of the process: no polling of waitpid(2). */
@@ -429,4 +441,14 @@ char *client_read_answer(int fd)
         }
     }
     return got;
+}
+
+void assert_serves(const struct process *process)
+{
+    int fd = client_connect(process);
+    client_send(fd, "GET /hello HTTP/1.1\r\nHost: test\r\n\r\n");
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
 }

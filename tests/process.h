@@ -57,6 +57,10 @@ int process_wait_unread(struct process *process, uint32_t limit_ms);
 /* Has it ended? Collects the status if so. Never blocks. */
 bool process_is_gone(struct process *process);
 
+/* For a load: of the struct process that is its argument. */
+bool is_gone(void *process);
+void send_term(void *process);
+
 /* Wait until the log holds `text`. False: it does not after `limit_ms`, or whoever writes there has
  * ended. For threads that may not fail a test: one at a time a process. */
 bool process_says(struct process *process, const char *text, uint32_t limit_ms);
@@ -81,6 +85,8 @@ ssize_t client_recv(int fd, void *bytes, size_t size, int flags);
 char *client_read_until(int fd, const char *text);
 /* One whole answer with Content-Length. malloc(3)ed; NULL if the connection ended before. */
 char *client_read_answer(int fd);
+/* Ask for /hello on a connection of its own; any answer but 200 fails the test. */
+void assert_serves(const struct process *process);
 /* CLOCK_MONOTONIC. */
 uint64_t now_ns(void);
 

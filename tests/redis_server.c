@@ -220,6 +220,13 @@ char *redis_server_ask(const struct redis_server *server, const char *command)
     return text;
 }
 
+void redis_server_expect(const struct redis_server *server, const char *command, const char *want)
+{
+    char *answer = redis_server_ask(server, command);
+    assert_string_equal(answer, want);
+    free(answer);
+}
+
 void redis_server_wait(const struct redis_server *server, const char *command, const char *want)
 {
     uint64_t until_ns = clock_now_ns() + LIMIT_NS;

@@ -42,6 +42,9 @@ void redis_server_stop(struct redis_server *server);
  * members with a line feed behind each. malloc(3)ed; fails the test when it is refused. */
 char *redis_server_ask(const struct redis_server *server, const char *command);
 
+/* The same; fails the test if the answer is not `want`. */
+void redis_server_expect(const struct redis_server *server, const char *command, const char *want);
+
 /* Ask until the answer is, or with `!` before it is not, `want`; fails the test after 20 s. */
 void redis_server_wait(const struct redis_server *server, const char *command, const char *want);
 

@@ -4,7 +4,6 @@
 #include "with_app.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -16,7 +15,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -146,11 +144,6 @@ static void test_a_request_waits_no_longer_than_app_hold(void **state)
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
     process_release(&p);
-}
-
-static bool is_gone(void *arg)
-{
-    return process_is_gone(arg);
 }
 
 static void force(void *arg)
@@ -292,21 +285,9 @@ static void test_it_finds_the_world_as_if_started_alone(void **state)
 static void test_the_service_manager_is_told_when_it_answers(void **state)
 {
     struct process p;
-    struct sockaddr_un here = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = 15};
     char text[512];
     (void)state;
-#ifndef LASTCALL_SYSTEMD
-    print_message("skipped: built without libsystemd\n");
-    skip();
-#endif
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    (void)snprintf(here.sun_path, sizeof(here.sun_path), "/tmp/lastcall-app-%ld.notify",
-                   (long)getpid());
-    (void)unlink(here.sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    int fd = listen_for_ready();
     start(&p, NULL, APP(PYTHON, "late"));
     (void)unsetenv("NOTIFY_SOCKET");
     process_wait_log(&p, "started as process ");
@@ -322,7 +303,6 @@ static void test_the_service_manager_is_told_when_it_answers(void **state)
     process_expect(&p, LIMIT_MS, 0);
     (void)close(client);
     (void)close(fd);
-    (void)unlink(here.sun_path);
     process_release(&p);
 }
 
@@ -827,11 +807,6 @@ static unsigned runs(void)
     const char *text = getenv("LASTCALL_RUNS");
     long n = text != NULL ? strtol(text, NULL, 10) : 5;
     return n >= 1 && n < 5 ? (unsigned)n : 5;
-}
-
-static void send_term(void *arg)
-{
-    process_signal(arg, SIGTERM);
 }
 
 static void stop_under_load(const char *const *command, enum load_protocol protocol, unsigned run)

@@ -4,7 +4,6 @@
 
 #include "with_app.h"
 
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -17,8 +16,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,18 +86,10 @@ static pid_t wait_generation(struct process *p, unsigned n)
     return last_pid(p, text);
 }
 
-static unsigned count(const char *text, const char *what)
-{
-    unsigned n = 0;
-    for (; (text = strstr(text, what)) != NULL; text += strlen(what))
-        n++;
-    return n;
-}
-
 static void wait_count(struct process *p, const char *what, unsigned n)
 {
     uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
-    while (count(p->log, what) < n) {
+    while (count_in(p->log, what) < n) {
         if (now_ns() > until_ns)
             fail_msg("not %u times `%s` in:\n%s", n, what, p->log);
         (void)process_says(p, "there is no such line", 5);
@@ -205,7 +194,7 @@ static void restart_under_load(enum load_protocol protocol)
                  (unsigned long long)result.refused, (unsigned long long)result.answered_2xx,
                  (unsigned long long)result.answered, result.first_loss, p.log);
     assert_int_equal(app_pid(&p), app);
-    assert_int_equal(count(p.log, "started as process "), 1);
+    assert_int_equal(count_in(p.log, "started as process "), 1);
     assert_answers(&p, GET("/hups"), "hups=0\n"); /* SIGHUP was for the workers */
     stop(&p);
 }
@@ -228,7 +217,7 @@ static void test_a_worker_that_is_killed_is_replaced_and_it_stays(void **state)
         assert_int_equal(kill(wait_generation(&p, i), SIGKILL), 0);
         assert_int_equal(app_pid(&p), app); /* the request waits in the listener */
     }
-    assert_int_equal(count(p.log, "started as process "), 1);
+    assert_int_equal(count_in(p.log, "started as process "), 1);
     wait_no_zombies(&p);
     stop(&p);
 }
@@ -339,7 +328,7 @@ static void test_it_is_started_again_and_requests_wait_meanwhile(void **state)
             expect_200(fds[j]);
         assert_int_not_equal(app_pid(&p), app);
     }
-    assert_int_equal(count(p.log, "started as process "), 3);
+    assert_int_equal(count_in(p.log, "started as process "), 3);
     wait_no_zombies(&p);
     stop(&p);
 }
@@ -358,32 +347,12 @@ static void test_a_new_worker_knows_that_it_is_up(void **state)
     stop(&p);
 }
 
-static int manager_socket(struct sockaddr_un *ret_here)
-{
-#ifndef LASTCALL_SYSTEMD
-    print_message("skipped: built without libsystemd\n");
-    skip();
-#endif
-    const struct timeval patience = {.tv_sec = 15};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    *ret_here = (struct sockaddr_un){.sun_family = AF_UNIX};
-    (void)snprintf(ret_here->sun_path, sizeof(ret_here->sun_path), "/tmp/lastcall-app-%ld.notify",
-                   (long)getpid());
-    (void)unlink(ret_here->sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)ret_here, sizeof(*ret_here)), 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    return fd;
-}
-
 static void test_the_manager_is_told_when_it_answers_and_no_restart_before(void **state)
 {
     struct process p;
-    struct sockaddr_un here;
     char text[512];
     (void)state;
-    int fd = manager_socket(&here);
-    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    int fd = listen_for_ready();
     start(&p, APP(MASTER), APP(PYTHON, "late"));
     (void)unsetenv("NOTIFY_SOCKET");
     (void)wait_generation(&p, 1);
@@ -397,7 +366,6 @@ static void test_the_manager_is_told_when_it_answers_and_no_restart_before(void 
     assert_contains(text, "READY=1\n");
     stop(&p);
     (void)close(fd);
-    (void)unlink(here.sun_path);
 }
 
 static void test_a_daemon_is_there_when_it_answers(void **state)
@@ -583,11 +551,9 @@ static void test_an_order_that_is_called_off_leaves_it_and_its_restarts(void **s
 static void comes_up_in_a_stop(const char *const *flags)
 {
     struct process p;
-    struct sockaddr_un here;
     char text[512];
     bool stops = false;
-    int fd = manager_socket(&here);
-    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    int fd = listen_for_ready();
     start(&p, flags, APP(PYTHON, "late"));
     (void)unsetenv("NOTIFY_SOCKET");
     int held = client_connect(&p);
@@ -611,7 +577,6 @@ static void comes_up_in_a_stop(const char *const *flags)
     process_release(&p);
     shut_gate();
     (void)close(fd);
-    (void)unlink(here.sun_path);
 }
 
 static void test_it_comes_up_in_a_stop_and_nobody_is_told_ready(void **state)
@@ -644,8 +609,8 @@ static void test_it_is_told_behind_the_last_worker(void **state)
     process_expect(&p, LIMIT_MS, 0);
     const char *told = strstr(p.log, "SIGTERM to process group");
     assert_non_null(told);
-    assert_int_equal(count(told, "drained in "), 0);
-    assert_int_equal(count(p.log, "drained in "), 2);
+    assert_int_equal(count_in(told, "drained in "), 0);
+    assert_int_equal(count_in(p.log, "drained in "), 2);
     assert_contains(told, "was ended by SIGTERM");
     process_release(&p);
 }
@@ -870,8 +835,8 @@ static void test_another_address_is_said_and_starts_nothing(void **state)
     (void)wait_generation(&p, 3);
     wait_count(&p, "has drained, and exited with status 0", 2); /* they may answer until then */
     assert_answers(&p, GET("/"), "python\n");
-    assert_int_equal(count(p.log, "it is not restarted"), 1);
-    assert_int_equal(count(p.log, "started as process "), 1);
+    assert_int_equal(count_in(p.log, "it is not restarted"), 1);
+    assert_int_equal(count_in(p.log, "started as process "), 1);
     stop(&p);
 }
 

@@ -15,12 +15,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "as_manager.h"
 #include "expect.h"
 
 #define LIMIT_MS 20000
@@ -37,24 +37,6 @@ static const char *in_directory(const char *name)
     char *path = paths[next++ % 8];
     (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
     return path;
-}
-
-static unsigned times_in(const char *text, const char *what)
-{
-    unsigned n = 0;
-    for (; (text = strstr(text, what)) != NULL; text++)
-        n++;
-    return n;
-}
-
-static void assert_serves(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
-    (void)close(fd);
 }
 
 static struct timespec touched(const char *path)
@@ -163,7 +145,7 @@ static void test_file_that_can_not_be_touched_is_said_once(void **state)
     expect_beats(&p, beat, 2);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
-    assert_int_equal(times_in(p.log, "cannot touch"), 1);
+    assert_int_equal(count_in(p.log, "cannot touch"), 1);
     process_release(&p);
 }
 
@@ -190,7 +172,7 @@ static void test_stuck_loop_is_named_and_stops_the_heartbeat(void **state)
     (void)close(fd);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
-    assert_int_equal(times_in(p.log, "has not turned"), 1);
+    assert_int_equal(count_in(p.log, "has not turned"), 1);
     process_release(&p);
 }
 
@@ -212,8 +194,8 @@ static void test_long_handler_is_named_and_stops_nothing(void **state)
     process_wait_log(&p, "is done with it");
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
-    assert_int_equal(times_in(p.log, "has been at"), 1);
-    assert_int_equal(times_in(p.log, "no heartbeat"), 0);
+    assert_int_equal(count_in(p.log, "has been at"), 1);
+    assert_int_equal(count_in(p.log, "no heartbeat"), 0);
     process_release(&p);
 }
 
@@ -260,8 +242,8 @@ static void test_process_that_was_stopped_is_not_stuck(void **state)
     (void)close(fd);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
-    assert_int_equal(times_in(p.log, "has not turned"), 0);
-    assert_int_equal(times_in(p.log, "has been at"), 0);
+    assert_int_equal(count_in(p.log, "has not turned"), 0);
+    assert_int_equal(count_in(p.log, "has been at"), 0);
     process_release(&p);
 }
 
@@ -278,27 +260,18 @@ static void test_nobody_looks_when_it_is_off(void **state)
     (void)close(fd);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
-    assert_int_equal(times_in(p.log, "turn"), 0);
+    assert_int_equal(count_in(p.log, "turn"), 0);
     process_release(&p);
 }
 
 /* ---- the service manager ---- */
 
-static int listen_as_manager(const char *watchdog_us, const char *watchdog_pid)
+static int listen_as_watchdog(const char *every_us, const char *pid)
 {
-    struct sockaddr_un here = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = 15};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    (void)snprintf(here.sun_path, sizeof(here.sun_path), "%s/notify", directory);
-    (void)unlink(here.sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
-    assert_int_equal(setenv("NOTIFY_SOCKET", here.sun_path, 1), 0);
-    assert_int_equal(setenv("WATCHDOG_USEC", watchdog_us, 1), 0);
-    if (watchdog_pid != NULL)
-        assert_int_equal(setenv("WATCHDOG_PID", watchdog_pid, 1), 0);
+    int fd = listen_as_manager(in_directory("notify"));
+    assert_int_equal(setenv("WATCHDOG_USEC", every_us, 1), 0);
+    if (pid != NULL)
+        assert_int_equal(setenv("WATCHDOG_PID", pid, 1), 0);
     return fd;
 }
 
@@ -338,7 +311,7 @@ static void test_manager_hears_while_it_moves_and_in_a_drain(void **state)
     struct process p;
     const char *fifo = make_fifo();
     (void)state;
-    int manager = listen_as_manager("100000", NULL);
+    int manager = listen_as_watchdog("100000", NULL);
     process_start(&p, NULL, ARGS(STALL, "--root", directory));
     forget_manager();
     expect_manager_beats(manager, 3);
@@ -369,7 +342,7 @@ static void test_manager_that_waits_for_another_process_hears_nothing(void **sta
 {
     struct process p;
     (void)state;
-    int manager = listen_as_manager("20000", "1");
+    int manager = listen_as_watchdog("20000", "1");
     process_start(&p, NULL, ARGS("--deadline", "5s"));
     forget_manager();
     assert_serves(&p);

@@ -88,16 +88,6 @@ static unsigned runs(void)
     return n >= 1 && n <= 10000 ? (unsigned)n : 3;
 }
 
-static void send_term(void *arg)
-{
-    process_signal(arg, SIGTERM);
-}
-
-static bool is_gone(void *arg)
-{
-    return process_is_gone(arg);
-}
-
 static void run_once(const struct shape *shape, unsigned run)
 {
     struct load_options load = shape->load;

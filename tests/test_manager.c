@@ -34,16 +34,6 @@
 
 static char directory[] = "/tmp/lastcall-manager-XXXXXX";
 
-static void assert_serves(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
-    (void)close(fd);
-}
-
 static int listen_at(const char *name, int type, struct sockaddr_un *ret_here)
 {
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);

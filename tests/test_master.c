@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "admin_client.h"
+#include "as_manager.h"
 #include "expect.h"
 
 #define LIMIT_MS 30000
@@ -45,16 +45,6 @@ static pid_t wait_generation(struct process *p, unsigned n)
     return (pid_t)strtol(strstr(p->log, text) + strlen(text), NULL, 10);
 }
 
-static void assert_answered(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
-    (void)close(fd);
-}
-
 static void expect_200(int fd)
 {
     char *answer = client_read_answer(fd);
@@ -80,19 +70,11 @@ static void cut_short(struct process *p)
     process_release(p);
 }
 
-static unsigned count(const char *text, const char *what)
-{
-    unsigned n = 0;
-    for (; (text = strstr(text, what)) != NULL; text += strlen(what))
-        n++;
-    return n;
-}
-
 static void wait_count(struct process *p, const char *what, unsigned n)
 {
     uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
 
-    while (count(p->log, what) < n) {
+    while (count_in(p->log, what) < n) {
         if (now_ns() > until_ns)
             fail_msg("not %u times `%s` in:\n%s", n, what, p->log);
         (void)process_says(p, "there is no such line", 5);
@@ -111,13 +93,13 @@ static void test_no_restart_while_the_worker_drains_and_again_when_that_was_call
     process_wait_log(&p, "lame duck for ");
     process_signal(&p, SIGHUP); /* perhaps before the worker has said so: then it is given up */
     process_wait_log(&p, "this process is on its way out");
-    assert_answered(&p);
+    assert_serves(&p);
     admin_order(&admin, "/undrain", "{}", 200, "true");
     process_wait_log(&p, "restarts are possible again");
     process_signal(&p, SIGHUP);
     (void)wait_generation(&p, 2);
-    assert_answered(&p);
-    assert_int_equal(count(p.log, "generation 2 serves"), 1);
+    assert_serves(&p);
+    assert_int_equal(count_in(p.log, "generation 2 serves"), 1);
     cut_short(&p);
 }
 
@@ -138,17 +120,10 @@ static void test_an_order_to_drain_ends_the_service(void **state)
 static void test_a_stop_that_is_called_off_leaves_a_whole_master(void **state)
 {
     struct process p;
-    struct sockaddr_un here = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = 15};
-    char text[512] = "";
+    char path[64], text[512] = "";
     (void)state;
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    (void)snprintf(here.sun_path, sizeof(here.sun_path), "/tmp/lastcall-master-%ld.notify",
-                   (long)getpid());
-    (void)unlink(here.sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-    (void)setenv("NOTIFY_SOCKET", here.sun_path, 1);
+    (void)snprintf(path, sizeof(path), "/tmp/lastcall-master-%ld.notify", (long)getpid());
+    int fd = listen_as_manager(path);
     process_start(&p, NULL, MASTER("--lame-duck", "60s"));
     (void)unsetenv("NOTIFY_SOCKET");
     struct process admin = admin_of(&p);
@@ -160,10 +135,10 @@ static void test_a_stop_that_is_called_off_leaves_a_whole_master(void **state)
     process_signal(&p, SIGHUP);
     pid_t worker = wait_generation(&p, 2);
     process_wait_log(&p, "has drained, and exited with status 0");
-    assert_answered(&p);
+    assert_serves(&p);
     assert_int_equal(kill(worker, SIGKILL), 0); /* and it is replaced */
     (void)wait_generation(&p, 3);
-    assert_answered(&p);
+    assert_serves(&p);
 #ifdef LASTCALL_SYSTEMD
     while (recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT) > 0) {
         assert_null(strstr(text, "STOPPING"));
@@ -172,7 +147,7 @@ static void test_a_stop_that_is_called_off_leaves_a_whole_master(void **state)
 #endif
     cut_short(&p);
     (void)close(fd);
-    (void)unlink(here.sun_path);
+    (void)unlink(path);
 }
 
 /* A manager that ends a service tells all of its processes. */
@@ -199,7 +174,7 @@ static void test_stops_that_are_called_off_at_once_leave_a_whole_master(void **s
     }
     process_signal(&p, SIGHUP);
     (void)wait_generation(&p, 2);
-    assert_answered(&p);
+    assert_serves(&p);
     process_signal(&p, SIGTERM);
     process_signal(&p, SIGINT);
     process_expect(&p, LIMIT_MS, 4);
@@ -214,7 +189,7 @@ static void test_a_signal_to_all_is_one(void **state)
     pid_t worker = wait_generation(&p, 1);
     int fd = client_connect(&p);
     client_send(fd, GET("/sleep?ms=700"));
-    assert_answered(&p); /* behind it, on the same loop */
+    assert_serves(&p); /* behind it, on the same loop */
     assert_int_equal(kill(worker, SIGTERM), 0);
     process_wait_log(&p, "SIGTERM received");
     process_signal(&p, SIGTERM);
@@ -237,14 +212,14 @@ static void test_there_are_no_more_restarts_than_drains_can_be_watched(void **st
         wait_count(&p, "listeners closed after", i); /* only the new one accepts */
         fds[i] = client_connect(&p);
         client_send(fds[i], GET("/sleep?ms=60000"));
-        assert_answered(&p);
+        assert_serves(&p);
         process_signal(&p, SIGHUP);
     }
     (void)wait_generation(&p, WORKERS + 1);
-    assert_answered(&p);
+    assert_serves(&p);
     process_signal(&p, SIGHUP);
     process_wait_log(&p, "no restart: 32 workers of earlier ones still drain");
-    assert_answered(&p);
+    assert_serves(&p);
     (void)close(fds[0]); /* its worker has nothing to wait for any more */
     process_wait_log(&p, "has drained, and exited with status 0");
     process_signal(&p, SIGHUP);
@@ -274,7 +249,7 @@ static void test_log_files_are_opened_again_by_workers_that_drain_too(void **sta
     (void)wait_generation(&p, 1);
     int fd = client_connect(&p);
     client_send(fd, GET("/sleep?ms=60000"));
-    assert_answered(&p); /* the other request has been read */
+    assert_serves(&p); /* the other request has been read */
     process_signal(&p, SIGHUP);
     (void)wait_generation(&p, 2);
     process_wait_log(&p, "listeners closed after");

@@ -27,16 +27,6 @@
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 #define HALF_AN_UPLOAD "POST /sleep?ms=0 HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345"
 
-static void assert_serves(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
-    (void)close(fd);
-}
-
 static void assert_answered(int fd)
 {
     char *answer = client_read_answer(fd);

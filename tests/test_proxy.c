@@ -176,16 +176,6 @@ static void test_kept_upstream_connection_is_closed_not_reset(void **state)
 
 /* ---- load ---- */
 
-static void send_term(void *arg)
-{
-    process_signal(arg, SIGTERM);
-}
-
-static bool is_gone(void *arg)
-{
-    return process_is_gone(arg);
-}
-
 /* An upstream that is named, and asked on a new connection each time: every request takes a message
  * from the resolver's threads to a loop, and several loops do so at once. */
 static void test_nothing_is_lost_on_the_way_to_a_named_upstream(void **state)

@@ -35,13 +35,6 @@ static struct target target;
 static struct redis_server redis;
 static char from[640]; /* the stream, for --from */
 
-static void expect_answer(const char *command, const char *want)
-{
-    char *answer = redis_server_ask(&redis, command);
-    assert_string_equal(answer, want);
-    free(answer);
-}
-
 static void begin(const char *password, const char *const *arguments)
 {
     redis_server_need();
@@ -107,7 +100,7 @@ static void test_archive_goes_to_the_stream_once(void **state)
     (void)state;
     begin(NULL, NULL);
     fill_stream(100);
-    expect_answer("XLEN q", "100");
+    redis_server_expect(&redis, "XLEN q", "100");
     assert_int_equal(count_queued(100), 100);
     char *entry = redis_server_ask(&redis, "XREVRANGE q + - COUNT 1");
     assert_contains(entry, "id\n000000630193a1b2c3d4e5f60718293a\nrequest\n{");
@@ -116,7 +109,7 @@ static void test_archive_goes_to_the_stream_once(void **state)
     /* The next start finds the marks; and a kick finds what is new. */
     struct queue *queue = open_queue(0);
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
-    expect_answer("XLEN q", "100");
+    redis_server_expect(&redis, "XLEN q", "100");
     add(200, "PUT", "/new", UNFINISHED_CLASS_IDEMPOTENT);
     queue_kick(queue);
     redis_server_wait(&redis, "XLEN q", "101");
@@ -146,7 +139,7 @@ static void test_crash_between_stream_and_mark_makes_no_double(void **state)
     assert_int_equal(unlink(done), 0);
     struct queue *queue = open_queue(0);
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
-    expect_answer("XLEN q", "20");
+    redis_server_expect(&redis, "XLEN q", "20");
     assert_int_equal(count_queued(20), 20);
     close_queue(queue);
 }
@@ -169,7 +162,7 @@ static void test_what_was_decided_is_not_queued(void **state)
     struct queue *queue = open_queue(0);
     /* A replayer works on the file: later. */
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), -EAGAIN);
-    expect_answer("XLEN q", "0");
+    redis_server_expect(&redis, "XLEN q", "0");
     marks_close(marks);
     redis_server_wait(&redis, "XLEN q", "1");
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
@@ -214,7 +207,7 @@ static void test_full_redis_gets_all_once_there_is_room(void **state)
     struct queue *queue = open_queue(0);
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), -EAGAIN);
     assert_int_equal(count_queued(10), 0);
-    expect_answer("CONFIG SET maxmemory 0", "OK");
+    redis_server_expect(&redis, "CONFIG SET maxmemory 0", "OK");
     redis_server_wait(&redis, "XLEN q", "10");
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
     close_queue(queue);
@@ -233,7 +226,7 @@ static void test_redis_that_stands_still_gets_each_once(void **state)
     /* What it was sent while it stood is run when it wakes, with nobody to hear the answers. */
     redis_server_wait(&redis, "XLEN q", "100");
     assert_int_equal(queue_wait(queue, clock_now_ns() + LIMIT_NS), 0);
-    expect_answer("XLEN q", "100");
+    redis_server_expect(&redis, "XLEN q", "100");
     close_queue(queue);
     assert_int_equal(count_queued(100), 100);
 }
@@ -267,12 +260,12 @@ static void test_wrong_settings_of_the_queue_are_refused(void **state)
 
 static void expect_empty(void)
 {
-    expect_answer("XLEN q", "0");
+    redis_server_expect(&redis, "XLEN q", "0");
     char *pending = redis_server_ask(&redis, "XPENDING q lastcall");
     if (strncmp(pending, "0\n", 2) != 0)
         fail_msg("still pending: %s", pending);
     free(pending);
-    expect_answer("HLEN q:attempts", "0");
+    redis_server_expect(&redis, "HLEN q:attempts", "0");
 }
 
 static void expect_each_arrived(unsigned count, bool once)
@@ -300,7 +293,8 @@ static void test_stream_is_replayed_and_empty(void **state)
     assert_contains(command.text, "50 of 50 settled, 0 parked, 0 left; 50 sent");
     expect_each_arrived(50, true);
     expect_empty();
-    expect_answer("XINFO CONSUMERS q lastcall", ""); /* nothing is left of the replayer */
+    redis_server_expect(&redis, "XINFO CONSUMERS q lastcall",
+                        ""); /* nothing is left of the replayer */
     tool_release(&command);
     /* The file knows that the stream has them. */
     tool_run(&command, 0, ARGS("replay", "--from", archive, "--to", target.url));
@@ -321,7 +315,7 @@ static void test_dry_run_leaves_the_stream_alone(void **state)
     tool_run(&command, 0, ARGS("replay", "--from", from, "--to", target.url, "--dry-run"));
     assert_contains(command.text, "40 would be sent");
     assert_int_equal(target_count(&target), 0);
-    expect_answer("XINFO GROUPS q", "");
+    redis_server_expect(&redis, "XINFO GROUPS q", "");
     tool_release(&command);
 }
 
@@ -347,7 +341,7 @@ static void test_refused_ones_move_to_a_stream_of_their_own(void **state)
     assert_int_equal(target_count(&target), 1);
     tool_release(&command);
     expect_empty();
-    expect_answer("XLEN q:parked", "3");
+    redis_server_expect(&redis, "XLEN q:parked", "3");
     char *entries = redis_server_ask(&redis, "XRANGE q:parked - +");
     assert_contains(entries, "status\n404\nanswer\nthe answer.");
     assert_contains(entries, "answer\nbody-too-large");
@@ -359,7 +353,7 @@ static void test_refused_ones_move_to_a_stream_of_their_own(void **state)
     (void)snprintf(parked, sizeof(parked), "%s:parked", from);
     tool_run(&command, 1, ARGS("replay", "--from", parked, "--to", target.url));
     assert_int_equal(target_count(&target), 2);
-    expect_answer("XLEN q:parked", "3");
+    redis_server_expect(&redis, "XLEN q:parked", "3");
     tool_release(&command);
 }
 
@@ -376,7 +370,7 @@ static void test_failed_ones_stay_and_count_their_attempts(void **state)
         tool_run(&command, 1,
                  ARGS("replay", "--from", from, "--to", target.url, "--max-attempts", "2"));
         assert_int_equal(target_find(&target, made_id(id, 1))->attempt, 2 * run);
-        expect_answer("XLEN q", "1");
+        redis_server_expect(&redis, "XLEN q", "1");
         tool_release(&command);
     }
     assert_int_equal(target_count_key(&target, made_id(id, 2)), 2);
@@ -523,14 +517,14 @@ static void test_full_redis_keeps_what_cannot_be_parked(void **state)
     add(2, "PUT", "/fine", UNFINISHED_CLASS_IDEMPOTENT);
     fill_stream(0);
     free(redis_server_ask(&redis, "XGROUP CREATE q lastcall 0")); /* there would be no room */
-    expect_answer("CONFIG SET maxmemory 1", "OK");
+    redis_server_expect(&redis, "CONFIG SET maxmemory 1", "OK");
     tool_run(&command, 74,
              ARGS("replay", "--from", from, "--to", target.url, "--concurrency", "1"));
     assert_contains(command.text, "OOM");
     tool_release(&command);
-    expect_answer("CONFIG SET maxmemory 0", "OK");
-    expect_answer("XLEN q", "2");
-    expect_answer("EXISTS q:parked", "0");
+    redis_server_expect(&redis, "CONFIG SET maxmemory 0", "OK");
+    redis_server_expect(&redis, "XLEN q", "2");
+    redis_server_expect(&redis, "EXISTS q:parked", "0");
     tool_run(&command, 1, ARGS("replay", "--from", from, "--to", target.url));
     assert_contains(command.text, "1 of 2 settled, 1 parked, 0 left");
     expect_empty();
@@ -551,7 +545,7 @@ static void test_wrong_password_of_a_stream_is_not_shown(void **state)
     tool_run(&command, 69, ARGS("unfinished", "--from", from));
     assert_null(strstr(command.text, "wr0ng"));
     tool_release(&command);
-    expect_answer("XLEN q", "1");
+    redis_server_expect(&redis, "XLEN q", "1");
 }
 
 /* ---- from a server that could not finish, to one that does ---- */

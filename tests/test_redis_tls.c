@@ -225,13 +225,6 @@ static void test_server_that_is_killed_is_an_error_and_no_signal(void **state)
 
 /* ---- who uses them ---- */
 
-static void expect_answer(const char *command, const char *want)
-{
-    char *answer = redis_server_ask(&redis, command);
-    assert_string_equal(answer, want);
-    free(answer);
-}
-
 static void test_registration_is_made_and_withdrawn(void **state)
 {
     struct process p;
@@ -241,7 +234,7 @@ static void test_registration_is_made_and_withdrawn(void **state)
     redis_server_wait(&redis, "EXISTS k", "1");
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
-    expect_answer("EXISTS k", "0");
+    redis_server_expect(&redis, "EXISTS k", "0");
     assert_null(strstr(p.log, "s3cret"));
     assert_non_null(strstr(p.log, "rediss://127.0.0.1:"));
     process_release(&p);
@@ -266,7 +259,7 @@ static void test_archive_goes_to_the_stream_and_out_of_it(void **state)
     queue_leave(queue);
     queue_stop(queue);
     queue_destroy(queue);
-    expect_answer("XLEN q", "100");
+    redis_server_expect(&redis, "XLEN q", "100");
 
     target_start(&target);
     (void)snprintf(from, sizeof(from), "%s&stream=q", redis.url);
@@ -277,7 +270,7 @@ static void test_archive_goes_to_the_stream_and_out_of_it(void **state)
     assert_null(strstr(command.text, "s3cret"));
     tool_release(&command);
     assert_int_equal(target_count(&target), 100);
-    expect_answer("XLEN q", "0");
+    redis_server_expect(&redis, "XLEN q", "0");
     target_close(&target);
     target_release(&target);
     redis_server_stop(&redis);

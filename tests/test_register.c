@@ -6,7 +6,6 @@
 #include "registration.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <jansson.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,34 +25,6 @@
 
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
-#define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
-
-static void assert_serves(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
-    (void)close(fd);
-}
-
-static unsigned count(const char *text, const char *word)
-{
-    unsigned n = 0;
-    while ((text = strstr(text, word)) != NULL) {
-        n++;
-        text++;
-    }
-    return n;
-}
-
-static void expect_answer(const struct redis_server *redis, const char *command, const char *want)
-{
-    char *answer = redis_server_ask(redis, command);
-    assert_string_equal(answer, want);
-    free(answer);
-}
 
 static void drain(struct process *p)
 {
@@ -95,7 +66,7 @@ static void test_address_is_there_while_ready_and_gone_after(void **state)
 
     drain(&p);
     (void)snprintf(command, sizeof(command), "EXISTS %s", key);
-    expect_answer(&redis, command, "0");
+    redis_server_expect(&redis, command, "0");
     assert_contains(p.log, "withdrew lastcall/");
     process_release(&p);
     redis_server_stop(&redis);
@@ -193,10 +164,10 @@ static void test_what_another_process_has_set_stays(void **state)
     process_wait_log(&old, "is held by another process"); /* at its renewal */
     drain(&old);
     assert_contains(old.log, "is not ours any more");
-    expect_answer(&redis, "GET k", second);
+    redis_server_expect(&redis, "GET k", second);
     assert_null(strstr(new.log, "is held by"));
     drain(&new);
-    expect_answer(&redis, "EXISTS k", "0");
+    redis_server_expect(&redis, "EXISTS k", "0");
     free(first);
     free(second);
     process_release(&old);
@@ -213,7 +184,7 @@ static void test_unix_socket_user_and_password_file_in_a_configuration(void **st
     redis_server_need();
     redis_server_init(&redis);
     redis_server_start(&redis, NULL, NULL);
-    expect_answer(&redis, "ACL SETUSER web on >s3cret ~k +select +eval +get +set +del", "OK");
+    redis_server_expect(&redis, "ACL SETUSER web on >s3cret ~k +select +eval +get +set +del", "OK");
     (void)snprintf(password, sizeof(password), "%s.password", redis.socket);
     FILE *file = fopen(password, "w");
     assert_non_null(file);
@@ -231,7 +202,7 @@ static void test_unix_socket_user_and_password_file_in_a_configuration(void **st
     process_start_configured(&p, (const char *const[]){"-c", path, NULL});
     redis_server_wait(&redis, "EXISTS k", "1");
     drain(&p);
-    expect_answer(&redis, "EXISTS k", "0");
+    redis_server_expect(&redis, "EXISTS k", "0");
     assert_null(strstr(p.log, "s3cret"));
     process_release(&p);
     (void)close(fd);
@@ -325,7 +296,7 @@ static void test_undrain_brings_it_back(void **state)
     (void)coord_signal(coord, SIGTERM, 0); /* no lame duck */
     (void)pthread_join(thread, NULL);
     registration_leave(registration);
-    expect_answer(&redis, "EXISTS k", "0");
+    redis_server_expect(&redis, "EXISTS k", "0");
     registration_stop(registration);
     registration_destroy(registration);
     coord_destroy(coord);
@@ -349,8 +320,8 @@ static void test_redis_that_comes_later_gets_it(void **state)
     redis_server_wait(&redis, "EXISTS k", "1");
     process_wait_log(&p, "registered ");
     drain(&p);
-    assert_int_equal(count(p.log, "cannot register"), 1);
-    expect_answer(&redis, "EXISTS k", "0");
+    assert_int_equal(count_in(p.log, "cannot register"), 1);
+    redis_server_expect(&redis, "EXISTS k", "0");
     process_release(&p);
     redis_server_stop(&redis);
 }
@@ -372,8 +343,8 @@ static void test_redis_that_restarts_gets_it_again(void **state)
     redis_server_start(&redis, NULL, NULL);
     redis_server_wait(&redis, "EXISTS k", "1");
     drain(&p);
-    assert_int_equal(count(p.log, "cannot register"), 1);
-    assert_int_equal(count(p.log, "registered "), 2);
+    assert_int_equal(count_in(p.log, "cannot register"), 1);
+    assert_int_equal(count_in(p.log, "registered "), 2);
     process_release(&p);
     redis_server_stop(&redis);
 }
@@ -432,7 +403,7 @@ static void test_full_redis_is_tried_again(void **state)
     process_wait_log(&p, "cannot register as k");
     assert_contains(p.log, "OOM");
     assert_serves(&p);
-    expect_answer(&redis, "CONFIG SET maxmemory 0", "OK");
+    redis_server_expect(&redis, "CONFIG SET maxmemory 0", "OK");
     redis_server_wait(&redis, "EXISTS k", "1");
     drain(&p);
     process_release(&p);

@@ -17,11 +17,11 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "as_manager.h"
 #include "expect.h"
 #include "loadgen.h"
 #include "loopback.h"
@@ -404,23 +404,15 @@ static void test_successor_takes_nothing_from_strangers(void **state)
 
 /* ---- the service manager ---- */
 
-static int listen_as_manager(void)
+/* Who also sees who sent it. */
+static int listen_with_senders(void)
 {
 #ifndef LASTCALL_SYSTEMD
     print_message("skipped: built without libsystemd\n");
     skip();
 #endif
-    struct sockaddr_un here = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = 15};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    (void)snprintf(here.sun_path, sizeof(here.sun_path), "%s", in_folder("notify"));
-    (void)unlink(here.sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    int fd = listen_as_manager(in_folder("notify"));
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)), 0);
-    assert_int_equal(setenv("NOTIFY_SOCKET", here.sun_path, 1), 0);
     return fd;
 }
 
@@ -456,7 +448,7 @@ static void test_manager_hears_of_a_restart_from_who_is_main(void **state)
     pid_t next;
     char want[64];
     (void)state;
-    int manager = listen_as_manager();
+    int manager = listen_with_senders();
     const char *path = use_own_binary();
     process_start(&p, NULL, ARGS(QUICK));
     (void)unsetenv("NOTIFY_SOCKET");

@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "expect.h"
 #include "loadgen.h"
 
 #define CONNECTIONS 32
@@ -46,14 +47,6 @@ static unsigned runs(void)
     const char *text = getenv("LASTCALL_RUNS");
     long n = text != NULL ? strtol(text, NULL, 10) : 1;
     return n >= 1 && n <= 10000 ? (unsigned)n : 1;
-}
-
-static unsigned times_in(const char *text, const char *what)
-{
-    unsigned n = 0;
-    for (; (text = strstr(text, what)) != NULL; text++)
-        n++;
-    return n;
 }
 
 static void touch(const char *path)
@@ -125,11 +118,6 @@ static void pull(void *arg)
     }
 }
 
-static bool is_gone(void *arg)
-{
-    return process_is_gone(arg);
-}
-
 /* Load the server, pull the trigger in the middle, and lose nothing. Returns how long the first
  * answer that announced the end, or refused connect, was in coming: no less than the reaction. */
 static void run_load(struct process *p, enum load_protocol protocol, struct pull *trigger,
@@ -157,7 +145,7 @@ static void run_load(struct process *p, enum load_protocol protocol, struct pull
                  (unsigned long long)result.waiting, result.first_loss, p->log);
     assert_true(result.answered > CONNECTIONS);
     assert_int_equal(result.answered_2xx, result.answered);
-    assert_int_equal(times_in(p->log, name), 1);
+    assert_int_equal(count_in(p->log, name), 1);
     print_message("%s: 0 of %llu lost; gone %.0f ms after the trigger\n", name,
                   (unsigned long long)result.sent,
                   (double)(result.gone_ns - result.signal_ns) / 1e6);
@@ -382,8 +370,8 @@ static void test_no_trigger_fires_falsely_under_load(void **state)
                   (unsigned long long)storm.gusts);
     assert_false(quiet.fired);
     assert_int_equal(result.lost, 0);
-    assert_int_equal(times_in(p.log, "when-"), 0);
-    assert_int_equal(times_in(p.log, "SIGTERM received"), 1);
+    assert_int_equal(count_in(p.log, "when-"), 0);
+    assert_int_equal(count_in(p.log, "SIGTERM received"), 1);
     (void)close(ends[1]);
     process_release(&p);
 }
@@ -409,8 +397,8 @@ static void test_unreadable_path_is_said_once_and_fires_when_it_can_be_read(void
     assert_int_equal(unlink(link), 0);
     assert_int_equal(symlink("real", link), 0);
     process_expect(&p, LIMIT_MS, 0);
-    assert_int_equal(times_in(p.log, "cannot look at"), 2);
-    assert_int_equal(times_in(p.log, "when-exists: "), 1);
+    assert_int_equal(count_in(p.log, "cannot look at"), 2);
+    assert_int_equal(count_in(p.log, "when-exists: "), 1);
     process_release(&p);
 }
 

@@ -15,12 +15,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "as_manager.h"
 #include "expect.h"
 
 #define LIMIT_MS 20000
@@ -43,16 +43,6 @@ static void touch(const char *path)
     int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     assert_true(fd >= 0);
     assert_int_equal(futimens(fd, NULL), 0);
-    (void)close(fd);
-}
-
-static void assert_serves(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
     (void)close(fd);
 }
 
@@ -248,22 +238,6 @@ static void test_first_trigger_wins_and_the_others_are_noted(void **state)
 
 /* ---- what the service manager is told ---- */
 
-/* The other end of $NOTIFY_SOCKET; the next process that is started gets it. */
-static int listen_as_manager(void)
-{
-    struct sockaddr_un here = {.sun_family = AF_UNIX};
-    const struct timeval patience = {.tv_sec = 15};
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    assert_true(fd >= 0);
-    (void)snprintf(here.sun_path, sizeof(here.sun_path), "%s/notify", directory);
-    (void)unlink(here.sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
-    assert_int_equal(setenv("NOTIFY_SOCKET", here.sun_path, 1), 0);
-    return fd;
-}
-
 static void expect_told(int fd, const char *want, const char *never)
 {
     char text[1024];
@@ -283,7 +257,7 @@ static void test_manager_is_told_in_order(void **state)
     char text[1024];
     ssize_t n, last = 0;
     (void)state;
-    int manager = listen_as_manager();
+    int manager = listen_as_manager(in_directory("notify"));
     process_start(&p, NULL, ARGS("--lame-duck", "300ms"));
     (void)unsetenv("NOTIFY_SOCKET");
     expect_told(manager, "READY=1", "STOPPING");
@@ -307,7 +281,7 @@ static void test_more_time_is_asked_for_only_while_requests_finish(void **state)
     unsigned told = 0, extended = 0;
     ssize_t n;
     (void)state;
-    int manager = listen_as_manager();
+    int manager = listen_as_manager(in_directory("notify"));
     process_start(&p, NULL, ARGS("--deadline", "3500ms"));
     (void)unsetenv("NOTIFY_SOCKET");
     int ends = client_connect(&p), never = client_connect(&p);

@@ -1,7 +1,5 @@
 #include "with_app.h"
 
-#include "loopback.h"
-
 #include <fcntl.h>
 #include <poll.h>
 #include <pwd.h>
@@ -10,14 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "as_manager.h"
 #include "expect.h"
+#include "loopback.h"
 
-static char gate_path[64];
+static char gate_path[64], notify_path[64];
 char url[96];
 uint16_t app_port;
 
@@ -34,6 +33,8 @@ int with_app_set_up(void **state)
 {
     (void)state;
     (void)snprintf(gate_path, sizeof(gate_path), "/tmp/lastcall-app-%ld.gate", (long)getpid());
+    (void)snprintf(notify_path, sizeof(notify_path), "/tmp/lastcall-app-%ld.notify",
+                   (long)getpid());
     (void)unlink(gate_path);
     (void)setenv("APP_GATE", gate_path, 1);
     (void)unsetenv("PORT");
@@ -45,6 +46,7 @@ int with_app_set_up(void **state)
 int with_app_clean_up(void **state)
 {
     (void)unlink(gate_path);
+    (void)unlink(notify_path);
     return process_kill_left(state);
 }
 
@@ -88,6 +90,15 @@ pid_t last_pid(const struct process *p, const char *text)
         last = at + strlen(text);
     assert_non_null(last);
     return (pid_t)strtol(last, NULL, 10);
+}
+
+int listen_for_ready(void)
+{
+#ifndef LASTCALL_SYSTEMD
+    print_message("skipped: built without libsystemd\n");
+    skip();
+#endif
+    return listen_as_manager(notify_path);
 }
 
 char state_of(pid_t pid, pid_t *ret_parent)

@@ -34,6 +34,11 @@ void start_up(struct process *p, const char *const *flags, const char *const *co
 /* The number behind the last `text` in the log. */
 pid_t last_pid(const struct process *p, const char *text);
 
+/* In the place of the service manager, which is told READY=1 when the application has answered; for
+ * what is started before NOTIFY_SOCKET is unset. Skips the test that calls it, by name, in a build
+ * without libsystemd. */
+int listen_for_ready(void);
+
 /* Its state as /proc has it; 0: there is no such process. */
 char state_of(pid_t pid, pid_t *ret_parent);
 

@@ -194,16 +194,6 @@ int end_all(void **state)
 
 /* ---- what is served, what is open ---- */
 
-void assert_serves(const struct process *p)
-{
-    int fd = client_connect(p);
-    client_send(fd, GET("/hello"));
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, " 200 OK");
-    free(answer);
-    (void)close(fd);
-}
-
 void assert_serves_on(int fd, const char *connection)
 {
     client_send(fd, GET("/hello"));

@@ -71,8 +71,7 @@ pid_t only_child(pid_t of);
 /* The binary under a name of its own, for others to take. */
 const char *use_own_binary(void);
 
-/* On a connection of its own; on this one, whose answer also has this line. */
-void assert_serves(const struct process *p);
+/* As assert_serves(), on this connection; the answer also has this line. */
 void assert_serves_on(int fd, const char *connection);
 
 /* Over IPv4; an error is negative. */
