@@ -1,5 +1,6 @@
 /* The real process with an application of its own, `lastcall --proxy URL -- COMMAND`: real servers
- * in Python and Node (tests/app/), which behave well, badly, or not at all. */
+ * in Python and Node (tests/app/), which behave well, badly, or not at all. How they start, and
+ * what they find; how they end is in test_app_stop.c. */
 
 #include "with_app.h"
 
@@ -22,16 +23,6 @@
 #include "expect.h"
 #include "loadgen.h"
 #include "loopback.h"
-
-#define NODE "node", LASTCALL_TESTS_FOLDER "/app/app.js"
-
-static bool have_node(void)
-{
-    static int known = -1;
-    if (known < 0)
-        known = system("node --version >/dev/null 2>&1") == 0;
-    return known == 1;
-}
 
 /* ---- starting ---- */
 
@@ -306,276 +297,6 @@ static void test_the_service_manager_is_told_when_it_answers(void **state)
     process_release(&p);
 }
 
-/* ---- stopping ---- */
-
-static void test_it_is_told_only_when_its_requests_are_answered(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, NULL, APP(PYTHON)); /* which dies on SIGTERM at once */
-    int fd = client_connect(&p);
-    client_send(fd, GET("/gated"));
-    wait_taken(&p, 1);
-    process_signal(&p, SIGTERM);
-    wait_in_flight(&p, 1);
-    process_wait_log(&p, "listeners closed");
-    open_gate(NULL);
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, "through\n");
-    free(answer);
-    (void)close(fd);
-    process_expect(&p, LIMIT_MS, 0);
-    assert_true(strstr(p.log, "drained in ") < strstr(p.log, "SIGTERM to process group"));
-    assert_contains(p.log, "was ended by SIGTERM");
-    process_release(&p);
-}
-
-static void test_a_deaf_application_is_killed_after_its_grace(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, APP("--app-grace", "200ms"), APP(PYTHON, "deaf"));
-    pid_t app = last_pid(&p, "started as process ");
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    assert_contains(p.log, "SIGKILL to process group");
-    wait_dead(app);
-    process_release(&p);
-}
-
-static void test_another_signal_ends_the_grace(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, APP("--app-grace", "5m"), APP(PYTHON, "deaf"));
-    process_signal(&p, SIGTERM);
-    process_wait_log(&p, "stopping the application");
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    process_release(&p);
-}
-
-static void test_behind_the_deadline_its_grace_is_short(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, APP("--app-grace", "5m", "--deadline", "100ms"), APP(PYTHON, "deaf"));
-    int fd = client_connect(&p);
-    client_send(fd, GET("/slow?ms=600000"));
-    wait_taken(&p, 1);
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 3);
-    assert_contains(p.log, "unfinished: GET /slow?ms=600000");
-    (void)close(fd);
-    process_release(&p);
-}
-
-static void test_requests_that_wait_are_waited_for(void **state)
-{
-    struct process p;
-    (void)state;
-    start(&p, NULL, APP(PYTHON, "late"));
-    int fd = client_connect(&p);
-    client_send(fd, GET("/"));
-    wait_taken(&p, 1);
-    process_signal(&p, SIGTERM);
-    process_wait_log(&p, "listeners closed");
-    open_gate(NULL);
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, "Connection: close\r\n");
-    assert_contains(answer, "python\n");
-    free(answer);
-    (void)close(fd);
-    process_expect(&p, LIMIT_MS, 0);
-    process_release(&p);
-}
-
-static void test_requests_that_wait_too_long_are_on_record(void **state)
-{
-    struct process p;
-    (void)state;
-    start(&p, APP("--deadline", "200ms"), APP(PYTHON, "late"));
-    int fd = client_connect(&p);
-    client_send(fd, "POST /order HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\nab");
-    wait_taken(&p, 1);
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 3);
-    assert_contains(p.log, "unfinished: POST /order");
-    assert_contains(p.log, "held");
-    (void)close(fd);
-    process_release(&p);
-}
-
-static void test_its_workers_end_with_it(void **state)
-{
-    struct process p;
-    int child = 0, orphan = 0;
-    (void)state;
-    start_up(&p, NULL, APP(PYTHON, "family"));
-    char *answer = ask(&p, GET("/pids"));
-    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
-    free(answer);
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    wait_dead(child);
-    wait_dead(orphan);
-    process_release(&p);
-}
-
-static void test_workers_have_the_rest_of_the_grace(void **state)
-{
-    struct process p;
-    (void)state;
-    /* The shell dies of the signal at once; what it has started takes it politely. */
-    char command[512];
-    (void)snprintf(command, sizeof(command), "python3 %s/app/app.py polite; exit 9",
-                   LASTCALL_TESTS_FOLDER);
-    start_up(&p, APP("--app-grace", "60s"), APP("sh", "-c", command));
-    char *answer = ask(&p, GET("/pid"));
-    int server = (int)strtol(strstr(answer, "\r\n\r\n") + 4, NULL, 10);
-    free(answer);
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    assert_null(strstr(p.log, ": SIGKILL"));
-    wait_dead(server);
-    process_release(&p);
-}
-
-static void test_it_does_not_outlive_a_killed_server(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, NULL, APP(PYTHON, "deaf"));
-    pid_t app = last_pid(&p, "started as process ");
-    process_signal(&p, SIGKILL);
-    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
-    wait_dead(app);
-    process_release(&p);
-}
-
-/* ---- ending by itself ---- */
-
-static void ends_with(const char *const *command, const char *request, int want, const char *said)
-{
-    struct process p;
-    start_up(&p, NULL, command);
-    char *answer = ask(&p, request);
-    assert_contains(answer, "HTTP/1.1 502 "); /* the one that ended it */
-    free(answer);
-    process_expect(&p, LIMIT_MS, want);
-    assert_contains(p.log, said);
-    assert_contains(p.log, "drained in ");
-    process_release(&p);
-}
-
-static void test_its_exit_status_is_passed_on(void **state)
-{
-    (void)state;
-    ends_with(APP(PYTHON), GET("/exit?status=7"), 7, "ended with status 7");
-    if (have_node())
-        ends_with(APP(NODE), GET("/exit?status=8"), 8, "ended with status 8");
-}
-
-static void test_a_crash_is_passed_on_as_128_and_the_signal(void **state)
-{
-    (void)state;
-    ends_with(APP(PYTHON), GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
-    if (have_node())
-        ends_with(APP(NODE), GET("/crash"), 128 + SIGSEGV, "was ended by SIGSEGV");
-}
-
-static void test_a_crash_takes_its_workers_along(void **state)
-{
-    struct process p;
-    int child = 0, orphan = 0;
-    (void)state;
-    start_up(&p, APP("--restart"), APP(PYTHON, "family"));
-    char *answer = ask(&p, GET("/pids"));
-    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
-    free(answer);
-    free(ask(&p, GET("/crash")));
-    wait_dead(child);
-    wait_dead(orphan);
-    wait_no_zombies(&p);
-    assert_answers(&p, GET("/"), "python\n"); /* of the next one */
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    process_release(&p);
-}
-
-static void test_what_it_leaves_unfinished_wins_over_its_status(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, APP("--deadline", "200ms"), APP(PYTHON));
-    int fd = client_connect(&p); /* a request that does not become whole */
-    client_send(fd, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100\r\n\r\nsome");
-    wait_taken(&p, 1);
-    free(ask(&p, GET("/exit?status=7")));
-    process_expect(&p, LIMIT_MS, 3);
-    (void)close(fd);
-    process_release(&p);
-}
-
-static void test_its_end_in_a_drain_is_said_and_changes_no_status(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, NULL, APP(PYTHON));
-    int fd = client_connect(&p);
-    client_send(fd, GET("/slow?ms=600000"));
-    wait_taken(&p, 1);
-    int half = client_connect(&p); /* keeps the drain going until its end was seen */
-    client_send(half, "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n");
-    wait_taken(&p, 2);
-    process_signal(&p, SIGTERM);
-    process_wait_log(&p, "listeners closed");
-    (void)kill(last_pid(&p, "started as process "), SIGTERM); /* as one to the whole container */
-    char *answer = client_read_answer(fd);
-    assert_contains(answer, "HTTP/1.1 502 ");
-    free(answer);
-    (void)close(fd);
-    process_wait_log(&p, "before the drain was over");
-    client_send(half, "12345");
-    answer = client_read_answer(half);
-    assert_contains(answer, "HTTP/1.1 502 ");
-    free(answer);
-    (void)close(half);
-    process_expect(&p, LIMIT_MS, 0);
-    process_release(&p);
-}
-
-static void test_it_is_started_again_and_requests_wait_meanwhile(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, APP("--restart"), APP(PYTHON));
-    pid_t first = last_pid(&p, "started as process ");
-    free(ask(&p, GET("/exit?status=3")));
-    process_wait_log(&p, "again in 100ms");
-    assert_answers(&p, GET("/"), "python\n");
-    free(ask(&p, GET("/crash")));
-    process_wait_log(&p, "again in 200ms");
-    assert_answers(&p, GET("/"), "python\n");
-    assert_int_not_equal(last_pid(&p, "started as process "), first);
-    assert_int_equal(zombies_of(&p), 0);
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    process_release(&p);
-}
-
-static void test_a_drain_does_not_wait_for_another_start(void **state)
-{
-    struct process p;
-    (void)state;
-    start_up(&p, APP("--restart"), APP(PYTHON));
-    free(ask(&p, GET("/exit?status=3")));
-    process_wait_log(&p, "again in 100ms");
-    process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 0);
-    process_release(&p);
-}
-
 /* ---- not starting ---- */
 
 static void fails_to_start(const char *const *args, int want, const char *said)
@@ -800,72 +521,6 @@ static void test_process_1_without_an_application_reaps_too(void **state)
     process_release(&p);
 }
 
-/* ---- no loss ---- */
-
-static unsigned runs(void)
-{
-    const char *text = getenv("LASTCALL_RUNS");
-    long n = text != NULL ? strtol(text, NULL, 10) : 5;
-    return n >= 1 && n < 5 ? (unsigned)n : 5;
-}
-
-static void stop_under_load(const char *const *command, enum load_protocol protocol, unsigned run)
-{
-    struct process p;
-    struct load_result result;
-    struct load_options load = {.protocol = protocol,
-                                .connections = 16,
-                                .path = run % 2 == 0 ? "/" : "/slow?ms=20",
-                                .duration_ms = 300,
-                                .patience_ms = LIMIT_MS,
-                                .signal_after_ms = 150,
-                                .signal_after_answers = 20,
-                                .on_signal = send_term,
-                                .on_signal_arg = &p,
-                                .server_is_gone = is_gone,
-                                .server_is_gone_arg = &p};
-
-    start_up(&p, APP("--deadline", "60s"), command);
-    pid_t app = last_pid(&p, "started as process ");
-    load.address = p.address;
-    load.server_pid = p.pid;
-    assert_int_equal(load_run(&load, &result), 0);
-    int status = process_wait(&p, LIMIT_MS);
-    if (result.lost != 0 || result.waiting != 0 || status != 0 ||
-        result.answered_2xx != result.answered)
-        fail_msg("run %u: %llu lost, %llu waiting, %llu of %llu answers are 2xx, status %d; first: "
-                 "%s; log:\n%s",
-                 run, (unsigned long long)result.lost, (unsigned long long)result.waiting,
-                 (unsigned long long)result.answered_2xx, (unsigned long long)result.answered,
-                 status, result.first_loss, p.log);
-    assert_true(result.answered_after_signal > 0);
-    wait_dead(app);
-    process_release(&p);
-    (void)with_app_set_up(NULL); /* another port */
-}
-
-static void test_nothing_is_lost_before_python(void **state)
-{
-    (void)state;
-    for (unsigned run = 0; run < runs(); run++) {
-        stop_under_load(APP(PYTHON), LOAD_HTTP1_KEEPALIVE, run);
-        stop_under_load(APP(PYTHON, "polite"), LOAD_HTTP1_CLOSE, run);
-    }
-}
-
-static void test_nothing_is_lost_before_node(void **state)
-{
-    (void)state;
-    if (!have_node()) {
-        print_message("skipped: no node here\n");
-        skip();
-    }
-    for (unsigned run = 0; run < runs(); run++) {
-        stop_under_load(APP(NODE), LOAD_HTTP1_CLOSE, run);
-        stop_under_load(APP(NODE, "polite"), LOAD_HTTP1_KEEPALIVE, run);
-    }
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, with_app_set_up, with_app_clean_up)
 
 int main(void)
@@ -882,22 +537,6 @@ int main(void)
         TEST(test_an_application_on_a_unix_socket),
         TEST(test_it_finds_the_world_as_if_started_alone),
         TEST(test_the_service_manager_is_told_when_it_answers),
-        TEST(test_it_is_told_only_when_its_requests_are_answered),
-        TEST(test_a_deaf_application_is_killed_after_its_grace),
-        TEST(test_another_signal_ends_the_grace),
-        TEST(test_behind_the_deadline_its_grace_is_short),
-        TEST(test_requests_that_wait_are_waited_for),
-        TEST(test_requests_that_wait_too_long_are_on_record),
-        TEST(test_its_workers_end_with_it),
-        TEST(test_workers_have_the_rest_of_the_grace),
-        TEST(test_it_does_not_outlive_a_killed_server),
-        TEST(test_its_exit_status_is_passed_on),
-        TEST(test_a_crash_is_passed_on_as_128_and_the_signal),
-        TEST(test_a_crash_takes_its_workers_along),
-        TEST(test_what_it_leaves_unfinished_wins_over_its_status),
-        TEST(test_its_end_in_a_drain_is_said_and_changes_no_status),
-        TEST(test_it_is_started_again_and_requests_wait_meanwhile),
-        TEST(test_a_drain_does_not_wait_for_another_start),
         TEST(test_what_is_wrong_is_one_clear_line),
         TEST(test_another_at_its_address_is_not_taken_for_it),
         TEST(test_a_file_may_say_it_all),
@@ -905,8 +544,6 @@ int main(void)
         TEST(test_orphans_are_reaped),
         TEST(test_process_1_reaps_hands_on_and_drains),
         TEST(test_process_1_without_an_application_reaps_too),
-        TEST(test_nothing_is_lost_before_python),
-        TEST(test_nothing_is_lost_before_node),
     };
 
     (void)alarm(900);

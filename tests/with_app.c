@@ -20,6 +20,14 @@ static char gate_path[64], notify_path[64];
 char url[96];
 uint16_t app_port;
 
+bool have_node(void)
+{
+    static int known = -1;
+    if (known < 0)
+        known = system("node --version >/dev/null 2>&1") == 0;
+    return known == 1;
+}
+
 const char *own_user_name(void)
 {
     const struct passwd *user = getpwuid(getuid());

@@ -9,6 +9,7 @@
 #define LIMIT_MS 30000
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 #define PYTHON "python3", LASTCALL_TESTS_FOLDER "/app/app.py"
+#define NODE "node", LASTCALL_TESTS_FOLDER "/app/app.js"
 #define APP(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 extern char url[96]; /* where it is to listen, and the port of that */
@@ -21,6 +22,9 @@ int with_app_clean_up(void **state);
 /* What an application in the mode "late" waits for. */
 void open_gate(void *unused);
 void shut_gate(void);
+
+/* For what starts NODE. */
+bool have_node(void);
 
 /* For a configuration: as root one would go on as nobody, who may not read everything here. */
 const char *own_user_name(void);
