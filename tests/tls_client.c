@@ -25,7 +25,9 @@ static SSL *make(void)
 
 static bool is_interrupted(SSL *ssl, int r)
 {
-    return r <= 0 && SSL_get_error(ssl, r) == SSL_ERROR_WANT_READ && errno == EINTR;
+    int error = r <= 0 ? SSL_get_error(ssl, r) : SSL_ERROR_NONE;
+
+    return (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) && errno == EINTR;
 }
 
 SSL *tls_connect(int fd, const struct tls_options *options)
@@ -66,7 +68,12 @@ int tls_read(SSL *ssl, char *bytes, size_t size)
 
 void tls_write(SSL *ssl, const char *text)
 {
-    assert_int_equal(SSL_write(ssl, text, (int)strlen(text)), (int)strlen(text));
+    int n;
+
+    do
+        n = SSL_write(ssl, text, (int)strlen(text));
+    while (is_interrupted(ssl, n));
+    assert_int_equal(n, (int)strlen(text));
 }
 
 void tls_read_until(SSL *ssl, char *text, size_t size, const char *end)
