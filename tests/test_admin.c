@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "directory.h"
 #include "expect.h"
 
 #define LIMIT_MS 20000
@@ -28,17 +29,7 @@
 #define JSON "Content-Type: application/json\r\n"
 #define BEARER(secret) JSON "Authorization: Bearer " secret "\r\n"
 
-static char directory[] = "/tmp/lastcall-admin-XXXXXX";
 static char address[128]; /* unix:, in that directory */
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static void write_file(const char *path, const char *text)
 {
@@ -692,16 +683,15 @@ static void test_it_answers_while_the_loop_is_stuck_and_says_so(void **state)
     process_release(&p);
 }
 
-static int make_directory(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(directory) == NULL)
+    if (make_directory(state) != 0)
         return -1;
     (void)snprintf(address, sizeof(address), "unix:%s/admin.sock", directory);
     return setenv("XDG_RUNTIME_DIR", directory, 1); /* for who may not use /run */
 }
 
-static int remove_directory(void **state)
+static int tear_down(void **state)
 {
     (void)state;
     (void)rmdir(in_directory("lastcall"));
@@ -739,5 +729,5 @@ int main(void)
         claim(test_it_answers_while_every_worker_is_busy),
         claim(test_it_answers_while_the_loop_is_stuck_and_says_so),
     };
-    return cmocka_run_group_tests_name("admin", tests, make_directory, remove_directory);
+    return cmocka_run_group_tests_name("admin", tests, set_up, tear_down);
 }

@@ -20,6 +20,7 @@
 #include <cmocka.h>
 
 #include "command.h"
+#include "directory.h"
 #include "expect.h"
 #include "process.h"
 
@@ -28,17 +29,7 @@
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 
-static char directory[] = "/tmp/lastcall-cli-XXXXXX";
 static bool own_run; /* /run is this test's alone */
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 /* ---- what the commands talk to ---- */
 
@@ -717,8 +708,7 @@ static void test_help_names_the_commands_and_their_options(void **state)
 
 static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(directory) == NULL)
+    if (make_directory(state) != 0)
         return -1;
     (void)setenv("LC_ALL", "C.UTF-8", 1);
     (void)unsetenv("XDG_RUNTIME_DIR");
@@ -733,12 +723,9 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    char command[128];
-    (void)state;
     command_release(&fakes);
     command_release(&stuck);
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
+    return remove_directory(state);
 }
 
 int main(void)

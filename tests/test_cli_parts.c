@@ -17,8 +17,7 @@
 #include "cli_admin.h"
 #include "cli_p.h"
 #include "cli_view.h"
-
-static char directory[] = "/tmp/lastcall-cli-XXXXXX";
+#include "directory.h"
 
 /* ---- events ---- */
 
@@ -209,15 +208,6 @@ static void test_status_of_any_shape_is_printed(void **state)
 
 /* ---- which socket ---- */
 
-static const char *in_directory(const char *name)
-{
-    static char paths[4][128];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
-
 static int listen_at(const char *path)
 {
     struct sockaddr_un here = {.sun_family = AF_UNIX};
@@ -246,20 +236,11 @@ static void test_only_live_socket_is_the_default(void **state)
     (void)close(other);
 }
 
-static int make_directory(void **state)
+static int set_up(void **state)
 {
-    (void)state;
     if (setlocale(LC_CTYPE, "C.UTF-8") == NULL)
         (void)setlocale(LC_CTYPE, "");
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
+    return make_directory(state);
 }
 
 int main(void)
@@ -275,5 +256,5 @@ int main(void)
         cmocka_unit_test(test_status_of_any_shape_is_printed),
         cmocka_unit_test(test_only_live_socket_is_the_default),
     };
-    return cmocka_run_group_tests_name("cli_parts", tests, make_directory, remove_directory);
+    return cmocka_run_group_tests_name("cli_parts", tests, set_up, remove_directory);
 }

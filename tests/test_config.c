@@ -579,5 +579,5 @@ int main(void)
         TEST(test_merged_and_aliased_parts_are_served),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 600); /* a hang is a failure */
-    return cmocka_run_group_tests_name("config", tests, with_config_set_up, with_config_clean_up);
+    return cmocka_run_group_tests_name("config", tests, with_config_set_up, remove_directory);
 }

@@ -466,5 +466,5 @@ int main(void)
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 600); /* a hang is a failure */
     return cmocka_run_group_tests_name("config_refusals", tests, with_config_set_up,
-                                       with_config_clean_up);
+                                       remove_directory);
 }

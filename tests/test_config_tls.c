@@ -315,6 +315,5 @@ int main(void)
         TEST(test_proxy_line_comes_before_the_handshake),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 600); /* a hang is a failure */
-    return cmocka_run_group_tests_name("config_tls", tests, with_config_set_up,
-                                       with_config_clean_up);
+    return cmocka_run_group_tests_name("config_tls", tests, with_config_set_up, remove_directory);
 }

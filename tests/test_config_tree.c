@@ -15,19 +15,11 @@
 
 #include <cmocka.h>
 
-static char directory[] = "/tmp/lastcall-tree-XXXXXX";
+#include "directory.h"
+
 static char error[1024];
 
 /* ---- files ---- */
-
-static const char *in_directory(const char *name)
-{
-    static char paths[4][128];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static void write_bytes(const char *name, const void *bytes, size_t size)
 {
@@ -709,20 +701,6 @@ static void test_device_without_end_or_bytes_is_refused(void **state)
 }
 
 /* ---- all ---- */
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    char command[64];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
-}
 
 int main(void)
 {

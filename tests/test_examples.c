@@ -21,22 +21,13 @@
 #include <cmocka.h>
 
 #include "certificate.h"
+#include "directory.h"
 #include "expect.h"
 #include "tls_client.h"
 
 #define LIMIT_MS 20000
 
-static char directory[] = "/tmp/lastcall-examples-XXXXXX";
 static pid_t php_fpm;
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static void write_file(const char *path, const char *text)
 {
@@ -378,10 +369,9 @@ static void test_php_fpm(void **state)
 
 /* ---- the folder ---- */
 
-static int make_directory(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(directory) == NULL || chmod(directory, 0755) != 0 ||
+    if (make_directory(state) != 0 || chmod(directory, 0755) != 0 ||
         mkdir(in_directory("html"), 0755) != 0 || mkdir(in_directory("php"), 0755) != 0 ||
         chmod(in_directory("php"), 0777) != 0)
         return -1;
@@ -402,14 +392,6 @@ static int make_directory(void **state)
     return 0;
 }
 
-static int remove_directory(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
@@ -420,5 +402,5 @@ int main(void)
         cmocka_unit_test_teardown(test_php_fpm, stop_php_fpm),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
-    return cmocka_run_group_tests_name("examples", tests, make_directory, remove_directory);
+    return cmocka_run_group_tests_name("examples", tests, set_up, remove_directory);
 }

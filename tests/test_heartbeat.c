@@ -10,7 +10,6 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -21,23 +20,13 @@
 #include <cmocka.h>
 
 #include "as_manager.h"
+#include "directory.h"
 #include "expect.h"
 
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 #define STALL "--watchdog-stall", "300ms"
-
-static char directory[] = "/tmp/lastcall-heartbeat-XXXXXX";
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static struct timespec touched(const char *path)
 {
@@ -352,20 +341,6 @@ static void test_manager_that_waits_for_another_process_hears_nothing(void **sta
     assert_int_equal(read_beats(manager), 0);
     (void)close(manager);
     process_release(&p);
-}
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
 }
 
 int main(void)

@@ -20,8 +20,10 @@
 
 #include <cmocka.h>
 
+#include "as_manager.h"
 #include "budget.h"
 #include "clock.h"
+#include "directory.h"
 #include "expect.h"
 
 #ifdef LASTCALL_SYSTEMD
@@ -32,26 +34,12 @@
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 
-static char directory[] = "/tmp/lastcall-manager-XXXXXX";
-
-static int listen_at(const char *name, int type, struct sockaddr_un *ret_here)
+/* With room for all that is said while nobody reads. */
+static int listen_with_room(void)
 {
-    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
-    assert_true(fd >= 0);
-    *ret_here = (struct sockaddr_un){.sun_family = AF_UNIX};
-    (void)snprintf(ret_here->sun_path, sizeof(ret_here->sun_path), "%s/%s", directory, name);
-    (void)unlink(ret_here->sun_path);
-    assert_int_equal(bind(fd, (struct sockaddr *)ret_here, sizeof(*ret_here)), 0);
-    return fd;
-}
-
-static int listen_as_manager(void)
-{
-    struct sockaddr_un here;
     const int room = 1 << 20;
-    int fd = listen_at("notify", SOCK_DGRAM, &here);
+    int fd = listen_as_manager(in_directory("notify"));
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
-    assert_int_equal(setenv("NOTIFY_SOCKET", here.sun_path, 1), 0);
     return fd;
 }
 
@@ -114,7 +102,7 @@ static void test_manager_is_told_everything_in_order(void **state)
     struct told told = {0};
     int fds[3];
     (void)state;
-    int manager = listen_as_manager();
+    int manager = listen_with_room();
     assert_int_equal(setenv("WATCHDOG_USEC", "200000", 1), 0);
     process_start(&p, NULL, ARGS("--lame-duck", "500ms", "--deadline", "60s"));
     forget_manager();
@@ -160,7 +148,7 @@ static void test_manager_that_reads_nothing_holds_nothing_up(void **state)
 {
     struct process p;
     (void)state;
-    int manager = listen_as_manager();
+    int manager = listen_with_room();
     assert_int_equal(setenv("WATCHDOG_USEC", "20000", 1), 0);
     process_start(&p, NULL, ARGS("--lame-duck", "500ms"));
     forget_manager();
@@ -296,9 +284,13 @@ static void *bus_thread(void *arg)
 
 static void start_bus(struct bus *bus)
 {
-    struct sockaddr_un here;
+    struct sockaddr_un here = {.sun_family = AF_UNIX};
     char address[160];
-    bus->listener = listen_at("bus", SOCK_STREAM, &here);
+    bus->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(bus->listener >= 0);
+    (void)snprintf(here.sun_path, sizeof(here.sun_path), "%s/bus", directory);
+    (void)unlink(here.sun_path);
+    assert_int_equal(bind(bus->listener, (struct sockaddr *)&here, sizeof(here)), 0);
     assert_int_equal(listen(bus->listener, 4), 0);
     (void)snprintf(address, sizeof(address), "unix:path=%s", here.sun_path);
     assert_int_equal(setenv("DBUS_SYSTEM_BUS_ADDRESS", address, 1), 0);
@@ -318,7 +310,7 @@ static void stop_bus(struct bus *bus)
 /* Start the process with that bus, wait until it has asked, and end it. */
 static void run_with_bus(struct bus *bus, struct process *p, const char *want)
 {
-    int manager = listen_as_manager();
+    int manager = listen_with_room();
     start_bus(bus);
     process_start(p, NULL, ARGS("--deadline", "10s"));
     forget_manager();
@@ -371,20 +363,6 @@ static void test_bus_that_says_nothing_holds_nothing_up(void **state)
 }
 
 #endif
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
-}
 
 int main(void)
 {

@@ -2,7 +2,6 @@
 
 #include "admin_client.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,6 +16,7 @@
 #include <cmocka.h>
 
 #include "certificate.h"
+#include "directory.h"
 #include "expect.h"
 #include "loadgen.h"
 
@@ -24,17 +24,7 @@
 #define ARGS(...) ((const char *const[]){"--threads", "2", "--admin", address, __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 
-static char directory[] = "/tmp/lastcall-metrics-XXXXXX";
 static char address[128];
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static char *metrics_of(const struct process *admin)
 {
@@ -462,16 +452,15 @@ static void test_promtool_finds_nothing_to_say(void **state)
     process_release(&p);
 }
 
-static int make_directory(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(directory) == NULL)
+    if (make_directory(state) != 0)
         return -1;
     (void)snprintf(address, sizeof(address), "unix:%s/admin.sock", directory);
     return 0;
 }
 
-static int remove_directory(void **state)
+static int tear_down(void **state)
 {
     (void)state;
     (void)unlink(address + 5);
@@ -496,5 +485,5 @@ int main(void)
         claim(test_process_is_described),
         claim(test_promtool_finds_nothing_to_say),
     };
-    return cmocka_run_group_tests_name("metrics", tests, make_directory, remove_directory);
+    return cmocka_run_group_tests_name("metrics", tests, set_up, tear_down);
 }

@@ -17,7 +17,16 @@
 
 #include <cmocka.h>
 
+#include "directory.h"
 #include "expect.h"
+
+static void write_file(const char *path, const char *text)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    (void)fputs(text, file);
+    (void)fclose(file);
+}
 
 /* ---- routes ---- */
 
@@ -393,6 +402,5 @@ int main(void)
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     if (getenv("LASTCALL_TEST") != NULL)
         cmocka_set_test_filter(getenv("LASTCALL_TEST"));
-    return cmocka_run_group_tests_name("process", tests, with_process_set_up,
-                                       with_process_clean_up);
+    return cmocka_run_group_tests_name("process", tests, make_directory, remove_directory);
 }

@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "directory.h"
 #include "expect.h"
 
 /* ---- draining ---- */
@@ -767,6 +768,5 @@ int main(void)
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     if (getenv("LASTCALL_TEST") != NULL)
         cmocka_set_test_filter(getenv("LASTCALL_TEST"));
-    return cmocka_run_group_tests_name("process_drain", tests, with_process_set_up,
-                                       with_process_clean_up);
+    return cmocka_run_group_tests_name("process_drain", tests, make_directory, remove_directory);
 }

@@ -21,22 +21,13 @@
 #include <cmocka.h>
 
 #include "clock.h"
+#include "directory.h"
 #include "expect.h"
 #include "marks.h"
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-static char directory[] = "/tmp/lastcall-replay-XXXXXX";
 static struct target target;
-
-static char *in_directory(const char *name)
-{
-    static char paths[16][160];
-    static unsigned next;
-    char *path = paths[next++ % 16];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static char *read_file(const char *path)
 {
@@ -558,7 +549,7 @@ static void test_https_target_has_to_be_vouched_for(void **state)
 {
     struct tool command;
     struct process server;
-    char make[512], certificate[160], key[160];
+    char make[512], certificate[160], key[160], url[64];
     const char *path = in_directory("unfinished-20260101.ndjson");
     (void)state;
     (void)snprintf(certificate, sizeof(certificate), "%s/cert.pem", directory);
@@ -574,8 +565,7 @@ static void test_https_target_has_to_be_vouched_for(void **state)
     }
     process_start(&server, "tls:127.0.0.1:0",
                   ARGS("--threads", "1", "--cert", certificate, "--key", key));
-    char *url = in_directory("");
-    (void)snprintf(url, 64, "https://127.0.0.1:%u", server.port);
+    (void)snprintf(url, sizeof(url), "https://127.0.0.1:%u", server.port);
     add(path, 1, "PUT", "/hello", UNFINISHED_CLASS_IDEMPOTENT);
     tool_run(&command, 69, ARGS("replay", "--from", path, "--to", url, "--max-attempts", "1"));
     assert_contains(command.text, "peer certificate");
@@ -804,18 +794,6 @@ static int clean_up(void **state)
     target_release(&target);
     (void)snprintf(command, sizeof(command), "rm -rf %s/*", directory);
     return system(command);
-}
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return rmdir(directory);
 }
 
 int main(void)

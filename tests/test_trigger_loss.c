@@ -23,6 +23,7 @@
 
 #include <cmocka.h>
 
+#include "directory.h"
 #include "expect.h"
 #include "loadgen.h"
 
@@ -30,17 +31,6 @@
 #define LIMIT_MS 60000
 #define QUIET_MS 1500
 #define ARGS(...) ((const char *const[]){"--threads", "2", "--deadline", "60s", __VA_ARGS__, NULL})
-
-static char directory[] = "/tmp/lastcall-trigger-loss-XXXXXX";
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][160];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static unsigned runs(void)
 {
@@ -400,20 +390,6 @@ static void test_unreadable_path_is_said_once_and_fires_when_it_can_be_read(void
     assert_int_equal(count_in(p.log, "cannot look at"), 2);
     assert_int_equal(count_in(p.log, "when-exists: "), 1);
     process_release(&p);
-}
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
 }
 
 int main(void)

@@ -21,22 +21,12 @@
 #include <cmocka.h>
 
 #include "as_manager.h"
+#include "directory.h"
 #include "expect.h"
 
 #define LIMIT_MS 20000
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
-
-static char directory[] = "/tmp/lastcall-triggers-XXXXXX";
-
-static const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 static void touch(const char *path)
 {
@@ -388,20 +378,6 @@ static void test_logs_are_opened_again(void **state)
     free(before);
     free(after);
     process_release(&p);
-}
-
-static int make_directory(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    char command[128];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
 }
 
 int main(void)

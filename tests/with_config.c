@@ -16,18 +16,7 @@
 #include "certificate.h"
 #include "expect.h"
 
-static char directory[] = "/tmp/lastcall-config-XXXXXX";
-
 /* ---- files ---- */
-
-const char *in_directory(const char *name)
-{
-    static char paths[8][128];
-    static unsigned next;
-    char *path = paths[next++ % 8];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
 
 /* Each `@` in `text` stands for the directory. */
 static void write_expanded(FILE *out, const char *text)
@@ -163,24 +152,16 @@ int with_config_set_up(void **state)
 {
     char binary[4096];
     const char *given = getenv("LASTCALL_BINARY");
-    (void)state;
+
     /* It is run from another directory too, and by a shell. */
     if (realpath(given != NULL ? given : "build/release/lastcall", binary) == NULL ||
         setenv("LASTCALL_BINARY", binary, 1) != 0)
         return -1;
     (void)signal(SIGPIPE, SIG_IGN); /* see tls_client.h */
-    if (mkdtemp(directory) == NULL || chmod(directory, 0777) != 0)
+    if (make_directory(state) != 0 || chmod(directory, 0777) != 0)
         return -1;
     certificate_write(in_directory("a.key"), in_directory("a.crt"));
     certificate_write(in_directory("b.key"), in_directory("b.crt"));
     certificate_write(in_directory("c.key"), in_directory("c.crt"));
     return 0;
-}
-
-int with_config_clean_up(void **state)
-{
-    char command[64];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
 }

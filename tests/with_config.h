@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 
+#include "directory.h"
 #include "process.h"
 
 #define LIMIT_MS 20000
@@ -22,12 +23,10 @@
     "  " name ":\n" listen "    header.set: \"x-host: " name "\"\n"                                \
     "    paths: {/: {handler: hello}}\n"
 
-/* Of each program. */
+/* Of each program; its end is remove_directory(). */
 int with_config_set_up(void **state);
-int with_config_clean_up(void **state);
 
-/* The path of a file there, and `text` with its @; both good for some more calls. */
-const char *in_directory(const char *name);
+/* `text` with its @; good for some more calls. */
 const char *expanded(const char *text);
 
 /* Write a file there; returns its path. */

@@ -4,32 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "expect.h"
-
-static char directory[] = "/tmp/lastcall-test-XXXXXX";
-
-const char *in_directory(const char *name)
-{
-    static char paths[4][128];
-    static unsigned next;
-    char *path = paths[next++ % 4];
-    (void)snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-    return path;
-}
-
-void write_file(const char *path, const char *text)
-{
-    FILE *file = fopen(path, "w");
-    assert_non_null(file);
-    (void)fputs(text, file);
-    (void)fclose(file);
-}
 
 char *ask(const struct process *process, const char *request)
 {
@@ -61,20 +41,4 @@ void wait_until_busy(const struct process *process)
         free(answer);
         (void)close(fd);
     }
-}
-
-/* ---- each program ---- */
-
-int with_process_set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-int with_process_clean_up(void **state)
-{
-    char command[64];
-    (void)state;
-    (void)snprintf(command, sizeof(command), "rm -rf %s", directory);
-    return system(command);
 }

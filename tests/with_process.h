@@ -9,14 +9,6 @@
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
 #define GET(path) "GET " path " HTTP/1.1\r\nHost: test\r\n\r\n"
 
-/* Of each program: a directory, and that nothing of it stays. */
-int with_process_set_up(void **state);
-int with_process_clean_up(void **state);
-
-/* The path of a file there, good for some more calls. */
-const char *in_directory(const char *name);
-void write_file(const char *path, const char *text);
-
 /* Ask on a new connection.     Owner: of the answer, the caller. */
 char *ask(const struct process *process, const char *request);
 void assert_answer(const struct process *process, const char *request, const char *want);
