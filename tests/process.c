@@ -347,6 +347,9 @@ void process_release(struct process *process)
 
 /* ---- clients ---- */
 
+/* A socket with a time limit fails with EINTR after a stop of this process (signal(7)), with no
+ * handler at all: each call goes on. A connect(2) that does so waits for the one under way. */
+
 int client_connect(const struct process *process)
 {
     struct timeval patience = {.tv_sec = 15};
@@ -356,6 +359,7 @@ int client_connect(const struct process *process)
         .sin6_family = AF_INET6, .sin6_port = htons(process->port), .sin6_addr = in6addr_loopback};
     struct sockaddr *to = (struct sockaddr *)&in;
     socklen_t length = sizeof(in);
+    int err;
 
     in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (strncmp(process->address, "unix:", 5) == 0) {
@@ -370,7 +374,10 @@ int client_connect(const struct process *process)
     assert_true(fd >= 0);
     /* socket(7): it bounds connect(2), too. */
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-    assert_int_equal(connect(fd, to, length), 0);
+    do
+        err = connect(fd, to, length) == 0 ? 0 : errno;
+    while (err == EINTR);
+    assert_int_equal(err, 0);
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
     return fd;
 }
@@ -379,8 +386,6 @@ ssize_t client_recv(int fd, void *bytes, size_t size, int flags)
 {
     size_t got = 0;
 
-    /* A socket with SO_RCVTIMEO fails with EINTR after a stop (signal(7)), with no handler at all.
-     */
     for (;;) {
         ssize_t n = recv(fd, (char *)bytes + got, size - got, flags);
         if (n < 0 && errno == EINTR)
@@ -395,8 +400,16 @@ ssize_t client_recv(int fd, void *bytes, size_t size, int flags)
 
 void client_send(int fd, const char *text)
 {
-    size_t n = strlen(text);
-    assert_int_equal(send(fd, text, n, MSG_NOSIGNAL), (ssize_t)n);
+    size_t left = strlen(text);
+
+    while (left > 0) {
+        ssize_t n = send(fd, text, left, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        assert_true(n > 0);
+        text += n;
+        left -= (size_t)n;
+    }
 }
 
 char *client_read_until(int fd, const char *text)
