@@ -35,16 +35,11 @@ static void become(const char *const *argv)
 
     for (; argv[n] != NULL && n < 31; n++)
         args[n] = argv[n];
-    /* Opened before, as its folder may be closed to others. */
-    int program = argv[0] == NULL && as_nobody ? open(args[0], O_RDONLY | O_CLOEXEC) : -1;
     if (as_nobody && (setgid(65534) != 0 || setuid(65534) != 0))
         _exit(126);
     /* No test's end, however early, leaves it behind; setuid(2) would forget. */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (program >= 0)
-        (void)fexecve(program, (char *const *)args, environ);
-    else
-        execvp(args[0], (char *const *)args);
+    execvp(args[0], (char *const *)args);
     _exit(127);
 }
 

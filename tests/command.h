@@ -37,7 +37,7 @@ void command_expect(struct command *command, int want);
 /* command_start() and command_expect(). */
 void command_run(struct command *command, int want, const char *const *argv);
 
-/* The same by nobody, who need not reach the folder of the program. The caller is root. */
+/* The same by nobody, who has to reach the program. The caller is root. */
 void command_run_as_nobody(struct command *command, int want, const char *const *argv);
 
 /* Free what is held; kills the process if it still runs. */

@@ -358,7 +358,7 @@ static void test_clients_that_never_read_hold_nothing(void **state)
                 ;
         }
     }
-    int fd = begin_sleep(&p, &admin, 300); /* it answers, and so does the server */
+    int fd = begin_sleep(&p, &admin, 2000); /* it answers, and so does the server */
     admin_order(&admin, "/drain", "{}", 202, "true");
     assert_answered(fd);
     process_expect(&p, 10000, 0);

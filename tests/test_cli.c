@@ -574,6 +574,19 @@ static void test_default_socket_is_the_only_one(void **state)
     process_release(&two);
 }
 
+/* The folder of the program may be closed to others. */
+static const char *copy_program(void)
+{
+    char command[4600];
+    const char *binary = getenv("LASTCALL_BINARY");
+
+    if (binary == NULL)
+        binary = "build/release/lastcall";
+    (void)snprintf(command, sizeof(command), "cp -- '%s' '%s-cli' '%s'", binary, binary, directory);
+    assert_int_equal(system(command), 0);
+    return in_directory("lastcall");
+}
+
 static void test_socket_of_another_user_is_refused(void **state)
 {
     struct subject s;
@@ -585,7 +598,8 @@ static void test_socket_of_another_user_is_refused(void **state)
     }
     start(&s, NULL, NULL);
     assert_int_equal(chmod(directory, 0755), 0);
-    command_run_as_nobody(&c, 77, CMD("status", "--socket", s.socket));
+    command_run_as_nobody(
+        &c, 77, (const char *const[]){copy_program(), "status", "--socket", s.socket, NULL});
     assert_contains(c.err, "admin.sock: permission denied: the socket is for root and the user");
     command_release(&c);
     process_signal(&s.p, SIGTERM);
