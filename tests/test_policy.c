@@ -222,7 +222,7 @@ static void test_spread_does_not_pass_the_deadline(void **state)
     struct process p;
     int fds[IDLERS];
     (void)state;
-    process_start(&p, NULL, ARGS("--idle-grace", "1ms", "--spread", "1h", "--deadline", "1s"));
+    process_start(&p, NULL, ARGS("--idle-grace", "1ms", "--spread", "1h", "--deadline", "4s"));
     open_idlers(&p, fds, IDLERS);
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 0);
