@@ -83,7 +83,9 @@ static void stop_succession(struct master *master)
 
 static void end(struct master *master, int status)
 {
-    stop_succession(master); /* no other worker from here on */
+    stop_succession(master);      /* no other worker from here on */
+    if (master->current.pid == 0) /* nobody accepts: a refusal says so, and silence would not */
+        inherit_release(&master->held);
     master->retry_at_ns = CLOCK_NEVER;
     master->is_ending = true;
     master->status = status;
@@ -359,6 +361,8 @@ static const struct succession_hooks hooks = {
 /* `trigger` NULL: nobody has asked, there has to be one. */
 static void start_worker(struct master *master, const char *trigger, const char *detail)
 {
+    uint64_t retry_at_ns = master->retry_at_ns;
+
     /* Where nobody serves, nobody waits to see whether it stays. */
     master->succession.restart.config.probation_ns =
         master->current.pid > 0 ? master->succession.config.timing.probation_ns : 0;
@@ -367,6 +371,10 @@ static void start_worker(struct master *master, const char *trigger, const char 
         succession_request(&master->succession, trigger, detail);
     else
         succession_tell(&master->succession, RESTART_ON_REQUEST);
+    /* Refused, and nobody serves: what was due before still is. */
+    if (trigger != NULL && master->succession.restart.state == RESTART_IDLE &&
+        master->retry_at_ns == CLOCK_NEVER)
+        master->retry_at_ns = retry_at_ns;
 }
 
 /* ---- the worker that serves ---- */
@@ -629,8 +637,13 @@ static void stop(struct master *master, int signo)
         if (!master->is_ending)
             end(master, COORD_EXIT_CLEAN);
     }
-    for (size_t i = 0; i < master->retiring_count; i++)
+    /* Those drain already, and take a second one for an order to cut what they have: of the first
+     * one they hear nothing, as it may be called off and come again. Two different ones, since two
+     * of a kind may be one. */
+    for (size_t i = 0; again && i < master->retiring_count; i++) {
         (void)kill(master->retiring[i].pid, signo);
+        (void)kill(master->retiring[i].pid, signo == SIGTERM ? SIGINT : SIGTERM);
+    }
     if (again && master->succession.pid > 0) /* it has been told once */
         (void)kill(master->succession.pid, signo);
     master_app_signal(master->app, signo); /* ends its grace, where that is what we wait for */

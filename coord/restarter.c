@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -220,9 +221,13 @@ static void ask(struct restarter *restarter, const char *trigger, const char *de
 
 /* ---- as the one who follows ---- */
 
+/* Words for a manager go through a master's channel, from any thread: its number must not become
+ * that of a client's connection, so it stays taken for as long as this process lives. */
 static void leave_upstream(struct restarter *restarter)
 {
-    if (restarter->upstream_fd >= 0)
+    if (restarter->upstream_fd >= 0 && restarter->config.upstream->is_master)
+        (void)shutdown(restarter->upstream_fd, SHUT_RDWR);
+    else if (restarter->upstream_fd >= 0)
         (void)close(restarter->upstream_fd);
     restarter->upstream_fd = -1;
 }

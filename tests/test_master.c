@@ -229,6 +229,56 @@ static void test_there_are_no_more_restarts_than_drains_can_be_watched(void **st
     stop(&p);
 }
 
+/* Who drains since the restart takes a second stop for an order to cut what it has. */
+static void test_a_stop_behind_one_that_was_called_off_cuts_nothing(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, MASTER("--lame-duck", "1s", "--threads", "1"));
+    struct process admin = admin_of(&p);
+    (void)wait_generation(&p, 1);
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=3000"));
+    assert_serves(&p); /* the other request has been read */
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    process_wait_log(&p, "listeners closed after");
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    process_wait_log(&p, "restarts are possible again");
+    process_signal(&p, SIGINT);
+    expect_200(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_lacks(p.log, "forced");
+    process_release(&p);
+}
+
+/* Their words for a manager went through its channel, the number of which the next client had. */
+static void test_workers_of_a_dead_master_say_nothing_to_clients(void **state)
+{
+    struct process p;
+    int fds[8];
+    (void)state;
+    process_start(&p, NULL, MASTER("--lame-duck", "1s"));
+    (void)wait_generation(&p, 1);
+    process_signal(&p, SIGKILL);
+    process_wait_log(&p, "lame duck for ");
+    for (unsigned i = 0; i < 8; i++)
+        fds[i] = client_connect(&p);
+    process_wait_log(&p, "listeners closed after");
+    for (unsigned i = 0; i < 8; i++) {
+        client_send(fds[i], GET("/hello"));
+        char *answer = client_read_answer(fds[i]);
+        assert_int_equal(strncmp(answer, "HTTP/1.1 200 ", 13), 0);
+        free(answer);
+        (void)close(fds[i]);
+    }
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    process_wait_log(&p, "drained in ");
+    process_release(&p);
+}
+
 /* One that drains for long would write to a file that is rotated away. */
 static void test_log_files_are_opened_again_by_workers_that_drain_too(void **state)
 {
@@ -272,6 +322,8 @@ int main(void)
         TEST(test_stops_that_are_called_off_at_once_leave_a_whole_master),
         TEST(test_a_signal_to_all_is_one),
         TEST(test_there_are_no_more_restarts_than_drains_can_be_watched),
+        TEST(test_a_stop_behind_one_that_was_called_off_cuts_nothing),
+        TEST(test_workers_of_a_dead_master_say_nothing_to_clients),
         TEST(test_log_files_are_opened_again_by_workers_that_drain_too),
     };
 
