@@ -44,26 +44,14 @@ struct queue {
 
 static int set_up(struct queue *queue, const struct queue_config *config, char *error)
 {
-    const char *wanted = redis_url_parse(config->url, &queue->url);
+    int err = redis_url_read(&queue->url, config->url, config->password_file, "journal.redis",
+                             error, QUEUE_ERROR_SIZE);
 
-    if (wanted == NULL && queue->url.stream != NULL)
-        wanted = "name the stream in journal.redis.stream";
-    if (wanted != NULL) { /* the text may hold a password: it is not repeated */
-        (void)snprintf(error, QUEUE_ERROR_SIZE, "journal.redis.url: %s", wanted);
-        return -EINVAL;
-    }
-    char tls_error[REDIS_TLS_ERROR_SIZE];
-    int err = redis_tls_load(&queue->url, tls_error);
-    if (err != 0) {
-        (void)snprintf(error, QUEUE_ERROR_SIZE, "journal.redis.url: %s", tls_error);
+    if (err != 0)
         return err;
-    }
-    if (config->password_file != NULL)
-        err = redis_url_read_password(&queue->url, config->password_file);
-    if (err != 0) {
-        (void)snprintf(error, QUEUE_ERROR_SIZE, "journal.redis.password-file %.200s: %s",
-                       config->password_file,
-                       err == -EINVAL ? "its first line is empty" : strerrordesc_np(-err));
+    if (queue->url.stream != NULL) {
+        (void)snprintf(error, QUEUE_ERROR_SIZE,
+                       "journal.redis.url: name the stream in journal.redis.stream");
         return -EINVAL;
     }
     if (config->dir == NULL) {

@@ -259,6 +259,31 @@ int redis_url_read_password(struct redis_url *url, const char *path)
     return 0;
 }
 
+int redis_url_read(struct redis_url *ret_url, const char *text, const char *password_file,
+                   const char *setting, char *error, size_t error_size)
+{
+    const char *wanted = redis_url_parse(text, ret_url);
+    char tls_error[REDIS_TLS_ERROR_SIZE];
+
+    if (wanted != NULL) { /* the text may hold a password: it is not repeated */
+        (void)snprintf(error, error_size, "%s.url: %s", setting, wanted);
+        return -EINVAL;
+    }
+    int err = redis_tls_load(ret_url, tls_error);
+    if (err != 0) {
+        (void)snprintf(error, error_size, "%s.url: %s", setting, tls_error);
+        return err;
+    }
+    if (password_file != NULL)
+        err = redis_url_read_password(ret_url, password_file);
+    if (err != 0) {
+        (void)snprintf(error, error_size, "%s.password-file %.200s: %s", setting, password_file,
+                       err == -EINVAL ? "its first line is empty" : strerrordesc_np(-err));
+        return -EINVAL;
+    }
+    return 0;
+}
+
 const char *redis_url_text(const struct redis_url *url, char buf[REDIS_URL_SIZE])
 {
     bool is_v6 = url->host != NULL && strchr(url->host, ':') != NULL;

@@ -48,6 +48,14 @@ const char *redis_url_text(const struct redis_url *url, char buf[REDIS_URL_SIZE]
  * Errors: 0; -ENOMEM; -EINVAL, one is missing or of no use: `error` names it, and the cause. */
 int redis_tls_load(struct redis_url *url, char error[REDIS_TLS_ERROR_SIZE]);
 
+/* All of these for a setting: parse `text`, read what it names, and the password from a file (NULL:
+ * none). `setting` is what messages begin with, "journal.redis".
+ * Owner:  *ret_url was zeroed, and is the caller's also behind an error.     Thread: any.
+ * Blocks: on the disk.
+ * Errors: 0; -EINVAL or -ENOMEM, and `error` is one clear line without a secret. */
+int redis_url_read(struct redis_url *ret_url, const char *text, const char *password_file,
+                   const char *setting, char *error, size_t error_size);
+
 /* A zeroed url is allowed. The password is wiped.     Thread: any. */
 void redis_url_release(struct redis_url *url);
 

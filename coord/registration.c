@@ -168,28 +168,13 @@ static int expand_all(struct registration *r, const struct registration_config *
 static int set_up(struct registration *r, const struct registration_config *config, char *error)
 {
     (void)snprintf(error, REGISTRATION_ERROR_SIZE, "registration: no memory");
-    const char *wanted = redis_url_parse(config->url, &r->url);
-    if (wanted != NULL) { /* the text may hold a password: it is not repeated */
-        (void)snprintf(error, REGISTRATION_ERROR_SIZE, "register.redis.url: %s", wanted);
-        return -EINVAL;
-    }
+    int err = redis_url_read(&r->url, config->url, config->password_file, "register.redis", error,
+                             REGISTRATION_ERROR_SIZE);
+    if (err != 0)
+        return err;
     if (r->url.stream != NULL) {
         (void)snprintf(error, REGISTRATION_ERROR_SIZE,
                        "register.redis.url: a registration has no stream");
-        return -EINVAL;
-    }
-    char tls_error[REDIS_TLS_ERROR_SIZE];
-    int err = redis_tls_load(&r->url, tls_error);
-    if (err != 0) {
-        (void)snprintf(error, REGISTRATION_ERROR_SIZE, "register.redis.url: %s", tls_error);
-        return err;
-    }
-    if (config->password_file != NULL)
-        err = redis_url_read_password(&r->url, config->password_file);
-    if (err != 0) {
-        (void)snprintf(error, REGISTRATION_ERROR_SIZE, "register.redis.password-file %.200s: %s",
-                       config->password_file,
-                       err == -EINVAL ? "its first line is empty" : strerrordesc_np(-err));
         return -EINVAL;
     }
     if (!redis_is_built()) {
