@@ -1,5 +1,6 @@
 #include "clock.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <math.h>
@@ -14,6 +15,20 @@ uint64_t clock_now_ns(void)
     struct timespec ts;
     (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock on Linux */
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+void clock_cond_init(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    int err = pthread_condattr_init(&attr);
+
+    assert(err == 0);
+    err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    assert(err == 0);
+    err = pthread_cond_init(cond, &attr);
+    assert(err == 0); /* on Linux none of the three can fail with these */
+    (void)err;
+    (void)pthread_condattr_destroy(&attr);
 }
 
 struct timespec clock_timespec(uint64_t ns)

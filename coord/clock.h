@@ -3,6 +3,7 @@
 
 /* One time type: nanoseconds on CLOCK_MONOTONIC, as uint64_t, in names that end in _ns. */
 
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -19,6 +20,10 @@ uint64_t clock_now_ns(void);
 
 /* Thread: any. */
 struct timespec clock_timespec(uint64_t ns);
+
+/* A condition variable whose waits are bounded on that clock: no step of the wall clock makes one
+ * longer or shorter.     Thread: any, before it is used. */
+void clock_cond_init(pthread_cond_t *cond);
 
 /* `10s`, `250ms`, `2m`, `1h`, `1.5s`; `0` needs no unit. Up to 30 days.
  * Thread: any.     Errors: 0 and *ret_ns; -EINVAL, then *ret_ns is untouched. */

@@ -60,8 +60,9 @@ struct coord {
     bool began;                  /* the begin of the drain has been logged */
     bool handed_over;            /* to a successor */
     pid_t successor;             /* 0: it is not ours to tell */
-    pid_t master;                /* 0: none */
-    unsigned signals, passed_on; /* that asked for this drain; of the master */
+    pid_t upstream;              /* 0: nobody started us so */
+    unsigned signals, passed_on; /* that asked for this drain; through upstream */
+    bool stands_by;              /* somebody else is in charge */
     bool is_final;               /* what this process is there for has ended */
     bool final_was_said;
     int clean_status; /* the exit status of a drain that ends clean */
@@ -158,6 +159,11 @@ static bool request_locked(struct coord *coord, const char *trigger, const char 
 {
     uint64_t now_ns = clock_now_ns();
     bool first = drain_request(&coord->drain, now_ns); /* later ones are noted, that is all */
+    if (coord->stands_by) {
+        coord->drain.config.lame_duck_ns = 0; /* nobody has come who could look elsewhere */
+        coord->is_final = true;
+        notify_hand_over();
+    }
     report_add_trigger(&coord->report, trigger, detail, now_ns);
     coord->noted |= !first;
     poke_locked(coord);
@@ -195,29 +201,67 @@ bool coord_request_drain_ending(struct coord *coord, const char *trigger, const 
     return first;
 }
 
-bool coord_request_handover(struct coord *coord, const char *detail, pid_t successor)
+void coord_request_stop(struct coord *coord, const char *trigger, const char *detail,
+                        unsigned signals)
 {
     lock(coord);
-    bool first = !coord->drain.requested;
-    if (first)
+    if (coord->passed_on < signals)
+        coord->passed_on = signals;
+    if (coord->passed_on > 1) {
+        drain_force(&coord->drain);
+        (void)snprintf(coord->report.forced_by, sizeof(coord->report.forced_by), "%s", trigger);
+    }
+    if (coord->drain.phase < PHASE_CLOSING)
+        coord->drain.config.lame_duck_ns = 0;
+    coord->is_final = true;
+    (void)request_locked(coord, trigger, detail);
+    unlock(coord);
+}
+
+enum coord_handover coord_request_handover(struct coord *coord, const char *detail, pid_t successor)
+{
+    lock(coord);
+    enum coord_handover how = !coord->drain.requested              ? COORD_HANDOVER_BEGUN
+                              : coord->drain.phase < PHASE_CLOSING ? COORD_HANDOVER_JOINED
+                                                                   : COORD_HANDOVER_TOO_LATE;
+    if (how == COORD_HANDOVER_BEGUN)
         (void)request_locked(coord, "restart", detail);
     /* A drain that was asked for before goes over to that as well, as long as it can: a close that
      * is not the hand-over's would shut what the successor accepts on. */
-    if (coord->drain.phase < PHASE_CLOSING) {
+    if (how != COORD_HANDOVER_TOO_LATE) {
         coord->drain.config.lame_duck_ns = 0;
         coord->handed_over = true;
         coord->successor = successor;
         poke_locked(coord);
     }
     unlock(coord);
-    return first;
+    return how;
 }
 
-void coord_set_master(struct coord *coord, pid_t master)
+void coord_set_upstream(struct coord *coord, pid_t upstream)
 {
     lock(coord);
-    coord->master = master;
+    coord->upstream = upstream;
     unlock(coord);
+}
+
+void coord_stand_by(struct coord *coord)
+{
+    lock(coord);
+    coord->stands_by = true;
+    unlock(coord);
+}
+
+/* Under the lock under which a drain is asked for: one of the two comes first, and the other one
+ * knows. */
+bool coord_take_charge(struct coord *coord)
+{
+    lock(coord);
+    bool taken = !coord->drain.requested;
+    if (taken)
+        coord->stands_by = false;
+    unlock(coord);
+    return taken;
 }
 
 unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
@@ -228,7 +272,7 @@ unsigned coord_signal(struct coord *coord, int signo, pid_t sender)
     if (sender > 0)
         (void)snprintf(detail, sizeof(detail), "from process %ld", (long)sender);
     lock(coord);
-    bool is_passed_on = coord->master > 0 && sender == coord->master;
+    bool is_passed_on = coord->upstream > 0 && sender == coord->upstream;
     unsigned count = is_passed_on ? ++coord->passed_on : ++coord->signals;
     if (coord->drain.phase == PHASE_DONE)
         count = 0; /* the status is decided and reported: it is on its way */

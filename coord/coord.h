@@ -178,18 +178,39 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
 bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
                                 int status);
 
-/* A successor accepts: begin the drain that follows, without lame duck, since nobody needs to look
- * elsewhere. The service manager is told of `successor` (0: a master does that), and nothing more.
- * Can not be called off. Returns false if a drain had been asked for before: then that one goes on,
- * without what is left of its lame duck, and leaves to the successor what that has taken, unless
- * the listeners are closing already.
+/* The one who started this process stops for good, and closes listeners that we share: drain, at
+ * once, without lame duck. Stands for `signals` signals that were passed on, those that came before
+ * included, see coord_set_upstream(). Can not be called off, nor can a drain that was under way.
  * Thread: any.     Blocks: never. */
-bool coord_request_handover(struct coord *coord, const char *detail, pid_t successor);
+void coord_request_stop(struct coord *coord, const char *trigger, const char *detail,
+                        unsigned signals);
 
-/* The master of this process, which passes signals on: whoever sends one to both of us (a service
- * manager to all processes of a service, say) has sent one, and not two.
+enum coord_handover {
+    COORD_HANDOVER_BEGUN,
+    COORD_HANDOVER_JOINED,   /* a drain had been asked for before: it goes on as this one */
+    COORD_HANDOVER_TOO_LATE, /* its listeners are closing already, those that we share included */
+};
+
+/* A successor accepts: begin the drain that follows, without lame duck, since nobody needs to look
+ * elsewhere; it leaves to the successor what that has taken. The service manager is told of
+ * `successor` (0: a master does that), and nothing more. Can not be called off.
+ * Thread: any.     Blocks: never. */
+enum coord_handover coord_request_handover(struct coord *coord, const char *detail,
+                                           pid_t successor);
+
+/* The one who started this process, and passes signals on: whoever sends one to both of us (a
+ * service manager to all processes of a service, say) has sent one, and not two.
  * Thread: main only, before coord_run(). */
-void coord_set_master(struct coord *coord, pid_t master);
+void coord_set_upstream(struct coord *coord, pid_t upstream);
+
+/* This process is not in charge: whoever started it serves, and has lent it the listeners. A drain
+ * that is asked for then ends it, without lame duck, can not be called off, and is nothing that a
+ * service manager should hear of.     Thread: main only, before coord_run(). */
+void coord_stand_by(struct coord *coord);
+
+/* From here on it is. Returns false if a drain came first: it must not serve then, and ends.
+ * Thread: any.     Blocks: never. */
+bool coord_take_charge(struct coord *coord);
 
 /* A signal asks: the first begins the drain, or joins one that something else began; the second
  * cuts it short. Returns how many there were since the last undrain: at the third, the caller

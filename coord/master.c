@@ -50,6 +50,7 @@ struct master {
     bool is_up;         /* the first worker has accepted */
     bool said_ready;    /* and the application has answered, if there is one */
     bool is_stopping;   /* told to */
+    unsigned stops;     /* how often, since that was called off last */
     bool worker_drains; /* the worker was told to, or we have told it: may be called off */
     bool ends_with_app; /* since that has ended by itself */
     bool is_behind;     /* a worker has to be told something, and does not read */
@@ -57,6 +58,7 @@ struct master {
     bool may_fail;  /* a worker that can not be started is tried again */
     bool is_ending; /* as soon as the last old worker has drained */
     int status;
+    int left_status; /* of a successor that had to stop with us */
     uint64_t backoff_ns;
     uint64_t retry_at_ns; /* CLOCK_NEVER: there is a worker, or one is being started */
 };
@@ -73,6 +75,21 @@ static void forget(struct worker *worker)
     close_fd(&worker->pid_fd);
     close_fd(&worker->channel);
     worker->pid = 0;
+}
+
+static bool is_a_drain(int status)
+{
+    return WIFEXITED(status) &&
+           (WEXITSTATUS(status) == COORD_EXIT_CLEAN || WEXITSTATUS(status) == COORD_EXIT_DEADLINE ||
+            WEXITSTATUS(status) == COORD_EXIT_FORCED);
+}
+
+/* The second of two signals is another one, since two of a kind may be one. */
+static void signal_worker(const struct worker *worker, int signo, unsigned count)
+{
+    (void)kill(worker->pid, signo);
+    if (count > 1)
+        (void)kill(worker->pid, signo == SIGTERM ? SIGINT : SIGTERM);
 }
 
 static void stop_succession(struct master *master)
@@ -223,8 +240,8 @@ static void take_settings(struct master *master, const struct handover_message *
         (void)unlink(before);
     master->succession.restart.config.timeout_ns = handover_get_number(
         ready, HANDOVER_TIMEOUT_NS, master->succession.restart.config.timeout_ns);
-    master->succession.config.timing.probation_ns = handover_get_number(
-        ready, HANDOVER_PROBATION_NS, master->succession.config.timing.probation_ns);
+    master->succession.restart.config.probation_ns = handover_get_number(
+        ready, HANDOVER_PROBATION_NS, master->succession.restart.config.probation_ns);
 }
 
 static void send_retire(struct master *master, const struct handover_message *ready, int conns_fd)
@@ -301,7 +318,7 @@ static void on_retire(void *arg, struct succession *succession)
     write_pid_file(master);
     master->is_up = true;
     if (master->is_stopping) /* since it was told to accept: it is the service that was meant */
-        (void)kill(master->current.pid, SIGTERM);
+        signal_worker(&master->current, SIGTERM, master->stops);
     say_ready(master);
 }
 
@@ -309,6 +326,7 @@ static void on_began(void *arg)
 {
     struct master *master = arg;
 
+    master->retry_at_ns = CLOCK_NEVER;
     master_app_forget(master->app);
     if (master->said_ready)
         notify_send("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=restarting",
@@ -345,6 +363,22 @@ static void on_failed(void *arg)
         notify_send("READY=1\nSTATUS=serving; the last restart failed, see the log");
 }
 
+static unsigned count_stops(void *arg)
+{
+    const struct master *master = arg;
+    return master->stops;
+}
+
+/* What it could not finish is the service's as well. */
+static void on_left(void *arg)
+{
+    struct master *master = arg;
+    int status = master->succession.status;
+
+    if (is_a_drain(status) && WEXITSTATUS(status) > master->left_status)
+        master->left_status = WEXITSTATUS(status);
+}
+
 static const struct succession_hooks hooks = {
     .offer = offer,
     .may_begin = may_begin,
@@ -356,25 +390,20 @@ static const struct succession_hooks hooks = {
     .retire = on_retire,
     .began = on_began,
     .failed = on_failed,
+    .count_signals = count_stops,
+    .left = on_left,
 };
 
 /* `trigger` NULL: nobody has asked, there has to be one. */
 static void start_worker(struct master *master, const char *trigger, const char *detail)
 {
-    uint64_t retry_at_ns = master->retry_at_ns;
-
-    /* Where nobody serves, nobody waits to see whether it stays. */
-    master->succession.restart.config.probation_ns =
-        master->current.pid > 0 ? master->succession.config.timing.probation_ns : 0;
-    master->retry_at_ns = CLOCK_NEVER;
-    if (trigger != NULL)
+    /* Refused, and nobody serves: what was due before still is (see on_began()). */
+    if (trigger != NULL) {
         succession_request(&master->succession, trigger, detail);
-    else
+    } else {
+        master->retry_at_ns = CLOCK_NEVER;
         succession_tell(&master->succession, RESTART_ON_REQUEST);
-    /* Refused, and nobody serves: what was due before still is. */
-    if (trigger != NULL && master->succession.restart.state == RESTART_IDLE &&
-        master->retry_at_ns == CLOCK_NEVER)
-        master->retry_at_ns = retry_at_ns;
+    }
 }
 
 /* ---- the worker that serves ---- */
@@ -397,6 +426,7 @@ static void pass_notice_on(const char *text)
         notify_send("%s", out);
 }
 
+static void begin_stop(struct master *master);
 static void stop(struct master *master, int signo);
 
 /* Somebody has told the worker itself (an order, a trigger), or it says that it does what we have
@@ -417,6 +447,7 @@ static void on_drains(struct master *master, bool drains)
     if (!was_on)
         return;
     master->is_stopping = false;
+    master->stops = 0;
     succession_tell(&master->succession, RESTART_ON_RESUME);
     log_line(LOG_LEVEL_INFO, "master-resumes", NULL,
              "worker %ld goes on, and so does this: restarts are possible again",
@@ -434,6 +465,19 @@ static void on_drains_late(struct master *master, const struct worker *worker)
              "too",
              (long)worker->pid);
     stop(master, SIGTERM);
+}
+
+/* The one who has just retired was closing its listeners, which are those of its successor, before
+ * it heard that it has one: that can not be called off there, and must not be here. */
+static void on_stopping_late(struct master *master, const struct worker *worker)
+{
+    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+             "worker %ld was stopping in the instant of the hand-over: its successor is told, too",
+             (long)worker->pid);
+    begin_stop(master);
+    if (master->current.pid > 0)
+        succession_send_stop(master->current.channel, master->current.pid,
+                             master->stops > 0 ? master->stops : 1);
 }
 
 static void on_stopping(struct master *master)
@@ -474,9 +518,11 @@ static void hear(struct master *master, struct worker *worker)
             if (strstr(text, "STOPPING=1") != NULL)
                 on_stopping(master);
             pass_notice_on(text);
+        } else if (message.type == HANDOVER_NOTIFY && strstr(text, "STOPPING=1") != NULL) {
+            on_stopping_late(master, worker);
         } else if (message.type == HANDOVER_TICKET_KEY) {
             pass_key_on(master, worker, &message);
-        } else if (message.type == HANDOVER_AGAIN && is_current) {
+        } else if (message.type == HANDOVER_AGAIN) { /* also of one that is just retiring */
             start_worker(master, text,
                          handover_get_text(&message, HANDOVER_DETAIL, detail, sizeof(detail)));
         }
@@ -484,13 +530,6 @@ static void hear(struct master *master, struct worker *worker)
     }
     if (err != -EAGAIN)
         close_fd(&worker->channel);
-}
-
-static bool is_a_drain(int status)
-{
-    return WIFEXITED(status) &&
-           (WEXITSTATUS(status) == COORD_EXIT_CLEAN || WEXITSTATUS(status) == COORD_EXIT_DEADLINE ||
-            WEXITSTATUS(status) == COORD_EXIT_FORCED);
 }
 
 static void describe(int status, char *text, size_t size)
@@ -532,6 +571,7 @@ static void see_exit_of_current(struct master *master)
              "worker %ld %s: it is replaced", (long)pid, how);
     if (lived_ns >= STEADY_NS)
         master->backoff_ns = BACKOFF_MIN_NS;
+    succession_tell(&master->succession, RESTART_ON_ALONE);
     if (master->succession.restart.state != RESTART_IDLE)
         return; /* one is on its way already */
     if (lived_ns >= STEADY_NS)
@@ -550,6 +590,7 @@ static void see_exits_of_retiring(struct master *master)
             i++;
             continue;
         }
+        hear(master, worker); /* its last words */
         describe(status, how, sizeof(how));
         log_line(LOG_LEVEL_INFO, "worker-retired", NULL, "worker %ld has drained, and %s",
                  (long)worker->pid, how);
@@ -620,17 +661,34 @@ static void see_app(struct master *master)
 
 /* ---- signals ---- */
 
+static void begin_stop(struct master *master)
+{
+    succession_tell(&master->succession, RESTART_ON_STOP);
+    master->is_stopping = true;
+    master_app_expect_end(master->app, true);
+    master->retry_at_ns = CLOCK_NEVER;
+}
+
+/* The third is for those who do not listen any more. */
+static void kill_all(const struct master *master)
+{
+    if (master->current.pid > 0)
+        (void)kill(master->current.pid, SIGKILL);
+    for (size_t i = 0; i < master->retiring_count; i++)
+        (void)kill(master->retiring[i].pid, SIGKILL);
+    if (master->succession.pid > 0)
+        (void)kill(master->succession.pid, SIGKILL);
+}
+
 static void stop(struct master *master, int signo)
 {
     bool again = master->is_stopping;
 
-    succession_tell(&master->succession, RESTART_ON_STOP);
-    if (again)
-        succession_tell(&master->succession, RESTART_ON_CLOSE);
-    master->is_stopping = true;
-    master_app_expect_end(master->app, true);
-    master->retry_at_ns = CLOCK_NEVER;
-    if (master->current.pid > 0) { /* it says when it is past the point of no return */
+    master->stops = again ? master->stops + 1 : 1;
+    begin_stop(master);
+    if (master->stops > 2) {
+        kill_all(master);
+    } else if (master->current.pid > 0) { /* it says when it is past the point of no return */
         (void)kill(master->current.pid, signo);
     } else {
         on_stopping(master);
@@ -638,13 +696,13 @@ static void stop(struct master *master, int signo)
             end(master, COORD_EXIT_CLEAN);
     }
     /* Those drain already, and take a second one for an order to cut what they have: of the first
-     * one they hear nothing, as it may be called off and come again. Two different ones, since two
-     * of a kind may be one. */
-    for (size_t i = 0; again && i < master->retiring_count; i++) {
-        (void)kill(master->retiring[i].pid, signo);
-        (void)kill(master->retiring[i].pid, signo == SIGTERM ? SIGINT : SIGTERM);
-    }
-    if (again && master->succession.pid > 0) /* it has been told once */
+     * one they hear nothing, as it may be called off and come again. */
+    for (size_t i = 0; master->stops == 2 && i < master->retiring_count; i++)
+        signal_worker(&master->retiring[i], signo, 2);
+    /* Who was to take over, and had to stop with the one before it, has been told once. */
+    if (master->stops == 2 && master->succession.pid > 0 &&
+        (master->succession.restart.state == RESTART_LEAVING ||
+         master->succession.restart.state == RESTART_STOPPED))
         (void)kill(master->succession.pid, signo);
     master_app_signal(master->app, signo); /* ends its grace, where that is what we wait for */
 }
@@ -793,6 +851,14 @@ static void remove_pid_file(const struct master *master)
         (void)unlink(master->pid_file);
 }
 
+static int exit_status(const struct master *master)
+{
+    if (master->stops > 2) /* whoever was left was killed */
+        return COORD_EXIT_FORCED;
+    bool is_clean = master->status == COORD_EXIT_CLEAN || master->status == COORD_EXIT_DEADLINE;
+    return is_clean && master->left_status > master->status ? master->left_status : master->status;
+}
+
 int master_run(const struct master_config *config)
 {
     struct master master;
@@ -816,7 +882,7 @@ int master_run(const struct master_config *config)
         forget(&master.retiring[i]);
     succession_release(&master.succession);
     (void)close(master.signal_fd);
-    return master.status;
+    return exit_status(&master);
 }
 
 int master_detach(int *ret_ready_fd)

@@ -39,6 +39,7 @@ static const struct step steps[] = {
     {RESTART_PROBATION, RESTART_ON_BROKEN, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
     {RESTART_PROBATION, RESTART_ON_REQUEST, RESTART_PROBATION, RESTART_DO_REMEMBER, 0},
     {RESTART_PROBATION, RESTART_ON_STOP, RESTART_STOPPED, RESTART_DO_KILL, 0},
+    {RESTART_PROBATION, RESTART_ON_ALONE, RESTART_COMMITTING, RESTART_DO_COMMIT, 0},
 
     {RESTART_COMMITTING, RESTART_ON_SETTLED, RESTART_HANDED, RESTART_DO_RETIRE, 0},
     {RESTART_COMMITTING, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM,
@@ -46,7 +47,12 @@ static const struct step steps[] = {
     {RESTART_COMMITTING, RESTART_ON_TIME, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_COMMIT},
     {RESTART_COMMITTING, RESTART_ON_BROKEN, RESTART_ENDING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
     {RESTART_COMMITTING, RESTART_ON_REQUEST, RESTART_COMMITTING, RESTART_DO_REMEMBER, 0},
-    {RESTART_COMMITTING, RESTART_ON_CLOSE, RESTART_STOPPED, RESTART_DO_TERM, 0},
+    {RESTART_COMMITTING, RESTART_ON_CLOSE, RESTART_LEAVING, RESTART_DO_STOP, 0},
+
+    {RESTART_LEAVING, RESTART_ON_SETTLED, RESTART_STOPPED, RESTART_DO_BEQUEATH, 0},
+    {RESTART_LEAVING, RESTART_ON_EXIT, RESTART_STOPPED, RESTART_DO_RECLAIM, 0},
+    {RESTART_LEAVING, RESTART_ON_TIME, RESTART_LEAVING, RESTART_DO_KILL, RESTART_FAILED_COMMIT},
+    {RESTART_LEAVING, RESTART_ON_BROKEN, RESTART_LEAVING, RESTART_DO_KILL, RESTART_FAILED_BROKEN},
 
     {RESTART_ENDING, RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM, 0},
     {RESTART_ENDING, RESTART_ON_REQUEST, RESTART_ENDING, RESTART_DO_REMEMBER, 0},
@@ -61,6 +67,7 @@ void restart_init(struct restart *restart, const struct restart_config *config)
     memset(restart, 0, sizeof(*restart));
     restart->config = *config;
     restart->due_ns = CLOCK_NEVER;
+    restart->is_alone = config->stays; /* until its first worker */
 }
 
 static void enter(struct restart *restart, enum restart_state state, uint64_t now_ns)
@@ -77,7 +84,9 @@ static void enter(struct restart *restart, enum restart_state state, uint64_t no
         restart->due_ns = now_ns + restart->config.timeout_ns;
         break;
     case RESTART_PROBATION:
-        restart->due_ns = now_ns + restart->config.probation_ns;
+        restart->due_ns = now_ns + (restart->is_alone ? 0 : restart->config.probation_ns);
+        break;
+    case RESTART_LEAVING: /* as long as it would have had anyway */
         break;
     default:
         restart->due_ns = CLOCK_NEVER;
@@ -104,7 +113,7 @@ static unsigned take(struct restart *restart, const struct step *step, uint64_t 
     if ((step->actions & RESTART_DO_SPAWN) != 0)
         restart->has_successor = true;
     if ((step->actions & RESTART_DO_RETIRE) != 0) /* it is nobody's, or the next worker */
-        restart->has_successor = false;
+        restart->has_successor = restart->is_alone = false;
     return step->actions;
 }
 
@@ -117,6 +126,10 @@ unsigned restart_on(struct restart *restart, enum restart_event event, uint64_t 
         restart->is_stopping = false;
     } else if (event == RESTART_ON_EXIT) {
         restart->has_successor = false;
+    } else if (event == RESTART_ON_ALONE) {
+        restart->is_alone = true;
+    } else if (event == RESTART_ON_TIME) {
+        restart->due_ns = CLOCK_NEVER; /* comes once */
     } else if (event == RESTART_ON_REQUEST && restart->is_stopping) {
         return RESTART_DO_REFUSE;
     }

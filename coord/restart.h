@@ -14,11 +14,15 @@
  *      +---- EXIT -------- ENDING <---------------------------<--------+
  *
  *     STOP, from anywhere but COMMITTING and HANDED ----> STOPPED ----> IDLE, when it is called off
+ *     CLOSE, from COMMITTING ----> LEAVING ---- SETTLED, EXIT ----> STOPPED
  *
  * A successor that was told to accept holds the same sockets as this process, and one of the two
  * will serve them if the stop is called off: the other one must not shut them behind its back. So a
  * stop that comes then waits for SETTLED, and is the successor's; unless it has become final
- * (CLOSE), and both stop. */
+ * (CLOSE), and both stop. Then, too, it is waited for: what it has accepted by now must be in good
+ * hands, and a service manager must know of it, before this process goes.
+ *
+ * Where nobody serves (ALONE), nobody waits to see whether the successor stays. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +33,7 @@
     X(PROBATION, "probation")                                                                      \
     X(COMMITTING, "committing")                                                                    \
     X(ENDING, "ending")                                                                            \
+    X(LEAVING, "leaving")                                                                          \
     X(HANDED, "handed over")                                                                       \
     X(STOPPED, "stopped")
 
@@ -46,6 +51,7 @@ enum restart_event {
     RESTART_ON_STOP,    /* this process was told to stop: no request is taken from here on */
     RESTART_ON_CLOSE,   /* behind STOP: that can not be called off any more */
     RESTART_ON_RESUME,  /* that was called off */
+    RESTART_ON_ALONE,   /* who served is gone */
     RESTART_EVENT_COUNT
 };
 
@@ -54,12 +60,13 @@ enum restart_action {
     RESTART_DO_SPAWN = 1 << 0,
     RESTART_DO_COMMIT = 1 << 1,   /* tell the successor to accept */
     RESTART_DO_KILL = 1 << 2,     /* it has accepted nothing, or is beyond help */
-    RESTART_DO_TERM = 1 << 3,     /* tell it to drain */
+    RESTART_DO_STOP = 1 << 3,     /* tell it to stop, for good and at once */
     RESTART_DO_RETIRE = 1 << 4,   /* hand over what is left, and drain */
     RESTART_DO_REPORT = 1 << 5,   /* say that it failed, and why: see `failure` */
     RESTART_DO_RECLAIM = 1 << 6,  /* it may have put its name where ours was */
     RESTART_DO_REMEMBER = 1 << 7, /* say that another one will follow */
     RESTART_DO_REFUSE = 1 << 8,   /* say that there will be none */
+    RESTART_DO_BEQUEATH = 1 << 9, /* it stops as well, but later: what bears our name is its own */
 };
 
 enum restart_failure {
@@ -84,6 +91,7 @@ struct restart {
     bool again;                   /* asked for once more while it was under way */
     bool is_stopping;             /* STOP came, and not RESUME */
     bool has_successor;           /* its EXIT is still to come */
+    bool is_alone;                /* nobody serves */
     uint64_t due_ns;              /* when RESTART_ON_TIME comes; CLOCK_NEVER: it does not */
 };
 

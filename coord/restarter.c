@@ -24,6 +24,7 @@ struct restarter {
     struct succession succession;
     int upstream_fd; /* -1: nobody, or not any more */
     bool is_followed;
+    bool is_successor;
     bool is_committed;
     bool told_drains; /* the master, last */
     /* mu */
@@ -34,6 +35,10 @@ struct restarter {
     bool must_stop;
     enum coord_phase phase; /* the coordinator's last step */
     bool stepped;
+    bool is_needed; /* see restarter_leave() */
+    bool leaves;
+    bool gives_up; /* no longer waits for what the successor says */
+    pthread_cond_t told;
 };
 
 static void wake(struct restarter *restarter)
@@ -78,6 +83,28 @@ static bool offer(void *arg, size_t i, struct handover_message *ret_message)
     return restarter->config.ops->offer(restarter->config.arg, i, ret_message);
 }
 
+/* A stop that no signal has asked for counts as one. */
+static unsigned count_signals(void *arg)
+{
+    const struct restarter *restarter = arg;
+    struct coord_status status;
+
+    coord_get_status(restarter->config.coord, &status);
+    return status.forced ? 2 : 1;
+}
+
+static void bequeath(void *arg, struct succession *succession)
+{
+    const struct restarter *restarter = arg;
+    uint64_t taken[HANDOVER_IDS_MAX];
+    size_t count = handover_get_ids(&succession->ready, HANDOVER_TAKEN, taken, HANDOVER_IDS_MAX);
+
+    restarter->config.ops->bequeath(restarter->config.arg, taken, count);
+    /* Who stops us waits for the one who ends last. */
+    notify_send("MAINPID=%ld", (long)succession->pid);
+    notify_hand_over();
+}
+
 static void add_pid_file(void *arg, struct handover_message *message)
 {
     const struct restarter *restarter = arg;
@@ -100,6 +127,18 @@ static void tell_master(struct restarter *restarter, bool drains)
     (void)handover_send(restarter->upstream_fd, &message);
 }
 
+/* A stop has come first, by a hair: it was meant for the service, and that is the successor now. */
+static void pass_stop_on(struct restarter *restarter, pid_t successor, bool is_final)
+{
+    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+             "told to stop in the instant of the hand-over: process %ld is told, too",
+             (long)successor);
+    if (is_final) /* the sockets that it accepts on are being closed */
+        succession_send_stop(restarter->succession.channel, successor, count_signals(restarter));
+    else
+        (void)kill(successor, SIGTERM);
+}
+
 static void follow(struct restarter *restarter, const struct handover_message *message,
                    int conns_fd, pid_t successor)
 {
@@ -115,17 +154,15 @@ static void follow(struct restarter *restarter, const struct handover_message *m
         (void)snprintf(detail, sizeof(detail), "process %ld has taken over", (long)successor);
     else
         (void)snprintf(detail, sizeof(detail), "another worker has taken over");
-    if (coord_request_handover(restarter->config.coord, detail, successor))
+    enum coord_handover how = coord_request_handover(restarter->config.coord, detail, successor);
+    if (how == COORD_HANDOVER_BEGUN)
         return;
-    /* A stop came first, by a hair: it was meant for the service, and that is the successor now. */
-    if (successor > 0) {
-        log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
-                 "told to stop in the instant of the hand-over: process %ld is told, too",
-                 (long)successor);
-        (void)kill(successor, SIGTERM);
-    } else {
+    if (successor == 0) /* that its listeners close, if they do, a master has been told */
         tell_master(restarter, true);
-    }
+    else
+        pass_stop_on(restarter, successor, how == COORD_HANDOVER_TOO_LATE);
+    if (successor > 0 && how == COORD_HANDOVER_TOO_LATE)
+        bequeath(restarter, &restarter->succession);
 }
 
 static void retire(void *arg, struct succession *succession)
@@ -176,10 +213,27 @@ static void reclaim(void *arg)
         restarter->config.ops->reclaim(restarter->config.arg);
 }
 
+/* The coordinator's step comes before the end of this process, and this before the successor is
+ * told to accept: either a stop is seen here, or restarter_leave() sees that this thread is needed.
+ */
+static bool may_commit(void *arg)
+{
+    struct restarter *restarter = arg;
+
+    (void)pthread_mutex_lock(&restarter->mu);
+    bool may = restarter->phase == PHASE_RUNNING && !restarter->leaves;
+    restarter->is_needed |= may;
+    (void)pthread_mutex_unlock(&restarter->mu);
+    return may;
+}
+
 static const struct succession_hooks hooks = {
     .offer = offer,
     .begin = add_pid_file,
+    .may_commit = may_commit,
     .commit = on_committing,
+    .count_signals = count_signals,
+    .bequeath = bequeath,
     .retire = retire,
     .began = began,
     .failed = failed,
@@ -196,8 +250,11 @@ static void ask(struct restarter *restarter, const char *trigger, const char *de
         handover_put_text(&message, HANDOVER_DETAIL, detail);
         if (handover_send(restarter->upstream_fd, &message) == 0)
             return;
+        log_line(LOG_LEVEL_WARN, "restart-refused", NULL,
+                 "%s: no restart: the master does not listen", trigger);
+        return;
     }
-    if (restarter->upstream_fd >= 0) {
+    if (restarter->is_successor && !restarter->is_committed) {
         log_line(LOG_LEVEL_WARN, "restart-refused", NULL,
                  "%s: no restart: this process has not taken over itself yet", trigger);
         return;
@@ -281,20 +338,46 @@ static void drain_with_app(struct restarter *restarter, const struct handover_me
         (int)handover_get_number(message, HANDOVER_STATUS, COORD_EXIT_UNAVAILABLE));
 }
 
+/* Who started us closes what we share. */
+static void stop_with(struct restarter *restarter, const struct handover_message *message)
+{
+    char detail[48];
+
+    (void)snprintf(detail, sizeof(detail), "process %ld stops",
+                   (long)restarter->config.upstream->pid);
+    coord_request_stop(restarter->config.coord,
+                       restarter->config.upstream->is_master ? "master" : "restart", detail,
+                       (unsigned)handover_get_number(message, HANDOVER_SIGNALS, 1));
+}
+
+static void set_needed(struct restarter *restarter, bool is_needed)
+{
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->is_needed = is_needed;
+    (void)pthread_cond_broadcast(&restarter->told);
+    (void)pthread_mutex_unlock(&restarter->mu);
+}
+
 static void on_commit(struct restarter *restarter, const struct handover_message *commit)
 {
     struct handover_message message;
 
     if (restarter->is_committed)
         return;
+    set_needed(restarter, true); /* what is written below must come before its removal */
+    if (!coord_take_charge(restarter->config.coord)) {
+        set_needed(restarter, false);
+        log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+                 "told to stop before it was told to accept: accepts nothing, and ends");
+        return; /* our end says it to the other side */
+    }
     restarter->is_committed = true;
     hold(restarter, commit); /* before anything is accepted */
     restarter->config.ops->commit(restarter->config.arg);
     upstream_take_stderr(restarter->config.upstream);
     handover_begin(&message, HANDOVER_SETTLED);
     (void)handover_send(restarter->upstream_fd, &message);
-    if (!restarter->config.upstream->is_master)
-        leave_upstream(restarter);
+    set_needed(restarter, false);
 }
 
 static void on_upstream(struct restarter *restarter)
@@ -306,10 +389,11 @@ static void on_upstream(struct restarter *restarter)
            (err = handover_receive(restarter->upstream_fd, &message)) != -EAGAIN) {
         if (err != 0) {
             char why[HANDOVER_WHY_SIZE];
+            bool is_master = restarter->config.upstream->is_master;
             leave_upstream(restarter);
-            coord_request_drain(restarter->config.coord,
-                                restarter->config.upstream->is_master ? "master" : "restart",
-                                handover_why(err, &message, why));
+            if (is_master || !restarter->is_committed) /* else it is a predecessor that has ended */
+                coord_request_drain(restarter->config.coord, is_master ? "master" : "restart",
+                                    handover_why(err, &message, why));
             return;
         }
         if (message.type == HANDOVER_COMMIT)
@@ -322,6 +406,8 @@ static void on_upstream(struct restarter *restarter)
             take_key(restarter, &message);
         else if (message.type == HANDOVER_DRAIN)
             drain_with_app(restarter, &message);
+        else if (message.type == HANDOVER_STOP)
+            stop_with(restarter, &message);
         else if (message.type == HANDOVER_RETIRE && !restarter->is_followed)
             follow(restarter, &message, handover_take_fd(&message, 0), 0);
         handover_release(&message);
@@ -367,6 +453,23 @@ static bool take_wishes(struct restarter *restarter)
     return true;
 }
 
+/* Behind everything that this turn was told: what is not known by now comes in another one. */
+static void look_whether_needed(struct restarter *restarter)
+{
+    enum restart_state state = restarter->succession.restart.state;
+
+    (void)pthread_mutex_lock(&restarter->mu);
+    bool gives_up = restarter->gives_up;
+    bool is_needed = state == RESTART_COMMITTING || state == RESTART_LEAVING;
+    if (restarter->is_needed && !is_needed) {
+        restarter->is_needed = false;
+        (void)pthread_cond_broadcast(&restarter->told);
+    }
+    (void)pthread_mutex_unlock(&restarter->mu);
+    if (gives_up && is_needed)
+        succession_tell(&restarter->succession, RESTART_ON_TIME);
+}
+
 static void *restart_thread(void *arg)
 {
     struct restarter *restarter = arg;
@@ -389,6 +492,7 @@ static void *restart_thread(void *arg)
         if (fds[1].revents != 0)
             on_upstream(restarter);
         succession_handle(&restarter->succession, &fds[2]);
+        look_whether_needed(restarter);
     }
 }
 
@@ -397,6 +501,7 @@ static void release(struct restarter *restarter)
     succession_release(&restarter->succession);
     leave_upstream(restarter);
     (void)close(restarter->wake_fd);
+    (void)pthread_cond_destroy(&restarter->told);
     (void)pthread_mutex_destroy(&restarter->mu);
     free(restarter);
 }
@@ -428,8 +533,10 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
         return -errno;
     }
     (void)pthread_mutex_init(&restarter->mu, NULL);
+    clock_cond_init(&restarter->told);
     restarter->generation = config->upstream->generation;
     restarter->upstream_fd = config->upstream->fd;
+    restarter->is_successor = restarter->upstream_fd >= 0;
     config->upstream->fd = -1;
     succession_init(&restarter->succession,
                     &(struct succession_config){.timing = config->timing,
@@ -440,6 +547,10 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
                                                 .hooks = &hooks,
                                                 .arg = restarter},
                     restarter->generation);
+    if (restarter->is_successor) {
+        coord_set_upstream(config->coord, config->upstream->pid);
+        coord_stand_by(config->coord); /* until COMMIT */
+    }
     coord_on_step(config->coord, on_step, restarter);
     int err = run(restarter);
     if (err != 0) {
@@ -448,6 +559,39 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
     }
     *ret_restarter = restarter;
     return 0;
+}
+
+#define HURRY_NS (500 * NS_PER_MS)
+
+/* Returns whether it is not needed any more. */
+static bool wait_until_spare_locked(struct restarter *restarter, uint64_t until_ns)
+{
+    const struct timespec until = clock_timespec(until_ns);
+    int err = 0;
+
+    while (restarter->is_needed && err == 0)
+        err = pthread_cond_timedwait(&restarter->told, &restarter->mu, &until);
+    return !restarter->is_needed;
+}
+
+void restarter_leave(struct restarter *restarter)
+{
+    struct coord_status status;
+
+    if (restarter == NULL)
+        return;
+    coord_get_status(restarter->config.coord, &status);
+    uint64_t until_ns = clock_now_ns() + HURRY_NS;
+    if (!status.forced && status.deadline_at_ns != CLOCK_NEVER && status.deadline_at_ns > until_ns)
+        until_ns = status.deadline_at_ns;
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->leaves = true;
+    if (!wait_until_spare_locked(restarter, until_ns)) {
+        restarter->gives_up = true;
+        wake(restarter);
+        (void)wait_until_spare_locked(restarter, clock_now_ns() + HURRY_NS);
+    }
+    (void)pthread_mutex_unlock(&restarter->mu);
 }
 
 void restarter_stop(struct restarter *restarter)

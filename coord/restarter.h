@@ -41,6 +41,9 @@ struct restarter_ops {
                      size_t welcome_count, int conns_fd);
     /* Put our name into the pid file again.     May be NULL. */
     void (*reclaim)(void *arg);
+    /* A successor accepts, and stops as this process does, but later: what bears the name of both
+     * of us is its own to remove. */
+    void (*bequeath)(void *arg, const uint64_t *taken, size_t taken_count);
 };
 
 struct restarter_config {
@@ -66,6 +69,13 @@ void restarter_request(struct restarter *restarter, const char *trigger, const c
 
 /* How often this service was started anew, this process included; 1 at first.     Thread: any. */
 uint64_t restarter_generation(const struct restarter *restarter);
+
+/* Wait until nothing is under way for which this process is needed: a successor that was told to
+ * accept has said that it does, or is gone. It is told to accept no more from here on. NULL is
+ * allowed.     Thread: main only, after coord_run().
+ * Blocks: as long as that takes; at most to the deadline of the drain, or for half a second where
+ * that is over or a second signal has come; then the successor is killed. */
+void restarter_leave(struct restarter *restarter);
 
 /* Stop and join the thread. NULL is allowed.     Thread: main only, after coord_run(). */
 void restarter_stop(struct restarter *restarter);

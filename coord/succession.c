@@ -169,6 +169,7 @@ static int spawn(struct succession *succession)
     succession_release(succession);
     succession->offered = succession->tail_bytes = 0;
     succession->all_offered = false;
+    succession->crowded_until_ns = 0;
     succession->status = succession->broken = 0;
     succession->ready.size = 0;
     int err = -handover_pair(channel);
@@ -325,6 +326,40 @@ static void retire(struct succession *succession)
     succession->config.hooks->retire(succession->config.arg, succession);
 }
 
+void succession_send_stop(int channel, pid_t pid, unsigned signals)
+{
+    struct handover_message message;
+
+    handover_begin(&message, HANDOVER_STOP);
+    handover_put_number(&message, HANDOVER_SIGNALS, signals);
+    if ((channel < 0 || handover_send(channel, &message) != 0) && pid > 0)
+        (void)kill(pid, SIGTERM);
+}
+
+static void stop(const struct succession *succession)
+{
+    const struct succession_hooks *hooks = succession->config.hooks;
+
+    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
+             "told to stop before process %ld has taken over: it accepts already, and is told, too",
+             (long)succession->pid);
+    succession_send_stop(succession->channel, succession->pid,
+                         hooks->count_signals(succession->config.arg));
+}
+
+/* What it had accepted is lost with it, so that must not be silent. */
+static void log_kill(const struct succession *succession)
+{
+    const struct handover_message said = {.version = succession->broken_version};
+    char why[HANDOVER_WHY_SIZE];
+
+    log_line(LOG_LEVEL_ERROR, "restart-killed", NULL,
+             "process %ld was told to accept, and then to stop, and is killed: %s",
+             (long)succession->pid,
+             succession->broken != 0 ? handover_why(succession->broken, &said, why)
+                                     : "it has not answered");
+}
+
 static void happen(struct succession *succession, enum restart_event event)
 {
     unsigned actions = restart_on(&succession->restart, event, clock_now_ns());
@@ -338,10 +373,14 @@ static void happen(struct succession *succession, enum restart_event event)
     if ((actions & RESTART_DO_KILL) != 0 && event == RESTART_ON_STOP)
         log_line(LOG_LEVEL_INFO, "restart-given-up", NULL,
                  "the restart is given up: this process is on its way out");
+    if ((actions & RESTART_DO_KILL) != 0 && succession->restart.state == RESTART_LEAVING)
+        log_kill(succession);
     if ((actions & RESTART_DO_KILL) != 0 && succession->pid > 0)
         (void)kill(succession->pid, SIGKILL);
-    if ((actions & RESTART_DO_TERM) != 0 && succession->pid > 0)
-        (void)kill(succession->pid, SIGTERM);
+    if ((actions & RESTART_DO_STOP) != 0)
+        stop(succession);
+    if ((actions & RESTART_DO_BEQUEATH) != 0 && succession->config.hooks->bequeath != NULL)
+        succession->config.hooks->bequeath(succession->config.arg, succession);
     if ((actions & RESTART_DO_REPORT) != 0)
         report(succession);
     if ((actions & RESTART_DO_RECLAIM) != 0 && succession->config.hooks->reclaim != NULL)
@@ -375,6 +414,8 @@ void succession_tell(struct succession *succession, enum restart_event event)
 
 /* ---- what it says ---- */
 
+#define CROWDED_NS (5 * NS_PER_MS)
+
 static void offer_listeners(struct succession *succession)
 {
     const struct succession_hooks *hooks = succession->config.hooks;
@@ -395,8 +436,10 @@ static void offer_listeners(struct succession *succession)
         if (err != 0)
             close_fd(&succession->conns_fd);
     }
-    if (err == -EAGAIN) /* poll(2) says when there is room */
+    if (err == -EAGAIN) { /* poll(2) says when there is room; not for descriptors, though */
+        succession->crowded_until_ns = clock_now_ns() + CROWDED_NS;
         return;
+    }
     succession->all_offered = true;
     if (err == 0 || err == -EPIPE)
         return; /* gone: its exit will be seen */
@@ -482,18 +525,33 @@ static void see_exit(struct succession *succession)
     succession->pid = 0;
     succession_release(succession);
     happen(succession, RESTART_ON_EXIT);
+    if (succession->restart.state == RESTART_STOPPED && succession->config.hooks->left != NULL)
+        succession->config.hooks->left(succession->config.arg);
 }
 
 /* ---- polling ---- */
 
+static bool is_offering(const struct succession *succession)
+{
+    return succession->restart.state == RESTART_STARTING && !succession->all_offered;
+}
+
 void succession_poll(const struct succession *succession, struct pollfd fds[SUCCESSION_FDS])
 {
-    bool offering = succession->restart.state == RESTART_STARTING && !succession->all_offered;
+    bool offering = is_offering(succession) && clock_now_ns() >= succession->crowded_until_ns;
 
     fds[0] = (struct pollfd){.fd = succession->channel,
                              .events = (short)(POLLIN | (offering ? POLLOUT : 0))};
     fds[1] = (struct pollfd){.fd = succession->words_fd, .events = POLLIN};
     fds[2] = (struct pollfd){.fd = succession->pid_fd, .events = POLLIN};
+}
+
+static bool may_pass(const struct succession *succession)
+{
+    const struct succession_hooks *hooks = succession->config.hooks;
+
+    return succession->restart.state != RESTART_PROBATION || hooks->may_commit == NULL ||
+           hooks->may_commit(succession->config.arg);
 }
 
 void succession_handle(struct succession *succession, const struct pollfd fds[SUCCESSION_FDS])
@@ -507,13 +565,18 @@ void succession_handle(struct succession *succession, const struct pollfd fds[SU
         hear(succession);
     if ((fds[2].revents & POLLIN) != 0 && succession->pid > 0)
         see_exit(succession);
-    if (clock_now_ns() >= succession->restart.due_ns)
+    if (clock_now_ns() >= succession->restart.due_ns && may_pass(succession))
         happen(succession, RESTART_ON_TIME);
 }
 
 uint64_t succession_due_ns(const struct succession *succession)
 {
-    return succession->restart.due_ns;
+    uint64_t due_ns = succession->restart.due_ns;
+
+    if (is_offering(succession) && succession->crowded_until_ns > clock_now_ns() &&
+        succession->crowded_until_ns < due_ns)
+        return succession->crowded_until_ns;
+    return due_ns;
 }
 
 int succession_take_conns(struct succession *succession)

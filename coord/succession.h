@@ -26,6 +26,9 @@ struct succession_hooks {
     bool (*may_begin)(void *arg);
     /* It is up, and has accepted nothing so far: see `ready`.     May be NULL. */
     void (*ready)(void *arg);
+    /* Its probation is over. False: a stop has come that is still to be told; ask again.
+     * May be NULL. */
+    bool (*may_commit)(void *arg);
     /* It is told to accept; what else it is told then may be added to.     May be NULL. */
     void (*commit)(void *arg, struct handover_message *message);
     /* The successor accepts, and nobody has been told so yet.     May be NULL. */
@@ -39,6 +42,13 @@ struct succession_hooks {
     void (*failed)(void *arg);
     /* The successor may have put its name where ours was. May be NULL. */
     void (*reclaim)(void *arg);
+    /* How many signals have told us to stop, when it is told as well. */
+    unsigned (*count_signals)(void *arg);
+    /* It was told to accept, and then to stop with us: it accepts, and ends behind us. May be NULL.
+     */
+    void (*bequeath)(void *arg, struct succession *succession);
+    /* It has ended, when we stop, too; see `status`.     May be NULL. */
+    void (*left)(void *arg);
 };
 
 struct succession_config {
@@ -68,6 +78,7 @@ struct succession {
     int stderr_fd; /* a master's worker: the log file that its words go to; -1: they go to ours */
     size_t offered;
     bool all_offered;
+    uint64_t crowded_until_ns; /* the kernel has no room for more descriptors on their way */
     int spawn_error;
     int status; /* as waitpid(2) has it */
     int broken; /* what was wrong with what it said */
@@ -88,6 +99,10 @@ void succession_request(struct succession *succession, const char *trigger, cons
 /* This process was told to stop (RESTART_ON_STOP, RESTART_ON_CLOSE), or that was called off
  * (RESTART_ON_RESUME). */
 void succession_tell(struct succession *succession, enum restart_event event);
+
+/* Tell a process, over its channel, that who started it stops for good, having had `signals`
+ * signals; by a signal if it can not be told otherwise. */
+void succession_send_stop(int channel, pid_t pid, unsigned signals);
 
 #define SUCCESSION_FDS 3
 /* What to poll for; unused places have -1. */

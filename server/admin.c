@@ -538,13 +538,14 @@ size_t admin_ids(const struct admin *admin, uint64_t *ids, size_t room)
 
 void admin_followed(struct admin *admin, const uint64_t *taken, size_t count)
 {
-    for (size_t i = 0; admin != NULL && i < admin->listeners.count; i++)
-        for (size_t j = 0; j < count; j++)
-            admin->listeners.items[i].stays |= admin->listeners.items[i].id == taken[j];
     if (admin == NULL)
         return;
-    /* release: pairs with the acquire in resume_accepting(); main's admin_leave() comes behind the
-     * drain that this restart begins, under the coordinator's mutex */
+    (void)pthread_mutex_lock(&admin->mu); /* admin_leave() reads it */
+    for (size_t i = 0; i < admin->listeners.count; i++)
+        for (size_t j = 0; j < count; j++)
+            admin->listeners.items[i].stays |= admin->listeners.items[i].id == taken[j];
+    (void)pthread_mutex_unlock(&admin->mu);
+    /* release: pairs with the acquire in resume_accepting() */
     atomic_store_explicit(&admin->followed, true, memory_order_release);
     wake(admin);
 }

@@ -118,7 +118,9 @@ static void resume_accepting(struct loop *loop)
 {
     loop->accept_paused = false;
     for (size_t i = 0; i < loop->server->listeners.count; i++)
-        if (loop->listeners[i].sock != NULL)
+        /* `stays` says something once the close has begun: then others accept there. */
+        if (loop->listeners[i].sock != NULL &&
+            !(loop->closing && loop->server->listeners.items[i].stays))
             h2o_socket_read_start(loop->listeners[i].sock, on_listener);
 }
 

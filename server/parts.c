@@ -270,7 +270,8 @@ static const struct part {
     {"the look at the stop time-out", start_budget, NULL, stop_budget},
     {"the registration", start_registration, leave_registration, stop_registration},
     /* As a successor it says READY: what may fail comes before it. */
-    {"the restart thread", process_start_restarter, NULL, process_stop_restarter},
+    {"the restart thread", process_start_restarter, process_leave_restarter,
+     process_stop_restarter},
     {"the signal thread", start_signals, NULL, stop_signals},
     {"the doors", open_doors, NULL, NULL}, /* a start that fails has accepted nothing */
 };

@@ -108,6 +108,14 @@ static void followed(void *arg, const uint64_t *taken, size_t taken_count, const
     server_followed(process->server, taken, taken_count, welcome, welcome_count, conns_fd);
 }
 
+static void bequeath(void *arg, const uint64_t *taken, size_t taken_count)
+{
+    struct process *process = arg;
+
+    admin_followed(process->admin, taken, taken_count);
+    registration_hand_over(process->registration);
+}
+
 static const struct restarter_ops restarter_ops = {
     .offer = offer_listener,
     .is_inherited = is_inherited,
@@ -119,6 +127,7 @@ static const struct restarter_ops restarter_ops = {
     .commit = commit,
     .followed = followed,
     .reclaim = claim_pid_file,
+    .bequeath = bequeath,
 };
 
 int process_start_restarter(struct process *process)
@@ -137,12 +146,15 @@ int process_start_restarter(struct process *process)
         .ops = &restarter_ops,
         .arg = process,
     };
-    if (process->upstream.is_master)
-        coord_set_master(process->coord, process->upstream.pid);
     int err = restarter_start(&config, &process->restarter);
     if (err == 0 && !process_owns_app(process))
         admin_set_restarter(process->admin, process->restarter);
     return err;
+}
+
+void process_leave_restarter(struct process *process)
+{
+    restarter_leave(process->restarter);
 }
 
 void process_stop_restarter(struct process *process)

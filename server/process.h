@@ -85,6 +85,7 @@ bool process_take_spare_signal(void *process, int signo);
 /* From here on it is this process that serves.     Thread: main, or the restarter's; once. */
 void process_take_charge(struct process *process);
 int process_start_restarter(struct process *process);
+void process_leave_restarter(struct process *process);
 void process_stop_restarter(struct process *process);
 /* For signals_on_restart().     Thread: the signal thread. */
 void process_on_restart_signal(void *restarter, const char *name, const char *detail);

@@ -482,26 +482,26 @@ static void test_a_signal_while_aborting_comes_too_late(void **state)
     assert_logged("drain-forced", 0);
 }
 
-static void test_what_a_master_passes_on_is_no_second_signal(void **state)
+static void test_what_is_passed_on_is_no_second_signal(void **state)
 {
-    const pid_t master = 4711, other = 4712;
+    const pid_t upstream = 4711, other = 4712;
     (void)state;
     make(ordinary);
-    coord_set_master(coord, master);
+    coord_set_upstream(coord, upstream);
     assert_int_equal(coord_signal(coord, SIGTERM, other), 1);
-    assert_int_equal(coord_signal(coord, SIGTERM, master), 1);
+    assert_int_equal(coord_signal(coord, SIGTERM, upstream), 1);
     assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
 }
 
-static void test_a_second_one_that_a_master_passes_on_is(void **state)
+static void test_a_second_one_that_is_passed_on_is(void **state)
 {
-    const pid_t master = 4711;
+    const pid_t upstream = 4711;
     (void)state;
     fake.play = play_busy;
     make(ordinary);
-    coord_set_master(coord, master);
-    assert_int_equal(coord_signal(coord, SIGTERM, master), 1);
-    assert_int_equal(coord_signal(coord, SIGTERM, master), 2);
+    coord_set_upstream(coord, upstream);
+    assert_int_equal(coord_signal(coord, SIGTERM, upstream), 1);
+    assert_int_equal(coord_signal(coord, SIGTERM, upstream), 2);
     assert_int_equal(coord_run(coord), COORD_EXIT_FORCED);
 }
 
@@ -612,7 +612,8 @@ static void play_followed_in_lame_duck(struct fake *f, enum call call, enum coor
 {
     play_obedient(f, call, phase);
     if (call == CENSUS && phase == PHASE_LAME_DUCK && f->acts++ == 0) {
-        undone[0] = coord_request_handover(f->coord, "another has taken over", 0);
+        undone[0] = coord_request_handover(f->coord, "another has taken over", 0) !=
+                    COORD_HANDOVER_JOINED;
         undone[1] = coord_undrain(f->coord);
     }
 }
@@ -630,6 +631,100 @@ static void test_a_drain_that_is_followed_in_its_lame_duck_hands_over(void **sta
     assert_false(undone[0]); /* a stop came first: the successor has to be told */
     assert_false(undone[1]);
     assert_calls("lame-duck hand-over finish");
+}
+
+static void play_followed_too_late(struct fake *f, enum call call, enum coord_phase phase)
+{
+    play_obedient(f, call, phase);
+    if (call == CLOSE)
+        undone[0] = coord_request_handover(f->coord, "another has taken over", 0) ==
+                    COORD_HANDOVER_TOO_LATE;
+}
+
+static void test_a_drain_that_closes_already_does_not_hand_over(void **state)
+{
+    (void)state;
+    fake.play = play_followed_too_late;
+    make(ordinary);
+    coord_request_drain(coord, "file", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_true(undone[0]);
+    assert_calls("lame-duck close finish");
+}
+
+/* ---- one that somebody else has started ---- */
+
+static void test_who_stands_by_ends_without_a_lame_duck(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = FAR;
+    make(config);
+    coord_stand_by(coord);
+    coord_request_drain(coord, "file", "");
+    assert_false(coord_undrain(coord));
+    assert_false(coord_take_charge(coord)); /* too late: it must not serve */
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_logged("lame-duck", 0);
+}
+
+static void test_who_has_taken_charge_drains_like_any_other(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = NS_PER_MS;
+    make(config);
+    coord_stand_by(coord);
+    assert_true(coord_take_charge(coord));
+    coord_request_drain(coord, "file", "");
+    assert_true(coord_undrain(coord));
+    coord_request_drain(coord, "file", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_message_has("lame-duck", "the drain can be called off");
+}
+
+static void play_stopped_in_lame_duck(struct fake *f, enum call call, enum coord_phase phase)
+{
+    play_obedient(f, call, phase);
+    if (call == CENSUS && phase == PHASE_LAME_DUCK && f->acts++ == 0) {
+        coord_request_stop(f->coord, "restart", "process 4711 stops", 1);
+        undone[0] = coord_undrain(f->coord);
+    }
+}
+
+static void test_a_stop_of_who_started_it_ends_a_lame_duck_for_good(void **state)
+{
+    (void)state;
+    struct coord_config config = ordinary;
+    config.drain.lame_duck_ns = FAR;
+    fake.play = play_stopped_in_lame_duck;
+    undone[0] = true;
+    make(config);
+    coord_request_drain(coord, "file", "");
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+    assert_false(undone[0]);
+}
+
+static void test_a_stop_of_who_started_it_stands_for_the_signals_so_far(void **state)
+{
+    const pid_t upstream = 4711, other = 4712;
+    (void)state;
+    make(ordinary);
+    coord_set_upstream(coord, upstream);
+    assert_int_equal(coord_signal(coord, SIGTERM, upstream), 1);
+    coord_request_stop(coord, "restart", "", 1);
+    assert_int_equal(coord_signal(coord, SIGTERM, other), 1); /* to all, by a service manager */
+    assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
+}
+
+static void test_a_forced_stop_of_who_started_it_forces(void **state)
+{
+    (void)state;
+    fake.play = play_busy;
+    make(ordinary);
+    coord_request_stop(coord, "restart", "process 4711 stops", 2);
+    assert_int_equal(coord_run(coord), COORD_EXIT_FORCED);
+    assert_message_has("drain-forced", "forced by restart");
 }
 
 static void play_ended_in_lame_duck(struct fake *f, enum call call, enum coord_phase phase)
@@ -784,8 +879,14 @@ int main(void)
         claim(test_second_signal_while_closing_skips_the_wait),
         claim(test_second_signal_skips_the_wait),
         claim(test_a_signal_while_aborting_comes_too_late),
-        claim(test_what_a_master_passes_on_is_no_second_signal),
-        claim(test_a_second_one_that_a_master_passes_on_is),
+        claim(test_what_is_passed_on_is_no_second_signal),
+        claim(test_a_second_one_that_is_passed_on_is),
+        claim(test_a_drain_that_closes_already_does_not_hand_over),
+        claim(test_who_stands_by_ends_without_a_lame_duck),
+        claim(test_who_has_taken_charge_drains_like_any_other),
+        claim(test_a_stop_of_who_started_it_ends_a_lame_duck_for_good),
+        claim(test_a_stop_of_who_started_it_stands_for_the_signals_so_far),
+        claim(test_a_forced_stop_of_who_started_it_forces),
         claim(test_forced_names_the_signal_that_forced),
         claim(test_the_first_signal_after_another_trigger_does_not_force),
         claim(test_force_in_lame_duck_closes_the_listeners),

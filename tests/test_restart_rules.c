@@ -211,8 +211,52 @@ static void test_stop_that_is_final_waits_for_nobody(void **state)
     }
     reach(RESTART_COMMITTING);
     expect(RESTART_ON_STOP, RESTART_COMMITTING, 0);
-    expect(RESTART_ON_CLOSE, RESTART_STOPPED, RESTART_DO_TERM);
-    expect(RESTART_ON_SETTLED, RESTART_STOPPED, 0);
+    uint64_t due_ns = restart.due_ns;
+    expect(RESTART_ON_CLOSE, RESTART_LEAVING, RESTART_DO_STOP);
+    assert_int_equal(restart.due_ns, due_ns); /* it has no more time than before */
+    expect(RESTART_ON_SETTLED, RESTART_STOPPED, RESTART_DO_BEQUEATH);
+    assert_int_equal(restart.due_ns, CLOCK_NEVER);
+}
+
+/* Both stop, and it says nothing: it is not waited for longer than before the stop. */
+static void test_successor_that_hangs_in_a_stop_is_killed(void **state)
+{
+    static const enum restart_event ends[] = {RESTART_ON_TIME, RESTART_ON_BROKEN};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        reach(RESTART_COMMITTING);
+        expect(RESTART_ON_STOP, RESTART_COMMITTING, 0);
+        expect(RESTART_ON_CLOSE, RESTART_LEAVING, RESTART_DO_STOP);
+        expect(ends[i], RESTART_LEAVING, RESTART_DO_KILL);
+        if (ends[i] == RESTART_ON_TIME)
+            assert_int_equal(restart.due_ns, CLOCK_NEVER);
+        expect(RESTART_ON_EXIT, RESTART_STOPPED, RESTART_DO_RECLAIM); /* its name in our file */
+        (void)set_up(state);
+    }
+}
+
+/* Who served is gone: clients wait for the successor. */
+static void test_nobody_waits_for_a_probation_where_nobody_serves(void **state)
+{
+    (void)state;
+    reach(RESTART_PROBATION);
+    expect(RESTART_ON_ALONE, RESTART_COMMITTING, RESTART_DO_COMMIT);
+    expect(RESTART_ON_EXIT, RESTART_IDLE, RESTART_DO_REPORT | RESTART_DO_RECLAIM);
+    expect(RESTART_ON_REQUEST, RESTART_STARTING, RESTART_DO_SPAWN); /* still nobody */
+    expect(RESTART_ON_READY, RESTART_PROBATION, 0);
+    assert_int_equal(restart.due_ns, now_ns);
+    expect(RESTART_ON_TIME, RESTART_COMMITTING, RESTART_DO_COMMIT);
+    restart.config.stays = true;
+    expect(RESTART_ON_SETTLED, RESTART_IDLE, RESTART_DO_RETIRE);
+    reach(RESTART_STARTING);
+    expect(RESTART_ON_ALONE, RESTART_STARTING, 0);
+    expect(RESTART_ON_READY, RESTART_PROBATION, 0);
+    assert_int_equal(restart.due_ns, now_ns);
+    expect(RESTART_ON_TIME, RESTART_COMMITTING, RESTART_DO_COMMIT);
+    expect(RESTART_ON_SETTLED, RESTART_IDLE, RESTART_DO_RETIRE);
+    reach(RESTART_STARTING); /* somebody serves: the next one has its probation */
+    expect(RESTART_ON_READY, RESTART_PROBATION, 0);
+    assert_int_equal(restart.due_ns, now_ns + PROBATION);
 }
 
 /* Its process is still there, and with it the descriptors that the next one would need. */
@@ -261,6 +305,8 @@ int main(void)
         TEST(test_stop_that_waits_may_be_called_off),
         TEST(test_stop_waits_in_vain_for_a_successor_that_fails),
         TEST(test_stop_that_is_final_waits_for_nobody),
+        TEST(test_successor_that_hangs_in_a_stop_is_killed),
+        TEST(test_nobody_waits_for_a_probation_where_nobody_serves),
         TEST(test_what_was_killed_is_waited_for_when_the_stop_is_called_off),
         TEST(test_master_can_do_it_again),
     };
