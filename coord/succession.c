@@ -307,7 +307,12 @@ static void commit(struct succession *succession)
     if (err != 0) {
         succession->broken = err;
         happen(succession, RESTART_ON_BROKEN);
+        return;
     }
+    log_line(LOG_LEVEL_INFO, "restart-commit",
+             json_pack("{s:I}", "pid", (json_int_t)succession->pid),
+             "generation %llu is told to accept: process %ld",
+             (unsigned long long)(succession->generation + 1), (long)succession->pid);
 }
 
 static void retire(struct succession *succession)

@@ -1,0 +1,367 @@
+/* The real process, told to stop while it is being followed by another one. Between COMMIT and
+ * SETTLED there are microseconds as a rule; here the successor is stopped (SIGSTOP) in them.
+ * LASTCALL_SHAPE says which tests to run (a pattern for their names). */
+
+#include "with_restart.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "as_manager.h"
+#include "expect.h"
+#include "loadgen.h"
+
+/* By a second signal. Two of a kind could be one to the kernel. */
+static void cut_short(struct process *p, int status)
+{
+    process_signal(p, SIGTERM);
+    process_signal(p, SIGINT);
+    process_expect(p, LIMIT_MS, status);
+    process_release(p);
+}
+
+/* ---- before COMMIT: the successor is as good as not there ---- */
+
+static void test_hangup_in_a_drain_is_refused(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--lame-duck", "1s"));
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for 1s");
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "no restart: this process is on its way out");
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
+static void test_stop_during_a_restart_stops_the_service(void **state)
+{
+    struct process p;
+    pid_t pids[4];
+    (void)state;
+    const char *path = use_own_binary();
+    process_start(&p, NULL, ARGS("--threads", "1"));
+    write_file(path, "#!/bin/sh\necho here I am >&2\nexec sleep 1000\n");
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "here I am");
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=300"));
+    assert_serves(&p);
+    process_signal(&p, SIGTERM);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    size_t n = list_children(getpid(), pids, 4);
+    for (size_t i = 0; i < n; i++) /* killed, and ours to bury */
+        assert_true(wait_status(pids[i]) != 0);
+    process_release(&p);
+}
+
+static void test_stop_in_the_probation_stops_the_service(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--restart-probation", "60s"));
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    pid_t successor = only_child(p.pid);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    int status = wait_status(successor);
+    assert_true(status == 128 + SIGKILL || status == -1);
+    process_release(&p);
+}
+
+/* Told to stop while it is in its probation, it must not close what it was only lent. */
+static void test_successor_that_is_told_to_stop_too_early_does_no_harm(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL,
+                  ARGS("--restart-probation", "4s", "--threads", "2", "--lame-duck", "60s"));
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    assert_int_equal(kill(only_child(p.pid), SIGTERM), 0);
+    process_wait_log(&p, "restart failed, going on as before: ");
+    assert_null(strstr(p.log, "lame duck for ")); /* it had nobody to wait for */
+    for (unsigned i = 0; i < 20; i++)
+        assert_serves(&p);
+    cut_short(&p, 4);
+}
+
+static void test_successor_ends_with_a_predecessor_that_is_killed(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--restart-probation", "60s", "--lame-duck", "60s"));
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    pid_t successor = only_child(p.pid);
+    process_signal(&p, SIGKILL);
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    assert_int_equal(wait_status(successor), 0); /* soon: it had nobody to wait for */
+    process_release(&p);
+}
+
+/* ---- between COMMIT and SETTLED ---- */
+
+static void wait_until_stopped(pid_t pid)
+{
+    char path[64];
+    const char *state = NULL;
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", (long)pid);
+    do {
+        if (now_ns() > until_ns)
+            fail_msg("process %ld is not stopped", (long)pid);
+        (void)poll(NULL, 0, 1);
+        state = strrchr(read_file(path), ')');
+    } while (state == NULL || strncmp(state, ") T", 3) != 0);
+}
+
+/* Starts `p` and a restart of it, and returns the successor: it is stopped, and is told to accept.
+ * A busy machine may let it come further, and then it is tried again, with more time. */
+static pid_t start_and_hold(struct process *p, const char *const *argv)
+{
+    for (unsigned probation_ms = 300; probation_ms < 30000; probation_ms *= 3) {
+        const char *args[24] = {"--threads", "1"};
+        size_t n = 2;
+        char text[24];
+        (void)snprintf(text, sizeof(text), "%ums", probation_ms);
+        for (; *argv != NULL && n < 20; argv++)
+            args[n++] = *argv;
+        argv -= n - 2;
+        args[n++] = "--restart-probation";
+        args[n] = text;
+        process_start(p, NULL, args);
+        if (strcmp(argv[0], "-m") == 0)
+            (void)wait_generation(p, 1);
+        process_signal(p, SIGHUP);
+        process_wait_log(p, "generation 2 is ready: process ");
+        pid_t pid = (pid_t)strtol(strstr(p->log, "2 is ready: process ") + 20, NULL, 10);
+        assert_int_equal(kill(pid, SIGSTOP), 0);
+        wait_until_stopped(pid);
+        (void)process_says(p, "there is no such line", 0);
+        bool in_time = strstr(p->log, "generation 2 is told to accept") == NULL;
+        if (in_time) {
+            process_wait_log(p, "generation 2 is told to accept");
+            return pid;
+        }
+        (void)end_all(NULL);
+        process_release(p);
+    }
+    fail_msg("the successor could not be stopped in its probation");
+    return 0;
+}
+
+static void expect_told_main(int manager, pid_t pid)
+{
+    char text[512], want[32];
+
+    (void)snprintf(want, sizeof(want), "MAINPID=%ld", (long)pid);
+    do {
+        ssize_t n = client_recv(manager, text, sizeof(text) - 1, 0);
+        if (n <= 0)
+            fail_msg("the manager was not told %s", want);
+        text[n] = '\0';
+    } while (strstr(text, want) == NULL);
+}
+
+/* It holds the sockets of a service that may go on: it is told when there is only one who does. */
+static void test_stop_that_may_be_called_off_waits_for_the_successor(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS("--lame-duck", "60s"));
+    struct process admin = admin_of(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    assert_serves(&p);
+    assert_int_equal(kill(next, SIGCONT), 0);
+    process_wait_log(&p, "told to stop in the instant of the hand-over");
+    process_expect(&p, LIMIT_MS, 0);
+    admin_wait_text(&admin, "phase", "lame-duck"); /* its own, which can be called off */
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    assert_serves(&p);
+    assert_int_equal(kill(next, SIGTERM), 0);
+    assert_int_equal(kill(next, SIGINT), 0);
+    assert_int_equal(wait_status(next), 4);
+    process_release(&p);
+}
+
+/* A service manager tells all processes, and has told each of them once. */
+static void test_stop_of_all_processes_is_one_to_the_successor(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS("--lame-duck", "2s"));
+    struct process admin = admin_of(&p);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    assert_int_equal(kill(next, SIGCONT), 0);
+    process_wait_log(&p, "told to stop in the instant of the hand-over");
+    (void)wait_generation(&p, 2);
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=1000"));
+    admin_wait_number(&admin, "requests.in_flight", 1);
+    assert_int_equal(kill(next, SIGTERM), 0);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_drained(next);
+    process_release(&p);
+}
+
+/* The old process closes the sockets that both of them have: the successor must not go on with
+ * them, and has no lame duck of its own; it accepts, though, and so it is waited for. */
+static void final_stop(struct process *p, pid_t next)
+{
+    process_signal(p, SIGTERM);
+    process_wait_log(p, "it accepts already, and is told, too");
+    process_wait_log(p, "drained in ");
+    assert_false(process_is_gone(p));
+    assert_int_equal(kill(next, SIGCONT), 0);
+    process_expect(p, LIMIT_MS, 0);
+    assert_drained(next);
+    assert_int_equal(count_in(p->log, "lame duck for "), 1);
+}
+
+static void test_stop_that_is_final_is_the_successors_too(void **state)
+{
+    struct process p;
+    (void)state;
+    int manager = listen_as_manager(in_folder("notify"));
+    const char *pid_file = in_folder("pid");
+    pid_t next = start_and_hold(&p, ARGS("--lame-duck", "200ms", "--pid-file", pid_file));
+    (void)unsetenv("NOTIFY_SOCKET");
+    final_stop(&p, next);
+    expect_told_main(manager, next);
+    assert_int_equal(access(pid_file, F_OK), -1);
+    (void)close(manager);
+    process_release(&p);
+}
+
+static void test_stop_of_a_master_that_is_final_is_the_successors_too(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS(MASTER, "--lame-duck", "200ms"));
+    final_stop(&p, next);
+    process_release(&p);
+}
+
+/* Its time is over with the drain: what it had accepted is lost, and that is said. */
+static void test_successor_that_hangs_is_killed_with_the_deadline_of_a_stop(void **state)
+{
+    struct process p;
+    (void)state;
+    const char *pid_file = in_folder("pid");
+    pid_t next = start_and_hold(&p, ARGS("--deadline", "700ms", "--pid-file", pid_file));
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "is killed: it has not answered");
+    int status = wait_status(next);
+    assert_true(status == 128 + SIGKILL || status == -1);
+    assert_int_equal(access(pid_file, F_OK), -1);
+    process_release(&p);
+}
+
+static void test_successor_of_a_worker_that_hangs_is_killed_in_time(void **state)
+{
+    struct process p;
+    (void)state;
+    (void)start_and_hold(&p, ARGS(MASTER, "--restart-timeout", "2s"));
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "is killed: it has not answered");
+    process_release(&p);
+}
+
+static void test_second_signal_does_not_wait_for_the_successor(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS("--lame-duck", "60s", "--deadline", "60s"));
+    cut_short(&p, 4);
+    int status = wait_status(next);
+    assert_true(status == 128 + SIGKILL || status == -1);
+}
+
+/* Neither the worker nor its successor listens any more. */
+static void test_third_signal_to_a_master_ends_whoever_is_left(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS(MASTER, "--deadline", "60s"));
+    pid_t worker = wait_generation(&p, 1);
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    wait_until_stopped(worker);
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "SIGTERM from process ");
+    process_signal(&p, SIGINT);
+    process_wait_log(&p, "SIGINT from process ");
+    assert_false(process_is_gone(&p));
+    process_signal(&p, SIGQUIT);
+    process_expect(&p, LIMIT_MS, 4);
+    assert_int_equal(kill(next, 0), -1);
+    assert_int_equal(kill(worker, 0), -1);
+    process_release(&p);
+}
+
+/* ---- nobody is left to serve ---- */
+
+static void test_worker_that_dies_ends_the_probation_of_its_successor(void **state)
+{
+    struct process p;
+    pid_t next;
+    (void)state;
+    process_start(&p, NULL, ARGS(MASTER, "--restart-probation", "60s"));
+    pid_t worker = wait_generation(&p, 1);
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    assert_int_equal(kill(worker, SIGKILL), 0);
+    assert_generation(&p, 2, &next);
+    assert_serves(&p);
+    stop(&p, p.pid);
+    process_release(&p);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        TEST(test_hangup_in_a_drain_is_refused),
+        TEST(test_stop_during_a_restart_stops_the_service),
+        TEST(test_stop_in_the_probation_stops_the_service),
+        TEST(test_successor_that_is_told_to_stop_too_early_does_no_harm),
+        TEST(test_successor_ends_with_a_predecessor_that_is_killed),
+        TEST(test_stop_that_may_be_called_off_waits_for_the_successor),
+        TEST(test_stop_of_all_processes_is_one_to_the_successor),
+        TEST(test_stop_that_is_final_is_the_successors_too),
+        TEST(test_stop_of_a_master_that_is_final_is_the_successors_too),
+        TEST(test_successor_that_hangs_is_killed_with_the_deadline_of_a_stop),
+        TEST(test_successor_of_a_worker_that_hangs_is_killed_in_time),
+        TEST(test_second_signal_does_not_wait_for_the_successor),
+        TEST(test_third_signal_to_a_master_ends_whoever_is_left),
+        TEST(test_worker_that_dies_ends_the_probation_of_its_successor),
+    };
+
+    (void)alarm(300); /* a hang is a failure */
+    if (getenv("LASTCALL_SHAPE") != NULL)
+        cmocka_set_test_filter(getenv("LASTCALL_SHAPE"));
+    return cmocka_run_group_tests_name("restart_stop", tests, with_restart_set_up,
+                                       with_restart_clean_up);
+}
