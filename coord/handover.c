@@ -195,9 +195,13 @@ int handover_receive(int fd, struct handover_message *message)
     int err = 0;
 
     message->fd_count = message->size = 0;
-    do
+    /* A side that ends without having read everything resets the other one, and that is told first
+     * (unix(7), net/unix/af_unix.c): what it had sent before is there all the same, behind it. */
+    for (unsigned resets = 0;;) {
         n = recvmsg(fd, &in, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
+        if (n >= 0 || (errno != EINTR && (errno != ECONNRESET || resets++ > 0)))
+            break;
+    }
     if (n < 0)
         return errno == ECONNRESET ? -EPIPE : -errno;
     collect_fds(&in, message);

@@ -100,6 +100,7 @@ static void renew_locked(struct tickets *tickets, uint64_t now)
     memmove(tickets->keys + 1, tickets->keys, tickets->count * sizeof(fresh));
     tickets->keys[0] = fresh;
     tickets->count++;
+    OPENSSL_cleanse(&fresh, sizeof(fresh));
 }
 
 /* ---- the file ---- */
@@ -141,11 +142,14 @@ static const char *parse_key(const yoml_t *entry, struct key *ret_key)
     if (digest == NULL || digest->type != YOML_TYPE_SCALAR ||
         (ret_key->digest = EVP_get_digestbyname(digest->data.scalar)) == NULL)
         return "hash";
-    if (!get_hex(entry, "key", both, cipher_bytes(ret_key) + mac_bytes(ret_key)))
+    bool is_whole = get_hex(entry, "key", both, cipher_bytes(ret_key) + mac_bytes(ret_key));
+    if (is_whole) {
+        memcpy(ret_key->cipher_key, both, cipher_bytes(ret_key));
+        memcpy(ret_key->mac_key, both + cipher_bytes(ret_key), mac_bytes(ret_key));
+    }
+    OPENSSL_cleanse(both, sizeof(both)); /* also of one that is cut off */
+    if (!is_whole)
         return "key";
-    memcpy(ret_key->cipher_key, both, cipher_bytes(ret_key));
-    memcpy(ret_key->mac_key, both + cipher_bytes(ret_key), mac_bytes(ret_key));
-    OPENSSL_cleanse(both, sizeof(both));
     if (!get_time(entry, "not_before", &ret_key->not_before))
         return "not_before";
     if (!get_time(entry, "not_after", &ret_key->not_after) ||
@@ -356,6 +360,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
         if (newest == NULL && make_key(tickets, (uint64_t)now, &made))
             newest = &made;
         ret = newest != NULL ? seal(newest, name, iv, cipher, mac) : -1;
+        if (newest == &made)
+            OPENSSL_cleanse(&made, sizeof(made));
     } else {
         const struct key *key = find_key(tickets, name);
         if (key != NULL && (uint64_t)now > key->not_after)

@@ -612,8 +612,8 @@ static void play_followed_in_lame_duck(struct fake *f, enum call call, enum coor
 {
     play_obedient(f, call, phase);
     if (call == CENSUS && phase == PHASE_LAME_DUCK && f->acts++ == 0) {
-        undone[0] = coord_request_handover(f->coord, "another has taken over", 0) !=
-                    COORD_HANDOVER_JOINED;
+        undone[0] =
+            coord_request_handover(f->coord, "another has taken over", 0) != COORD_HANDOVER_JOINED;
         undone[1] = coord_undrain(f->coord);
     }
 }

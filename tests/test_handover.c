@@ -237,6 +237,22 @@ static void test_end_of_the_other_side_is_told(void **state)
     pair->fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC); /* for the teardown */
 }
 
+static void test_last_words_of_one_that_has_not_listened_are_heard(void **state)
+{
+    struct pair *pair = *state;
+    struct handover_message message;
+
+    handover_begin(&message, HANDOVER_SETTLED);
+    assert_int_equal(handover_send(pair->fds[1], &message), 0); /* nobody reads this */
+    handover_begin(&message, HANDOVER_STOP);
+    assert_int_equal(handover_send(pair->fds[0], &message), 0);
+    (void)close(pair->fds[0]);
+    assert_int_equal(handover_receive(pair->fds[1], &message), 0);
+    assert_int_equal(message.type, HANDOVER_STOP);
+    assert_int_equal(handover_receive(pair->fds[1], &message), -EPIPE);
+    pair->fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC); /* for the teardown */
+}
+
 static void test_reader_that_does_not_read_is_not_waited_for(void **state)
 {
     const struct pair *pair = *state;
@@ -461,6 +477,7 @@ int main(void)
         TEST(test_truncation_anywhere_is_refused_or_harmless),
         TEST(test_bytes_at_random_do_no_harm),
         TEST(test_end_of_the_other_side_is_told),
+        TEST(test_last_words_of_one_that_has_not_listened_are_heard),
         TEST(test_reader_that_does_not_read_is_not_waited_for),
         TEST(test_peer_has_to_be_one_of_us_on_a_socket_of_this_kind),
         TEST(test_listener_passes_with_all_that_is_known_of_it),
