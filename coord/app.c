@@ -583,8 +583,6 @@ static int run_thread(struct app *app)
 
 int app_start(const struct app_config *config, struct app **ret_app)
 {
-    pthread_condattr_t attr;
-
     if (config->argv != NULL && is_taken(&config->settings.target))
         return -EADDRINUSE;
     struct app *app = calloc(1, sizeof(*app));
@@ -595,10 +593,7 @@ int app_start(const struct app_config *config, struct app **ret_app)
     app->held = config->argv != NULL;
     probe_init(&app->probe);
     (void)pthread_mutex_init(&app->mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&app->changed, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&app->changed);
     if (config->settings.port != 0)
         (void)snprintf(app->port, sizeof(app->port), "PORT=%u", config->settings.port);
     app->environment = make_environment(app->port);

@@ -82,19 +82,6 @@ static void unlock(struct coord *coord)
     (void)err;
 }
 
-static void init_cond(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-    int err = pthread_condattr_init(&attr);
-    assert(err == 0);
-    err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    assert(err == 0);
-    err = pthread_cond_init(cond, &attr);
-    assert(err == 0);
-    (void)err;
-    (void)pthread_condattr_destroy(&attr);
-}
-
 int coord_create(const struct coord_config *config, struct coord **ret_coord)
 {
     struct coord *coord = calloc(1, sizeof(*coord));
@@ -103,8 +90,8 @@ int coord_create(const struct coord_config *config, struct coord **ret_coord)
     coord->config = *config;
     coord->spare_fd = config->report_path != NULL ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
     (void)pthread_mutex_init(&coord->mu, NULL);
-    init_cond(&coord->wake);
-    init_cond(&coord->stepped);
+    clock_cond_init(&coord->wake);
+    clock_cond_init(&coord->stepped);
     drain_init(&coord->drain, &config->drain, clock_now_ns());
     coord->report.status = STATUS_UNDECIDED;
     *ret_coord = coord;

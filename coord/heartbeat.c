@@ -130,7 +130,6 @@ static void release(struct heartbeat *heartbeat)
 int heartbeat_start(const struct heartbeat_config *config, struct heartbeat **ret_heartbeat)
 {
     struct heartbeat *heartbeat = calloc(1, sizeof(*heartbeat));
-    pthread_condattr_t attr;
     sigset_t all, before;
 
     if (heartbeat == NULL)
@@ -138,10 +137,7 @@ int heartbeat_start(const struct heartbeat_config *config, struct heartbeat **re
     heartbeat->config = *config;
     heartbeat->manager_every_ns = notify_watchdog_ns() / 2; /* as sd_watchdog_enabled(3) advises */
     (void)pthread_mutex_init(&heartbeat->mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&heartbeat->wake, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&heartbeat->wake);
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_BLOCK, &all, &before);
     int err = pthread_create(&heartbeat->thread, NULL, heartbeat_thread, heartbeat);

@@ -682,7 +682,6 @@ static void free_job(struct move_job *job)
 static struct move_job *make_job(struct journal *journal, enum unfinished_reason reason,
                                  bool loops_are_quiet, uint64_t until_ns)
 {
-    pthread_condattr_t attr;
     struct move_job *job = calloc(1, sizeof(*job));
 
     if (job == NULL)
@@ -691,10 +690,7 @@ static struct move_job *make_job(struct journal *journal, enum unfinished_reason
     job->reason = reason;
     job->until_ns = until_ns;
     (void)pthread_mutex_init(&job->mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&job->over, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&job->over);
     /* acquire: pairs with journal_freeze(); a loop that is not frozen still writes */
     for (unsigned i = 0; i < journal->part_count; i++)
         job->skip[i] = !loops_are_quiet &&

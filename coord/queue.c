@@ -78,13 +78,8 @@ static int set_up(struct queue *queue, const struct queue_config *config, char *
 
 static void init_lock(struct queue *queue)
 {
-    pthread_condattr_t attr;
-
     (void)pthread_mutex_init(&queue->mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&queue->changed, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&queue->changed);
 }
 
 int queue_create(const struct queue_config *config, struct queue **ret_queue,

@@ -192,13 +192,8 @@ static int set_up(struct registration *r, const struct registration_config *conf
 
 static void init_lock(struct registration *r)
 {
-    pthread_condattr_t attr;
-
     (void)pthread_mutex_init(&r->mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&r->changed, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&r->changed);
 }
 
 int registration_create(const struct registration_config *config,

@@ -197,11 +197,7 @@ int admin_open(const struct options *options, struct server *server, struct admi
     admin->started_ns = clock_now_ns();
     (void)clock_format_wall(admin->started_wall);
     (void)pthread_mutex_init(&admin->mu, NULL);
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&admin->told, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&admin->told);
     admin->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     int status = admin->wake_fd < 0 ? fail(COORD_EXIT_UNAVAILABLE, "cannot make an eventfd(2)") : 0;
     if (status == 0 && options->admin_token_file != NULL)

@@ -218,8 +218,6 @@ static int configure(struct server *server)
 int server_create(struct options *options, struct server **ret_server)
 {
     struct server *server = calloc(1, sizeof(*server));
-    pthread_condattr_t attr;
-
     if (server == NULL)
         return fail(COORD_EXIT_UNAVAILABLE, "no memory to start");
     server->options = options;
@@ -229,10 +227,7 @@ int server_create(struct options *options, struct server **ret_server)
     server->successor.conns_fd = -1;
     (void)pthread_mutex_init(&server->mu, NULL);
     (void)pthread_mutex_init(&server->list_mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&server->listed, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&server->listed);
     int status = configure(server);
     if (status != 0) {
         server_destroy(server);

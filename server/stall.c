@@ -277,8 +277,6 @@ static void *watchdog_thread(void *arg)
 int stall_create(struct server *server, uint64_t limit_ns, struct stall **ret_stall)
 {
     struct stall *stall = calloc(1, sizeof(*stall));
-    pthread_condattr_t attr;
-
     if (stall == NULL)
         return -ENOMEM;
     stall->server = server;
@@ -294,10 +292,7 @@ int stall_create(struct server *server, uint64_t limit_ns, struct stall **ret_st
     stall->tracks = calloc(stall->loops + stall->workers + 1, sizeof(*stall->tracks));
     stall->changes = calloc(stall->loops, sizeof(*stall->changes));
     (void)pthread_mutex_init(&stall->mu, NULL);
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_cond_init(&stall->wake, &attr);
-    (void)pthread_condattr_destroy(&attr);
+    clock_cond_init(&stall->wake);
     if (stall->slots == NULL || stall->tracks == NULL || stall->changes == NULL) {
         stall_destroy(stall);
         return -ENOMEM;
