@@ -24,7 +24,11 @@
  *
  * Farewell. At the step into DONE the coordinator wakes this thread, which sends the last status
  * and says so in `farewell_said`; meanwhile main is on its way out and waits for that in
- * admin_leave(), but only if somebody watches, and never longer than ADMIN_FAREWELL_MS. */
+ * admin_leave(), but only if somebody watches, and never longer than ADMIN_FAREWELL_MS.
+ *
+ * Rest. Behind a restart the successor answers here, and whoever asked this process in its last
+ * instants must not meet silence in place of it: main waits, as long at most, until each connection
+ * that was accepted has its answer. */
 
 #define USUAL_FOLDER "lastcall"
 #define RETRY_MS 100
@@ -268,11 +272,50 @@ static bool wants_exit(struct admin *admin)
     return atomic_load_explicit(&admin->want_exit, memory_order_acquire);
 }
 
+static void look_whether_at_rest(struct admin *admin)
+{
+    if (admin->owed > 0)
+        return;
+    (void)pthread_mutex_lock(&admin->mu);
+    admin->rests = admin->leaves;
+    if (admin->rests)
+        (void)pthread_cond_signal(&admin->told);
+    (void)pthread_mutex_unlock(&admin->mu);
+}
+
+void admin_conn_owes_nothing(struct admin_conn *conn)
+{
+    if (!conn->owes)
+        return;
+    conn->owes = false;
+    conn->admin->owed--;
+    look_whether_at_rest(conn->admin);
+}
+
+struct debt {
+    struct admin_conn *conn;
+};
+
+static void on_paid(void *data)
+{
+    admin_conn_owes_nothing(((struct debt *)data)->conn); /* which is closed behind this at most */
+}
+
+void admin_conn_owes(struct admin_conn *conn, h2o_req_t *req)
+{
+    struct debt *debt = h2o_mem_alloc_shared(&req->pool, sizeof(*debt), on_paid);
+
+    debt->conn = conn;
+    conn->admin->owed += !conn->owes;
+    conn->owes = true;
+}
+
 static void on_close(void *data)
 {
     struct admin_conn *conn = data;
     struct admin *admin = conn->admin;
 
+    admin_conn_owes_nothing(conn);
     h2o_linklist_unlink(&conn->link);
     admin->conn_count--;
     free(conn);
@@ -301,6 +344,8 @@ static bool accept_one(struct admin_listener *from)
     conn->is_unix = from->is_unix;
     h2o_linklist_insert(&admin->conns, &conn->link);
     admin->conn_count++;
+    conn->owes = true;
+    admin->owed++;
     sock->on_close.cb = on_close;
     sock->on_close.data = conn;
     h2o_accept(&admin->accept_ctx, sock);
@@ -350,6 +395,7 @@ static void on_wake(h2o_socket_t *sock, const char *err)
         resume_accepting(admin);
     }
     admin_events_step(admin);
+    look_whether_at_rest(admin); /* behind the pause: nobody else is accepted where one follows */
 }
 
 /* On the coordinator's thread, which may be on its way out: a thread that nobody needs is not woken
@@ -546,6 +592,17 @@ void admin_followed(struct admin *admin, const uint64_t *taken, size_t count)
     wake(admin);
 }
 
+/* `is_done` is one of those under mu. */
+static void wait_for(struct admin *admin, const bool *is_done, const struct timespec *until)
+{
+    int err = 0;
+
+    (void)pthread_mutex_lock(&admin->mu);
+    while (!*is_done && err == 0)
+        err = pthread_cond_timedwait(&admin->told, &admin->mu, until);
+    (void)pthread_mutex_unlock(&admin->mu);
+}
+
 void admin_leave(struct admin *admin)
 {
     if (admin == NULL)
@@ -553,29 +610,29 @@ void admin_leave(struct admin *admin)
     (void)pthread_mutex_lock(&admin->mu);
     for (size_t i = 0; i < admin->listeners.count; i++)
         listener_close(&admin->listeners.items[i]); /* and its file; the thread has its own */
+    admin->leaves = true;
     (void)pthread_mutex_unlock(&admin->mu);
-    if (!admin->runs || atomic_load_explicit(&admin->watchers, memory_order_relaxed) == 0)
+    if (!admin->runs)
         return;
     struct timespec until = clock_timespec(clock_now_ns() + ADMIN_FAREWELL_MS * NS_PER_MS);
-    int err = 0;
-    (void)pthread_mutex_lock(&admin->mu);
-    while (!admin->farewell_said && err == 0)
-        err = pthread_cond_timedwait(&admin->told, &admin->mu, &until);
-    (void)pthread_mutex_unlock(&admin->mu);
+    if (atomic_load_explicit(&admin->followed, memory_order_acquire)) {
+        wake(admin);
+        wait_for(admin, &admin->rests, &until);
+    }
+    if (atomic_load_explicit(&admin->watchers, memory_order_relaxed) > 0)
+        wait_for(admin, &admin->farewell_said, &until);
 }
 
 int admin_stop(struct admin *admin, uint64_t deadline_ns)
 {
     struct timespec until = clock_timespec(deadline_ns);
-    int err = 0;
 
     if (admin == NULL || !admin->runs)
         return 0;
     atomic_store_explicit(&admin->want_exit, true, memory_order_release);
     wake(admin);
+    wait_for(admin, &admin->ended, &until);
     (void)pthread_mutex_lock(&admin->mu);
-    while (!admin->ended && err == 0)
-        err = pthread_cond_timedwait(&admin->told, &admin->mu, &until);
     bool ended = admin->ended;
     (void)pthread_mutex_unlock(&admin->mu);
     if (!ended)

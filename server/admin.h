@@ -54,10 +54,10 @@ size_t admin_ids(const struct admin *admin, uint64_t *ids, size_t room);
 void admin_followed(struct admin *admin, const uint64_t *taken, size_t count);
 
 /* The process is about to end: take the socket file away, if it is still ours, and see to it that
- * who watches /events has been told, which takes no more than ADMIN_FAREWELL_MS.
- * That takes some 100 us; the rest is for a machine that has no processor for the admin thread. A
- * watcher that has stopped reading is not waited for.     Thread: main only.
- * Blocks: so long at most. */
+ * who watches /events has been told, and behind a restart that who has asked is answered, which
+ * takes no more than ADMIN_FAREWELL_MS. That takes some 100 us; the rest is for a machine that has
+ * no processor for the admin thread. A watcher that has stopped reading is not waited for. Thread:
+ * main only. Blocks: so long at most. */
 #define ADMIN_FAREWELL_MS 100
 void admin_leave(struct admin *admin);
 

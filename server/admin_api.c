@@ -480,6 +480,7 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
         req->http1_is_persistent = 0;
     else
         admin_conn_touch(admin_conn_of(req));
+    admin_conn_owes(admin_conn_of(req), req);
     if (entry == NULL)
         return answer_error(req, 404, "not-found", "there is no such path; GET / lists them");
     if (is_get && entry->show != NULL)

@@ -188,6 +188,7 @@ void admin_events_begin(struct admin *admin, h2o_req_t *req)
     stream->admin = admin;
     stream->conn = admin_conn_of(req);
     stream->conn->stream = stream;
+    admin_conn_owes_nothing(stream->conn); /* it is told of the end by itself, see say_farewell() */
     h2o_linklist_insert(&admin->streams, &stream->link);
     admin->stream_count++;
     count_watchers(admin);

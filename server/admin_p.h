@@ -30,6 +30,7 @@ struct admin_conn {
     h2o_socket_t *sock;
     bool is_unix;
     bool pushed_out;             /* shut down, to be closed as soon as the library lets go of it */
+    bool owes;                   /* an answer: it is new, or has sent a request */
     struct admin_stream *stream; /* the request is one for /events */
 };
 
@@ -75,6 +76,7 @@ struct admin {
     h2o_timeout_entry_t retry_timer;
     h2o_linklist_t conns; /* struct admin_conn, link */
     unsigned conn_count;
+    unsigned owed;          /* conns of which `owes` is set */
     h2o_linklist_t streams; /* struct admin_stream, link */
     unsigned stream_count;
     h2o_timeout_t stream_ticks;
@@ -97,6 +99,8 @@ struct admin {
     pthread_cond_t told;
     bool deaf;          /* wake_fd is closed, or about to be */
     bool farewell_said; /* who watches has been told the exit status */
+    bool leaves;        /* main waits for `rests` */
+    bool rests;         /* accepts no more, and owes nobody an answer */
     bool ended;         /* the thread has nothing more to do */
 };
 
@@ -105,6 +109,10 @@ struct admin {
 /* The connection was heard of: it is not the one to go when there are too many. */
 void admin_conn_touch(struct admin_conn *conn);
 struct admin_conn *admin_conn_of(h2o_req_t *req);
+/* A request was read: it is owed an answer until it is disposed of; or none, since it will be
+ * answered for as long as it wishes. */
+void admin_conn_owes(struct admin_conn *conn, h2o_req_t *req);
+void admin_conn_owes_nothing(struct admin_conn *conn);
 
 /* ---- admin_api.c ---- */
 
