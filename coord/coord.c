@@ -305,6 +305,7 @@ void coord_get_status(struct coord *coord, struct coord_status *ret_status)
         .is_final = coord->is_final,
         .handed_over = coord->handed_over,
         .revocable = is_revocable_locked(coord),
+        .stands_by = coord->stands_by,
         .lame_duck_until_ns = drain->phase == PHASE_LAME_DUCK
                                   ? drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns
                                   : CLOCK_NEVER,

@@ -87,6 +87,7 @@ struct coord_status {
     bool handed_over; /* a successor has taken over */
     bool revocable;   /* a drain could be called off, see coord_undrain() */
     bool forced;      /* a second signal has come */
+    bool stands_by;   /* somebody else is in charge */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t lame_duck_until_ns;      /* CLOCK_NEVER outside of LAME_DUCK */
     uint64_t deadline_at_ns;          /* the last of all; CLOCK_NEVER before CLOSING */

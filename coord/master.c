@@ -51,6 +51,7 @@ struct master {
     bool said_ready;    /* and the application has answered, if there is one */
     bool is_stopping;   /* told to */
     unsigned stops;     /* how often, since that was called off last */
+    bool is_ahead;      /* of the next signal: the worker has been told already */
     bool worker_drains; /* the worker was told to, or we have told it: may be called off */
     bool ends_with_app; /* since that has ended by itself */
     bool is_behind;     /* a worker has to be told something, and does not read */
@@ -446,7 +447,7 @@ static void on_drains(struct master *master, bool drains)
     }
     if (!was_on)
         return;
-    master->is_stopping = false;
+    master->is_stopping = master->is_ahead = false;
     master->stops = 0;
     succession_tell(&master->succession, RESTART_ON_RESUME);
     log_line(LOG_LEVEL_INFO, "master-resumes", NULL,
@@ -465,6 +466,7 @@ static void on_drains_late(struct master *master, const struct worker *worker)
              "too",
              (long)worker->pid);
     stop(master, SIGTERM);
+    master->is_ahead = true; /* no signal has come to us so far: perhaps one to all is on its way */
 }
 
 /* The one who has just retired was closing its listeners, which are those of its successor, before
@@ -474,10 +476,11 @@ static void on_stopping_late(struct master *master, const struct worker *worker)
     log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
              "worker %ld was stopping in the instant of the hand-over: its successor is told, too",
              (long)worker->pid);
+    master->is_ahead |= master->stops == 0;
+    master->stops += master->stops == 0;
     begin_stop(master);
     if (master->current.pid > 0)
-        succession_send_stop(master->current.channel, master->current.pid,
-                             master->stops > 0 ? master->stops : 1);
+        succession_send_stop(master->current.channel, master->current.pid, master->stops);
 }
 
 static void on_stopping(struct master *master)
@@ -682,10 +685,12 @@ static void kill_all(const struct master *master)
 
 static void stop(struct master *master, int signo)
 {
-    bool again = master->is_stopping;
-
-    master->stops = again ? master->stops + 1 : 1;
     begin_stop(master);
+    if (master->is_ahead) {
+        master->is_ahead = false;
+        return;
+    }
+    master->stops++;
     if (master->stops > 2) {
         kill_all(master);
     } else if (master->current.pid > 0) { /* it says when it is past the point of no return */

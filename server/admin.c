@@ -546,6 +546,10 @@ void admin_accept(struct admin *admin)
 {
     if (admin == NULL)
         return;
+    (void)pthread_mutex_lock(&admin->mu); /* admin_leave() may read it by now */
+    for (size_t i = 0; i < admin->listeners.count; i++)
+        admin->listeners.items[i].stays = false; /* and its file is ours to remove */
+    (void)pthread_mutex_unlock(&admin->mu);
     /* release: pairs with the acquire in resume_accepting() */
     atomic_store_explicit(&admin->accepts, true, memory_order_release);
     wake(admin);

@@ -80,6 +80,7 @@ static bool adopt(const struct listener_list *list, struct listener *listener,
     listener->fd = item->fd;
     listener->is_held = item->is_held;
     listener->is_inherited = !list->inheritance->is_activation;
+    listener->stays = listener->is_inherited; /* lent, until we are in charge */
     item->fd = -1;
     /* Without its switch it is closed as one without a filter. */
     if (item->switch_fd >= 0)

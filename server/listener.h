@@ -43,7 +43,7 @@ struct listener {
     bool is_dual;                    /* IPv6, and takes IPv4 too */
     bool is_held;                    /* somebody else keeps it open for good: we only leave it */
     bool is_inherited;               /* from a predecessor */
-    bool stays;    /* this close leaves it to others; written before the order to close */
+    bool stays;    /* its close leaves it to others; written before the order to close */
     bool welcomed; /* and a successor takes idle connections that came in by it; likewise */
 };
 

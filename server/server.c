@@ -320,8 +320,6 @@ static void order_all(struct server *server, unsigned orders)
 
 void server_open(struct server *server)
 {
-    /* relaxed: a stop that comes in this instant may see either */
-    atomic_store_explicit(&server->is_in_charge, true, memory_order_relaxed);
     order_all(server, ORDER_RESUME_ACCEPT);
     for (size_t i = 0; i < server->listeners.count; i++)
         log_line(LOG_LEVEL_INFO, "listening",
@@ -476,13 +474,13 @@ static void keep_newcomers_out(struct listener *listener)
 static void op_close_listeners(void *data)
 {
     struct server *server = data;
+    struct coord_status status;
 
-    bool in_charge = atomic_load_explicit(&server->is_in_charge, memory_order_relaxed);
-
+    coord_get_status(server->coord, &status); /* that does not change once a drain was asked for */
     for (size_t i = 0; i < server->listeners.count; i++) {
         struct listener *listener = &server->listeners.items[i];
         /* What somebody else goes on with is never filtered, shut down or unlinked: only left. */
-        listener->stays = listener->is_held || (listener->is_inherited && !in_charge);
+        listener->stays = listener->is_held || (listener->is_inherited && status.stands_by);
         if (!listener->stays)
             keep_newcomers_out(listener);
     }

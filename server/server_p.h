@@ -206,8 +206,7 @@ struct server {
     _Atomic uint64_t spread_ns;         /* of ORDER_FINISH */
     _Atomic uint64_t release_spread_ns; /* of ORDER_RELEASE_IDLE */
     _Atomic unsigned given_up;          /* bits of enum drain_class */
-    _Atomic bool handed_over;  /* and all the same this service is ready: somebody else accepts */
-    _Atomic bool is_in_charge; /* or else what we inherited is not ours to close */
+    _Atomic bool handed_over; /* and all the same this service is ready: somebody else accepts */
     _Atomic unsigned listeners_open;
     _Atomic unsigned loops_accepting; /* acq_rel: the last one to leave wakes the closing loop */
     _Atomic uint64_t job_body_bytes;  /* copies of request bodies that jobs hold */

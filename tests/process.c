@@ -195,6 +195,17 @@ void process_wait_log(struct process *process, const char *text)
     }
 }
 
+void process_wait_log_times(struct process *process, const char *text, unsigned n)
+{
+    uint64_t until_ns = now_ns() + LOG_WAIT_MS * NS_PER_MS;
+
+    while (count_in(process->log, text) < n) {
+        if (now_ns() > until_ns)
+            fail_msg("not %u times `%s` in:\n%s", n, text, process->log);
+        (void)process_says(process, "there is no such line", 5);
+    }
+}
+
 void process_start_configured(struct process *process, const char *const *argv)
 {
     process_spawn(process, argv);

@@ -68,6 +68,8 @@ bool process_says(struct process *process, const char *text, uint32_t limit_ms);
 /* Wait until the log holds `text`; fails the test after 5 s, or when the process ends without it.
  */
 void process_wait_log(struct process *process, const char *text);
+/* The same, for `n` of them. */
+void process_wait_log_times(struct process *process, const char *text, unsigned n);
 
 /* Free what is held; kills the process if it still runs. Call in every test's end. */
 void process_release(struct process *process);

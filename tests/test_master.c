@@ -70,17 +70,6 @@ static void cut_short(struct process *p)
     process_release(p);
 }
 
-static void wait_count(struct process *p, const char *what, unsigned n)
-{
-    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
-
-    while (count_in(p->log, what) < n) {
-        if (now_ns() > until_ns)
-            fail_msg("not %u times `%s` in:\n%s", n, what, p->log);
-        (void)process_says(p, "there is no such line", 5);
-    }
-}
-
 /* A successor would take sockets that the worker is about to shut. */
 static void test_no_restart_while_the_worker_drains_and_again_when_that_was_called_off(void **state)
 {
@@ -170,7 +159,7 @@ static void test_stops_that_are_called_off_at_once_leave_a_whole_master(void **s
                 admin_call(&admin, "POST", "/undrain", "Content-Type: application/json\r\n", "{}");
         } while (strstr(answer, " 200 OK") == NULL);
         free(answer);
-        wait_count(&p, "restarts are possible again", i + 1);
+        process_wait_log_times(&p, "restarts are possible again", i + 1);
     }
     process_signal(&p, SIGHUP);
     (void)wait_generation(&p, 2);
@@ -209,7 +198,7 @@ static void test_there_are_no_more_restarts_than_drains_can_be_watched(void **st
     process_start(&p, NULL, MASTER("--threads", "1", "--workers", "1", "--deadline", "60s"));
     for (unsigned i = 0; i < WORKERS; i++) {
         (void)wait_generation(&p, i + 1);
-        wait_count(&p, "listeners closed after", i); /* only the new one accepts */
+        process_wait_log_times(&p, "listeners closed after", i); /* only the new one accepts */
         fds[i] = client_connect(&p);
         client_send(fds[i], GET("/sleep?ms=60000"));
         assert_serves(&p);
@@ -304,7 +293,7 @@ static void test_log_files_are_opened_again_by_workers_that_drain_too(void **sta
     (void)wait_generation(&p, 2);
     process_wait_log(&p, "listeners closed after");
     process_signal(&p, SIGUSR1);
-    wait_count(&p, "opened 1 log file again", 2);
+    process_wait_log_times(&p, "opened 1 log file again", 2);
     (void)close(fd);
     stop(&p);
     (void)unlink(conf);

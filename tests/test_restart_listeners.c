@@ -156,6 +156,42 @@ static void test_socket_file_stays_while_it_is_served_and_goes_with_its_listener
     process_release(&p);
 }
 
+/* What it was lent is not its own yet: neither the file of a listener nor that of the admin socket
+ * goes with it, however far it came. */
+static void test_socket_files_stay_when_a_successor_fails(void **state)
+{
+    static const char *const faults[] = {"error-log: /nonexistent/log\n",
+                                         "journal: {dir: /nonexistent}\n",
+                                         "drain.when-closed: 999\n", "user: nobody-at-all\n"};
+    struct process p;
+    const char *path = in_folder("x.sock"), *admin = in_folder("admin.sock");
+    char address[PATH_MAX + 8];
+    (void)state;
+    (void)snprintf(address, sizeof(address), "unix:%s", admin);
+    process_start_configured(&p, ARGS("-c", listen_conf("listen: {type: unix, port: %s}\n", path),
+                                      "--admin", address, "--restart-probation", "60s"));
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
+        (void)listen_conf("listen: {type: unix, port: %s}\n%s", path, faults[i]);
+        process_signal(&p, SIGHUP);
+        process_wait_log_times(&p, "restart failed, going on as before", (unsigned)i + 1);
+        assert_int_equal(access(path, F_OK), 0);
+        assert_int_equal(access(admin, F_OK), 0);
+    }
+    (void)listen_conf("listen: {type: unix, port: %s}\n", path);
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    assert_int_equal(kill(only_child(p.pid), SIGTERM), 0);
+    process_wait_log_times(&p, "restart failed, going on as before",
+                           (unsigned)(sizeof(faults) / sizeof(faults[0])) + 1);
+    assert_int_equal(access(path, F_OK), 0);
+    assert_int_equal(access(admin, F_OK), 0);
+    assert_serves(&p);
+    stop(&p, p.pid);
+    assert_int_equal(access(path, F_OK), -1);
+    assert_int_equal(access(admin, F_OK), -1);
+    process_release(&p);
+}
+
 /* ---- pid file, generation ---- */
 
 struct pid_watch {
@@ -478,6 +514,7 @@ int main(void)
         TEST(test_listener_that_goes_is_closed_without_loss),
         TEST(test_listener_is_bound_again_more_narrowly_and_more_widely),
         TEST(test_socket_file_stays_while_it_is_served_and_goes_with_its_listener),
+        TEST(test_socket_files_stay_when_a_successor_fails),
         TEST(test_pid_file_names_a_living_process_at_every_instant),
         TEST(test_generation_is_shown),
         TEST(test_stop_only_leaves_a_listener_that_others_hold),
