@@ -189,7 +189,7 @@ bool coord_request_drain_ending(struct coord *coord, const char *trigger, const 
 }
 
 void coord_request_stop(struct coord *coord, const char *trigger, const char *detail,
-                        unsigned signals)
+                        unsigned signals, bool is_final)
 {
     lock(coord);
     if (coord->passed_on < signals)
@@ -198,9 +198,9 @@ void coord_request_stop(struct coord *coord, const char *trigger, const char *de
         drain_force(&coord->drain);
         (void)snprintf(coord->report.forced_by, sizeof(coord->report.forced_by), "%s", trigger);
     }
-    if (coord->drain.phase < PHASE_CLOSING)
+    if (is_final && coord->drain.phase < PHASE_CLOSING)
         coord->drain.config.lame_duck_ns = 0;
-    coord->is_final = true;
+    coord->is_final |= is_final;
     (void)request_locked(coord, trigger, detail);
     unlock(coord);
 }

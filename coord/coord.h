@@ -179,12 +179,12 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
 bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
                                 int status);
 
-/* The one who started this process stops for good, and closes listeners that we share: drain, at
- * once, without lame duck. Stands for `signals` signals that were passed on, those that came before
- * included, see coord_set_upstream(). Can not be called off, nor can a drain that was under way.
- * Thread: any.     Blocks: never. */
+/* The one who started this process was told to stop, and passes it on: as `signals` signals, those
+ * included that it has passed on before (see coord_set_upstream(); the second one forces).
+ * `is_final`: it closes listeners that we share; so this drain has no lame duck and can not be
+ * called off, nor can one that was under way.     Thread: any.     Blocks: never. */
 void coord_request_stop(struct coord *coord, const char *trigger, const char *detail,
-                        unsigned signals);
+                        unsigned signals, bool is_final);
 
 enum coord_handover {
     COORD_HANDOVER_BEGUN,

@@ -40,7 +40,8 @@ enum handover_type {
     HANDOVER_DRAINS, /* a worker to its master: somebody has told it to, or has called that off */
     HANDOVER_WANT_TICKET_KEYS, /* a master to its worker */
     HANDOVER_TICKET_KEY,       /* to the successor, or to the master who asked: a secret */
-    HANDOVER_STOP,             /* who started us stops, for good, and so must we */
+    HANDOVER_STOP,             /* who started us was told to stop, and so are we */
+    HANDOVER_LEFT, /* a predecessor: what we have taken is ours alone, it closes nothing of it */
 };
 
 enum handover_tag {
@@ -80,7 +81,8 @@ enum handover_tag {
     HANDOVER_DIGEST,     /* text: likewise */
     HANDOVER_NOT_BEFORE, /* numbers: seconds since the epoch */
     HANDOVER_NOT_AFTER,
-    HANDOVER_SIGNALS, /* number, in STOP: how many told it to */
+    HANDOVER_SIGNALS,  /* number, in STOP: how many told it to, so far */
+    HANDOVER_IS_FINAL, /* number, in STOP: it closes what we share */
 };
 
 /* A listener's id is its socket's own (SO_COOKIE): the same in every process that has it. A service

@@ -30,8 +30,9 @@ struct worker {
     pid_t pid; /* 0: none */
     int pid_fd;
     int channel;
-    bool told_hold; /* requests for the application are to wait */
-    bool was_told;  /* retiring: to stop, and so was its successor */
+    bool told_hold;  /* requests for the application are to wait */
+    bool was_told;   /* retiring: to stop, and so was its successor */
+    bool by_message; /* it was told to stop by one, and so it is from then on */
     uint64_t began_ns;
 };
 
@@ -92,6 +93,9 @@ static void signal_worker(const struct worker *worker, int signo, unsigned count
     if (count > 1)
         (void)kill(worker->pid, signo == SIGTERM ? SIGINT : SIGTERM);
 }
+
+static void begin_stop(struct master *master);
+static void stop_alone(struct master *master);
 
 static void stop_succession(struct master *master)
 {
@@ -277,7 +281,7 @@ static bool may_begin(void *arg)
 static void watch_retiring(struct master *master)
 {
     assert(master->retiring_count < RETIRING_MAX);
-    master->current.was_told = master->is_stopping;
+    master->current.was_told = master->is_stopping || master->worker_drains;
     master->retiring[master->retiring_count++] = master->current;
     memset(&master->current, 0, sizeof(master->current));
 }
@@ -295,6 +299,24 @@ static void say_ready(struct master *master)
     }
     master->said_ready = true;
     notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
+}
+
+static void send_stop(struct master *master, bool is_final)
+{
+    master->current.by_message = true;
+    succession_send_stop(master->current.channel, master->current.pid, master->stops, is_final);
+}
+
+/* A worker was told before we were: a signal to all processes may be on its way to us. */
+static void stop_ahead(struct master *master)
+{
+    begin_stop(master);
+    master->is_ahead = true;
+    master->stops = 1;
+    if (master->current.pid > 0)
+        send_stop(master, false);
+    else
+        stop_alone(master);
 }
 
 static void on_retire(void *arg, struct succession *succession)
@@ -318,8 +340,12 @@ static void on_retire(void *arg, struct succession *succession)
     master->retry_at_ns = CLOCK_NEVER;
     write_pid_file(master);
     master->is_up = true;
-    if (master->is_stopping) /* since it was told to accept: it is the service that was meant */
-        signal_worker(&master->current, SIGTERM, master->stops);
+    /* Since the new one was told to accept: it is the service that was meant. */
+    if (master->worker_drains && !master->is_stopping)
+        stop_ahead(master);
+    else if (master->is_stopping)
+        send_stop(master, false);
+    master->worker_drains = false; /* the old one */
     say_ready(master);
 }
 
@@ -376,6 +402,7 @@ static void on_left(void *arg)
     struct master *master = arg;
     int status = master->succession.status;
 
+    inherit_release(&master->new);
     if (is_a_drain(status) && WEXITSTATUS(status) > master->left_status)
         master->left_status = WEXITSTATUS(status);
 }
@@ -427,9 +454,6 @@ static void pass_notice_on(const char *text)
         notify_send("%s", out);
 }
 
-static void begin_stop(struct master *master);
-static void stop(struct master *master, int signo);
-
 /* Somebody has told the worker itself (an order, a trigger), or it says that it does what we have
  * told it. There is no successor to a service that is about to end; until its listeners close, that
  * may be called off. */
@@ -465,8 +489,7 @@ static void on_drains_late(struct master *master, const struct worker *worker)
              "worker %ld was told to stop in the instant of the hand-over: its successor is told, "
              "too",
              (long)worker->pid);
-    stop(master, SIGTERM);
-    master->is_ahead = true; /* no signal has come to us so far: perhaps one to all is on its way */
+    stop_ahead(master);
 }
 
 /* The one who has just retired was closing its listeners, which are those of its successor, before
@@ -480,7 +503,9 @@ static void on_stopping_late(struct master *master, const struct worker *worker)
     master->stops += master->stops == 0;
     begin_stop(master);
     if (master->current.pid > 0)
-        succession_send_stop(master->current.channel, master->current.pid, master->stops);
+        send_stop(master, true);
+    else
+        stop_alone(master);
 }
 
 static void on_stopping(struct master *master)
@@ -683,6 +708,14 @@ static void kill_all(const struct master *master)
         (void)kill(master->succession.pid, SIGKILL);
 }
 
+/* Without a worker that could drain. */
+static void stop_alone(struct master *master)
+{
+    on_stopping(master);
+    if (!master->is_ending)
+        end(master, COORD_EXIT_CLEAN);
+}
+
 static void stop(struct master *master, int signo)
 {
     begin_stop(master);
@@ -694,11 +727,12 @@ static void stop(struct master *master, int signo)
     if (master->stops > 2) {
         kill_all(master);
     } else if (master->current.pid > 0) { /* it says when it is past the point of no return */
-        (void)kill(master->current.pid, signo);
+        if (master->current.by_message)
+            send_stop(master, false);
+        else
+            (void)kill(master->current.pid, signo);
     } else {
-        on_stopping(master);
-        if (!master->is_ending)
-            end(master, COORD_EXIT_CLEAN);
+        stop_alone(master);
     }
     /* Those drain already, and take a second one for an order to cut what they have: of the first
      * one they hear nothing, as it may be called off and come again. */
@@ -707,8 +741,10 @@ static void stop(struct master *master, int signo)
     /* Who was to take over, and had to stop with the one before it, has been told once. */
     if (master->stops == 2 && master->succession.pid > 0 &&
         (master->succession.restart.state == RESTART_LEAVING ||
-         master->succession.restart.state == RESTART_STOPPED))
-        (void)kill(master->succession.pid, signo);
+         master->succession.restart.state == RESTART_STOPPED)) {
+        succession_send_stop(master->succession.channel, master->succession.pid, 2, true);
+        succession_hurry(&master->succession);
+    }
     master_app_signal(master->app, signo); /* ends its grace, where that is what we wait for */
 }
 

@@ -26,6 +26,7 @@ struct restarter {
     bool is_followed;
     bool is_successor;
     bool is_committed;
+    bool is_free;     /* nobody but us closes our listeners, so they may be handed on */
     bool told_drains; /* the master, last */
     /* mu */
     pthread_mutex_t mu;
@@ -37,7 +38,9 @@ struct restarter {
     bool stepped;
     bool is_needed; /* see restarter_leave() */
     bool leaves;
+    bool hurries;  /* a signal has come behind the drain */
     bool gives_up; /* no longer waits for what the successor says */
+    pid_t heir;    /* stops with us, and may end later; 0: none */
     pthread_cond_t told;
 };
 
@@ -93,16 +96,26 @@ static unsigned count_signals(void *arg)
     return status.forced ? 2 : 1;
 }
 
+static void set_heir(struct restarter *restarter, pid_t heir)
+{
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->heir = heir;
+    (void)pthread_mutex_unlock(&restarter->mu);
+}
+
 static void bequeath(void *arg, struct succession *succession)
 {
-    const struct restarter *restarter = arg;
+    struct restarter *restarter = arg;
     uint64_t taken[HANDOVER_IDS_MAX];
     size_t count = handover_get_ids(&succession->ready, HANDOVER_TAKEN, taken, HANDOVER_IDS_MAX);
 
     restarter->config.ops->bequeath(restarter->config.arg, taken, count);
-    /* Who stops us waits for the one who ends last. */
-    notify_send("MAINPID=%ld", (long)succession->pid);
-    notify_hand_over();
+    set_heir(restarter, succession->pid);
+}
+
+static void left(void *arg)
+{
+    set_heir(arg, 0);
 }
 
 static void add_pid_file(void *arg, struct handover_message *message)
@@ -133,10 +146,16 @@ static void pass_stop_on(struct restarter *restarter, pid_t successor, bool is_f
     log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
              "told to stop in the instant of the hand-over: process %ld is told, too",
              (long)successor);
-    if (is_final) /* the sockets that it accepts on are being closed */
-        succession_send_stop(restarter->succession.channel, successor, count_signals(restarter));
-    else
-        (void)kill(successor, SIGTERM);
+    succession_send_stop(restarter->succession.channel, successor, count_signals(restarter),
+                         is_final); /* the sockets that it accepts on are being closed */
+}
+
+static void tell_left(const struct restarter *restarter)
+{
+    struct handover_message message;
+
+    handover_begin(&message, HANDOVER_LEFT);
+    (void)handover_send(restarter->succession.channel, &message);
 }
 
 static void follow(struct restarter *restarter, const struct handover_message *message,
@@ -155,13 +174,16 @@ static void follow(struct restarter *restarter, const struct handover_message *m
     else
         (void)snprintf(detail, sizeof(detail), "another worker has taken over");
     enum coord_handover how = coord_request_handover(restarter->config.coord, detail, successor);
-    if (how == COORD_HANDOVER_BEGUN)
+    if (successor == 0) {
+        if (how != COORD_HANDOVER_BEGUN) /* of its listeners, if they close, it has heard */
+            tell_master(restarter, true);
         return;
-    if (successor == 0) /* that its listeners close, if they do, a master has been told */
-        tell_master(restarter, true);
-    else
+    }
+    if (how != COORD_HANDOVER_BEGUN)
         pass_stop_on(restarter, successor, how == COORD_HANDOVER_TOO_LATE);
-    if (successor > 0 && how == COORD_HANDOVER_TOO_LATE)
+    if (how != COORD_HANDOVER_TOO_LATE) /* behind that: it may hand on what it has from here on */
+        tell_left(restarter);
+    else
         bequeath(restarter, &restarter->succession);
 }
 
@@ -234,6 +256,7 @@ static const struct succession_hooks hooks = {
     .commit = on_committing,
     .count_signals = count_signals,
     .bequeath = bequeath,
+    .left = left,
     .retire = retire,
     .began = began,
     .failed = failed,
@@ -243,6 +266,7 @@ static const struct succession_hooks hooks = {
 static void ask(struct restarter *restarter, const char *trigger, const char *detail)
 {
     struct handover_message message;
+    struct coord_status status;
 
     if (restarter->upstream_fd >= 0 && restarter->config.upstream->is_master) {
         handover_begin(&message, HANDOVER_AGAIN);
@@ -259,7 +283,8 @@ static void ask(struct restarter *restarter, const char *trigger, const char *de
                  "%s: no restart: this process has not taken over itself yet", trigger);
         return;
     }
-    if (coord_get_phase(restarter->config.coord) != PHASE_RUNNING)
+    coord_get_status(restarter->config.coord, &status);
+    if (status.phase != PHASE_RUNNING || status.trigger_count > 0)
         succession_tell(&restarter->succession, RESTART_ON_STOP); /* on_step() is on its way */
     if (getpid() == 1) {
         log_line(LOG_LEVEL_ERROR, "restart-refused", NULL,
@@ -338,7 +363,6 @@ static void drain_with_app(struct restarter *restarter, const struct handover_me
         (int)handover_get_number(message, HANDOVER_STATUS, COORD_EXIT_UNAVAILABLE));
 }
 
-/* Who started us closes what we share. */
 static void stop_with(struct restarter *restarter, const struct handover_message *message)
 {
     char detail[48];
@@ -347,7 +371,8 @@ static void stop_with(struct restarter *restarter, const struct handover_message
                    (long)restarter->config.upstream->pid);
     coord_request_stop(restarter->config.coord,
                        restarter->config.upstream->is_master ? "master" : "restart", detail,
-                       (unsigned)handover_get_number(message, HANDOVER_SIGNALS, 1));
+                       (unsigned)handover_get_number(message, HANDOVER_SIGNALS, 1),
+                       handover_get_number(message, HANDOVER_IS_FINAL, 1) != 0);
 }
 
 static void set_needed(struct restarter *restarter, bool is_needed)
@@ -380,6 +405,13 @@ static void on_commit(struct restarter *restarter, const struct handover_message
     set_needed(restarter, false);
 }
 
+/* A restart that was asked for meanwhile can begin. */
+static void be_free(struct restarter *restarter)
+{
+    restarter->is_free = true;
+    wake(restarter);
+}
+
 static void on_upstream(struct restarter *restarter)
 {
     struct handover_message message;
@@ -391,9 +423,16 @@ static void on_upstream(struct restarter *restarter)
             char why[HANDOVER_WHY_SIZE];
             bool is_master = restarter->config.upstream->is_master;
             leave_upstream(restarter);
-            if (is_master || !restarter->is_committed) /* else it is a predecessor that has ended */
-                coord_request_drain(restarter->config.coord, is_master ? "master" : "restart",
+            /* Two workers may have the same listeners by now: of drains that are called off one by
+             * one, one would close what the other goes on with. */
+            if (is_master)
+                (void)coord_request_drain_ending(restarter->config.coord, "master",
+                                                 handover_why(err, &message, why),
+                                                 COORD_EXIT_CLEAN);
+            else if (!restarter->is_committed) /* else it is a predecessor that has ended */
+                coord_request_drain(restarter->config.coord, "restart",
                                     handover_why(err, &message, why));
+            be_free(restarter);
             return;
         }
         if (message.type == HANDOVER_COMMIT)
@@ -408,6 +447,8 @@ static void on_upstream(struct restarter *restarter)
             drain_with_app(restarter, &message);
         else if (message.type == HANDOVER_STOP)
             stop_with(restarter, &message);
+        else if (message.type == HANDOVER_LEFT)
+            be_free(restarter);
         else if (message.type == HANDOVER_RETIRE && !restarter->is_followed)
             follow(restarter, &message, handover_take_fd(&message, 0), 0);
         handover_release(&message);
@@ -438,9 +479,11 @@ static bool take_wishes(struct restarter *restarter)
 
     (void)!read(restarter->wake_fd, &count, sizeof(count));
     (void)pthread_mutex_lock(&restarter->mu);
-    bool asked = restarter->asked, stepped = restarter->stepped, must_stop = restarter->must_stop;
+    bool asked = restarter->asked && (restarter->is_free || !restarter->is_committed);
+    bool stepped = restarter->stepped, must_stop = restarter->must_stop;
     enum coord_phase phase = restarter->phase;
-    restarter->asked = restarter->stepped = false;
+    restarter->asked &= !asked;
+    restarter->stepped = false;
     memcpy(trigger, restarter->trigger, sizeof(trigger));
     memcpy(detail, restarter->detail, sizeof(detail));
     (void)pthread_mutex_unlock(&restarter->mu);
@@ -537,6 +580,7 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
     restarter->generation = config->upstream->generation;
     restarter->upstream_fd = config->upstream->fd;
     restarter->is_successor = restarter->upstream_fd >= 0;
+    restarter->is_free = !restarter->is_successor || config->upstream->is_master;
     config->upstream->fd = -1;
     succession_init(&restarter->succession,
                     &(struct succession_config){.timing = config->timing,
@@ -569,7 +613,7 @@ static bool wait_until_spare_locked(struct restarter *restarter, uint64_t until_
     const struct timespec until = clock_timespec(until_ns);
     int err = 0;
 
-    while (restarter->is_needed && err == 0)
+    while (restarter->is_needed && err == 0 && (restarter->gives_up || !restarter->hurries))
         err = pthread_cond_timedwait(&restarter->told, &restarter->mu, &until);
     return !restarter->is_needed;
 }
@@ -591,6 +635,19 @@ void restarter_leave(struct restarter *restarter)
         wake(restarter);
         (void)wait_until_spare_locked(restarter, clock_now_ns() + HURRY_NS);
     }
+    pid_t heir = restarter->heir;
+    (void)pthread_mutex_unlock(&restarter->mu);
+    if (heir > 0) /* not before: with the end of who it says, what is left of us would be ended */
+        notify_send("MAINPID=%ld", (long)heir);
+}
+
+void restarter_hurry(struct restarter *restarter)
+{
+    if (restarter == NULL)
+        return;
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->hurries = true;
+    (void)pthread_cond_broadcast(&restarter->told);
     (void)pthread_mutex_unlock(&restarter->mu);
 }
 

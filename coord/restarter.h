@@ -77,6 +77,9 @@ uint64_t restarter_generation(const struct restarter *restarter);
  * that is over or a second signal has come; then the successor is killed. */
 void restarter_leave(struct restarter *restarter);
 
+/* Have restarter_leave() wait no longer. NULL is allowed.     Thread: any. */
+void restarter_hurry(struct restarter *restarter);
+
 /* Stop and join the thread. NULL is allowed.     Thread: main only, after coord_run(). */
 void restarter_stop(struct restarter *restarter);
 

@@ -331,12 +331,23 @@ static void retire(struct succession *succession)
     succession->config.hooks->retire(succession->config.arg, succession);
 }
 
-void succession_send_stop(int channel, pid_t pid, unsigned signals)
+#define HURRY_NS (500 * NS_PER_MS)
+
+void succession_hurry(struct succession *succession)
+{
+    uint64_t due_ns = clock_now_ns() + HURRY_NS;
+
+    if (succession->restart.state == RESTART_LEAVING && due_ns < succession->restart.due_ns)
+        succession->restart.due_ns = due_ns;
+}
+
+void succession_send_stop(int channel, pid_t pid, unsigned signals, bool is_final)
 {
     struct handover_message message;
 
     handover_begin(&message, HANDOVER_STOP);
     handover_put_number(&message, HANDOVER_SIGNALS, signals);
+    handover_put_number(&message, HANDOVER_IS_FINAL, is_final);
     if ((channel < 0 || handover_send(channel, &message) != 0) && pid > 0)
         (void)kill(pid, SIGTERM);
 }
@@ -349,7 +360,7 @@ static void stop(const struct succession *succession)
              "told to stop before process %ld has taken over: it accepts already, and is told, too",
              (long)succession->pid);
     succession_send_stop(succession->channel, succession->pid,
-                         hooks->count_signals(succession->config.arg));
+                         hooks->count_signals(succession->config.arg), true);
 }
 
 /* What it had accepted is lost with it, so that must not be silent. */
@@ -530,7 +541,9 @@ static void see_exit(struct succession *succession)
     succession->pid = 0;
     succession_release(succession);
     happen(succession, RESTART_ON_EXIT);
-    if (succession->restart.state == RESTART_STOPPED && succession->config.hooks->left != NULL)
+    bool ends_too =
+        succession->restart.state == RESTART_STOPPED || succession->restart.state == RESTART_HANDED;
+    if (ends_too && succession->config.hooks->left != NULL)
         succession->config.hooks->left(succession->config.arg);
 }
 

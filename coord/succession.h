@@ -47,7 +47,7 @@ struct succession_hooks {
     /* It was told to accept, and then to stop with us: it accepts, and ends behind us. May be NULL.
      */
     void (*bequeath)(void *arg, struct succession *succession);
-    /* It has ended, when we stop, too; see `status`.     May be NULL. */
+    /* It has ended, when we stop or are followed; see `status`.     May be NULL. */
     void (*left)(void *arg);
 };
 
@@ -100,9 +100,14 @@ void succession_request(struct succession *succession, const char *trigger, cons
  * (RESTART_ON_RESUME). */
 void succession_tell(struct succession *succession, enum restart_event event);
 
-/* Tell a process, over its channel, that who started it stops for good, having had `signals`
- * signals; by a signal if it can not be told otherwise. */
-void succession_send_stop(int channel, pid_t pid, unsigned signals);
+/* Not so long, once a second signal has come: a successor that is to stop with us, and does not
+ * answer, is killed in half a second. */
+void succession_hurry(struct succession *succession);
+
+/* Tell a process, over its channel, that who started it was told to stop by `signals` signals so
+ * far; `is_final` if it closes what both have. By a signal, if it can not be told otherwise. Who
+ * was told so once is told so again: of messages and signals nobody knows which is heard first. */
+void succession_send_stop(int channel, pid_t pid, unsigned signals, bool is_final);
 
 #define SUCCESSION_FDS 3
 /* What to poll for; unused places have -1. */

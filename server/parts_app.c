@@ -125,5 +125,8 @@ void process_stop_app(struct process *process)
 bool process_take_spare_signal(void *arg, int signo)
 {
     struct process *process = arg;
+
+    if (signo == SIGTERM || signo == SIGINT || signo == SIGQUIT) /* the drain is over */
+        restarter_hurry(process->restarter);
     return process->app != NULL && app_signal(process->app, signo);
 }

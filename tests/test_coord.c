@@ -687,7 +687,7 @@ static void play_stopped_in_lame_duck(struct fake *f, enum call call, enum coord
 {
     play_obedient(f, call, phase);
     if (call == CENSUS && phase == PHASE_LAME_DUCK && f->acts++ == 0) {
-        coord_request_stop(f->coord, "restart", "process 4711 stops", 1);
+        coord_request_stop(f->coord, "restart", "process 4711 stops", 1, true);
         undone[0] = coord_undrain(f->coord);
     }
 }
@@ -712,7 +712,7 @@ static void test_a_stop_of_who_started_it_stands_for_the_signals_so_far(void **s
     make(ordinary);
     coord_set_upstream(coord, upstream);
     assert_int_equal(coord_signal(coord, SIGTERM, upstream), 1);
-    coord_request_stop(coord, "restart", "", 1);
+    coord_request_stop(coord, "restart", "", 1, false);
     assert_int_equal(coord_signal(coord, SIGTERM, other), 1); /* to all, by a service manager */
     assert_int_equal(coord_run(coord), COORD_EXIT_CLEAN);
 }
@@ -722,7 +722,7 @@ static void test_a_forced_stop_of_who_started_it_forces(void **state)
     (void)state;
     fake.play = play_busy;
     make(ordinary);
-    coord_request_stop(coord, "restart", "process 4711 stops", 2);
+    coord_request_stop(coord, "restart", "process 4711 stops", 2, true);
     assert_int_equal(coord_run(coord), COORD_EXIT_FORCED);
     assert_message_has("drain-forced", "forced by restart");
 }

@@ -259,17 +259,6 @@ static void test_successor_that_stops_at_once_loses_nothing(void **state)
 
 /* ---- rollback ---- */
 
-/* What a successor does that is none, in Python; `say(type)` sends a message of the hand-over. */
-#define FAKE                                                                                       \
-    "#!/usr/bin/env python3\n"                                                                     \
-    "import os, signal, socket, struct, sys, time\n"                                               \
-    "s = socket.socket(fileno=int(os.environ['LASTCALL_HANDOVER']))\n"                             \
-    "s.setblocking(True)\n"                                                                        \
-    "def say(type, version=1):\n"                                                                  \
-    "    s.send(struct.pack('=4sHH', b'LCHO', version, type))\n"                                   \
-    "def until(want):\n"                                                                           \
-    "    while struct.unpack('=4sHH', s.recv(4096)[:8])[2] != want: pass\n"
-
 struct failure {
     const char *name;
     const char *program; /* NULL: it is removed */

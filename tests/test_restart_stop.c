@@ -4,6 +4,8 @@
 
 #include "with_restart.h"
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -18,6 +21,7 @@
 #include "as_manager.h"
 #include "expect.h"
 #include "loadgen.h"
+#include "loopback.h"
 
 /* By a second signal. Two of a kind could be one to the kernel. */
 static void cut_short(struct process *p, int status)
@@ -166,19 +170,6 @@ static pid_t start_and_hold(struct process *p, const char *const *argv)
     return 0;
 }
 
-static void expect_told_main(int manager, pid_t pid)
-{
-    char text[512], want[32];
-
-    (void)snprintf(want, sizeof(want), "MAINPID=%ld", (long)pid);
-    do {
-        ssize_t n = client_recv(manager, text, sizeof(text) - 1, 0);
-        if (n <= 0)
-            fail_msg("the manager was not told %s", want);
-        text[n] = '\0';
-    } while (strstr(text, want) == NULL);
-}
-
 /* It holds the sockets of a service that may go on: it is told when there is only one who does. */
 static void test_stop_that_may_be_called_off_waits_for_the_successor(void **state)
 {
@@ -244,14 +235,66 @@ static void test_stop_that_is_final_is_the_successors_too(void **state)
 {
     struct process p;
     (void)state;
-    int manager = listen_as_manager(in_folder("notify"));
     const char *pid_file = in_folder("pid");
     pid_t next = start_and_hold(&p, ARGS("--lame-duck", "200ms", "--pid-file", pid_file));
-    (void)unsetenv("NOTIFY_SOCKET");
     final_stop(&p, next);
-    expect_told_main(manager, next);
     assert_int_equal(access(pid_file, F_OK), -1);
+    process_release(&p);
+}
+
+/* A manager ends what is left of a service with its main process, so it hears of the successor only
+ * when nothing is left of the old one. */
+static void test_manager_hears_of_who_ends_last(void **state)
+{
+    struct process p;
+    char text[512], want[32];
+    bool drained = false;
+    ssize_t n;
+    (void)state;
+    const char *path = use_own_binary();
+    int manager = listen_as_manager(in_folder("notify"));
+    process_start(&p, NULL, ARGS("--restart-probation", "0", "--threads", "1"));
+    (void)unsetenv("NOTIFY_SOCKET");
+    int fd = client_connect(&p);
+    client_send(fd, GET("/sleep?ms=1500"));
+    assert_serves(&p);
+    write_file(path, FAKE "until(3)\nsay(4)\nuntil(5)\nuntil(17)\nsay(6)\ntime.sleep(99)\n");
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is told to accept");
+    pid_t next = only_child(p.pid);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    (void)snprintf(want, sizeof(want), "MAINPID=%ld", (long)next);
+    for (;;) {
+        n = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT);
+        if (n <= 0)
+            fail_msg("the manager was not told %s", want);
+        text[n] = '\0';
+        if (strstr(text, want) != NULL)
+            break;
+        drained |= strstr(text, "STATUS=drained") != NULL;
+    }
+    assert_true(drained);
+    char *answer = client_read_answer(fd);
+    assert_contains(answer, " 200 OK");
+    free(answer);
+    (void)close(fd);
     (void)close(manager);
+    process_release(&p);
+}
+
+/* Nothing is left of it but that it waits. */
+static void test_signal_behind_the_drain_ends_the_wait_for_the_successor(void **state)
+{
+    struct process p;
+    (void)state;
+    (void)start_and_hold(&p, ARGS("--deadline", "1h"));
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "drained in ");
+    assert_false(process_is_gone(&p));
+    process_signal(&p, SIGINT);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "is killed: it has not answered");
     process_release(&p);
 }
 
@@ -322,6 +365,113 @@ static void test_third_signal_to_a_master_ends_whoever_is_left(void **state)
     process_release(&p);
 }
 
+/* ---- who is told, and whose sockets they are ---- */
+
+/* It was told by itself, and can not say so any more. */
+static void test_stop_of_a_worker_that_dies_is_the_successors(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS(MASTER, "--lame-duck", "60s"));
+    pid_t worker = wait_generation(&p, 1);
+    struct process admin = admin_of(&p);
+    assert_int_equal(kill(worker, SIGTERM), 0);
+    process_wait_log(&p, "lame duck for ");
+    (void)poll(NULL, 0, 50); /* it tells its master as well */
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    wait_until_stopped(worker);
+    assert_int_equal(kill(next, SIGCONT), 0);
+    (void)wait_generation(&p, 2);
+    assert_int_equal(kill(worker, SIGKILL), 0);
+    admin_wait_text(&admin, "phase", "lame-duck");
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    process_wait_log(&p, "restarts are possible again");
+    cut_short(&p, 4);
+}
+
+/* Both have the listeners: of two drains that are called off one by one, one would close them. */
+static void test_drain_behind_a_dead_master_can_not_be_called_off(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS(MASTER, "--lame-duck", "1s"));
+    pid_t worker = wait_generation(&p, 1);
+    struct process admin = admin_of(&p);
+    process_signal(&p, SIGKILL);
+    process_expect(&p, LIMIT_MS, 128 + SIGKILL);
+    assert_int_equal(kill(next, SIGCONT), 0);
+    admin_wait_text(&admin, "phase", "lame-duck");
+    admin_order(&admin, "/undrain", "{}", 409, "");
+    assert_drained(worker);
+    assert_drained(next);
+    process_release(&p);
+}
+
+/* Until the old process has let go of the listeners it may still close them, behind the back of
+ * whoever has them by then. */
+static void test_successor_is_not_followed_before_it_is_alone(void **state)
+{
+    struct process p;
+    (void)state;
+    pid_t next = start_and_hold(&p, ARGS("--lame-duck", "60s"));
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "lame duck for ");
+    process_signal(&p, SIGSTOP);
+    assert_int_equal(kill(next, SIGCONT), 0);
+    process_wait_log(&p, "listening on ");
+    struct process admin = admin_of(&p);
+    admin_expect(&admin, "GET", "/livez", "", NULL, 200, "live");
+    assert_int_equal(kill(next, SIGHUP), 0);
+    for (unsigned i = 0; i < 50; i++)
+        assert_serves(&p);
+    assert_null(strstr(p.log, "starting generation 3"));
+    process_signal(&p, SIGCONT);
+    process_expect(&p, LIMIT_MS, 0);
+    process_wait_log(&p, "no restart: this process is on its way out"); /* it was told to stop */
+    assert_null(strstr(p.log, "starting generation 3"));
+    assert_int_equal(kill(next, SIGTERM), 0);
+    assert_int_equal(kill(next, SIGINT), 0);
+    assert_int_equal(wait_status(next), 4);
+    process_release(&p);
+}
+
+/* A successor that comes to nothing takes along what it had opened itself. */
+static void test_listener_of_a_restart_that_is_given_up_is_closed(void **state)
+{
+    struct process p;
+    char text[256];
+    uint16_t first = free_port(), second = free_port();
+    (void)state;
+    (void)snprintf(text, sizeof(text), "listen: {host: 127.0.0.1, port: %u}\n", first);
+    const char *conf = write_conf(text);
+    process_start_configured(
+        &p, ARGS("-c", conf, MASTER, "--lame-duck", "60s", "--restart-probation", "60s"));
+    (void)wait_generation(&p, 1);
+    struct process admin = admin_of(&p);
+    (void)snprintf(text, sizeof(text),
+                   "listen: {host: 127.0.0.1, port: %u}\nlisten: {host: 127.0.0.1, port: %u}\n",
+                   first, second);
+    (void)write_conf(text);
+    process_signal(&p, SIGHUP);
+    process_wait_log(&p, "generation 2 is ready");
+    process_signal(&p, SIGTERM);
+    process_wait_log(&p, "the restart is given up");
+    admin_wait_text(&admin, "phase", "lame-duck");
+    admin_order(&admin, "/undrain", "{}", 200, "true");
+    process_wait_log(&p, "restarts are possible again");
+    assert_serves_at(INADDR_LOOPBACK, first);
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    int fd;
+    while ((fd = connect_port(INADDR_LOOPBACK, second)) >= 0) { /* its process has to end first */
+        (void)close(fd);
+        if (now_ns() > until_ns)
+            fail_msg("port %u is still open", second);
+        (void)poll(NULL, 0, 5);
+    }
+    assert_int_equal(fd, -ECONNREFUSED);
+    cut_short(&p, 4);
+}
+
 /* ---- nobody is left to serve ---- */
 
 static void test_worker_that_dies_ends_the_probation_of_its_successor(void **state)
@@ -356,6 +506,12 @@ int main(void)
         TEST(test_successor_of_a_worker_that_hangs_is_killed_in_time),
         TEST(test_second_signal_does_not_wait_for_the_successor),
         TEST(test_third_signal_to_a_master_ends_whoever_is_left),
+        TEST(test_manager_hears_of_who_ends_last),
+        TEST(test_signal_behind_the_drain_ends_the_wait_for_the_successor),
+        TEST(test_stop_of_a_worker_that_dies_is_the_successors),
+        TEST(test_drain_behind_a_dead_master_can_not_be_called_off),
+        TEST(test_successor_is_not_followed_before_it_is_alone),
+        TEST(test_listener_of_a_restart_that_is_given_up_is_closed),
         TEST(test_worker_that_dies_ends_the_probation_of_its_successor),
     };
 
