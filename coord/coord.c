@@ -60,10 +60,13 @@ struct coord {
     bool began;                  /* the begin of the drain has been logged */
     bool handed_over;            /* to a successor */
     pid_t successor;             /* 0: it is not ours to tell */
+    bool speaks_on;              /* to the service manager, though handed over */
     pid_t upstream;              /* 0: nobody started us so */
     unsigned signals, passed_on; /* that asked for this drain; through upstream */
     bool stands_by;              /* somebody else is in charge */
-    bool is_final;               /* what this process is there for has ended */
+    bool is_final;               /* this drain can not be called off: what this process is there
+                                    for has ended, or others close what it has */
+    char final_by[24];           /* the trigger that made it so */
     bool final_was_said;
     int clean_status; /* the exit status of a drain that ends clean */
 };
@@ -142,13 +145,20 @@ void coord_poke(struct coord *coord)
     unlock(coord);
 }
 
+static void make_final_locked(struct coord *coord, const char *trigger)
+{
+    if (!coord->is_final)
+        (void)snprintf(coord->final_by, sizeof(coord->final_by), "%s", trigger);
+    coord->is_final = true;
+}
+
 static bool request_locked(struct coord *coord, const char *trigger, const char *detail)
 {
     uint64_t now_ns = clock_now_ns();
     bool first = drain_request(&coord->drain, now_ns); /* later ones are noted, that is all */
     if (coord->stands_by) {
         coord->drain.config.lame_duck_ns = 0; /* nobody has come who could look elsewhere */
-        coord->is_final = true;
+        make_final_locked(coord, trigger);
         notify_hand_over();
     }
     report_add_trigger(&coord->report, trigger, detail, now_ns);
@@ -183,7 +193,7 @@ bool coord_request_drain_ending(struct coord *coord, const char *trigger, const 
     bool first = request_locked(coord, trigger, detail);
     if (first)
         coord->clean_status = status;
-    coord->is_final = true;
+    make_final_locked(coord, trigger);
     unlock(coord);
     return first;
 }
@@ -192,16 +202,17 @@ void coord_request_stop(struct coord *coord, const char *trigger, const char *de
                         unsigned signals, bool is_final)
 {
     lock(coord);
+    if (is_final && coord->drain.phase < PHASE_CLOSING)
+        coord->drain.config.lame_duck_ns = 0;
+    if (is_final)
+        make_final_locked(coord, trigger);
+    (void)request_locked(coord, trigger, detail);
     if (coord->passed_on < signals)
         coord->passed_on = signals;
     if (coord->passed_on > 1) {
         drain_force(&coord->drain);
         (void)snprintf(coord->report.forced_by, sizeof(coord->report.forced_by), "%s", trigger);
     }
-    if (is_final && coord->drain.phase < PHASE_CLOSING)
-        coord->drain.config.lame_duck_ns = 0;
-    coord->is_final |= is_final;
-    (void)request_locked(coord, trigger, detail);
     unlock(coord);
 }
 
@@ -218,7 +229,8 @@ enum coord_handover coord_request_handover(struct coord *coord, const char *deta
     if (how != COORD_HANDOVER_TOO_LATE) {
         coord->drain.config.lame_duck_ns = 0;
         coord->handed_over = true;
-        coord->successor = successor;
+        coord->successor = how == COORD_HANDOVER_BEGUN ? successor : 0;
+        coord->speaks_on = how == COORD_HANDOVER_JOINED && successor > 0;
         poke_locked(coord);
     }
     unlock(coord);
@@ -318,6 +330,7 @@ void coord_get_status(struct coord *coord, struct coord_status *ret_status)
     };
     if (coord->report.status != STATUS_UNDECIDED) /* before that, the coordinator is filling it */
         ret_status->unfinished = coord->report.unfinished.count + coord->report.unfinished.left_out;
+    memcpy(ret_status->final_by, coord->final_by, sizeof(coord->final_by));
     memcpy(ret_status->entered_ns, drain->entered_ns, sizeof(drain->entered_ns));
     memcpy(ret_status->triggers, coord->report.triggers, sizeof(coord->report.triggers));
     unlock(coord);
@@ -409,11 +422,12 @@ static void say_final(struct coord *coord)
     bool is_due =
         coord->is_final && !coord->final_was_said && coord->drain.phase == PHASE_LAME_DUCK;
     coord->final_was_said |= is_due;
+    char by[sizeof(coord->final_by)];
+    memcpy(by, coord->final_by, sizeof(by));
     unlock(coord);
     if (!is_due)
         return;
-    log_line(LOG_LEVEL_INFO, "final", NULL,
-             "what this process is there for has ended: the drain can no longer be called off");
+    log_line(LOG_LEVEL_INFO, "final", NULL, "%s: the drain can no longer be called off", by);
     notify_send("STATUS=lame duck: still accepting, the drain can not be called off");
 }
 
@@ -427,12 +441,14 @@ static void enter_closing(struct coord *coord)
     lock(coord);
     bool handed_over = coord->handed_over;
     pid_t successor = coord->successor;
+    bool speaks_on = coord->speaks_on;
     unlock(coord);
     if (handed_over) {
         coord->config.ops->hand_over(coord->config.server);
         if (successor > 0)
             notify_send("MAINPID=%ld\nREADY=1\nSTATUS=serving", (long)successor);
-        notify_hand_over();
+        if (!speaks_on)
+            notify_hand_over();
     } else {
         coord->config.ops->lame_duck(coord->config.server, true);
         log_line(LOG_LEVEL_INFO, "closing", NULL,

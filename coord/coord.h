@@ -83,11 +83,12 @@ struct coord_trigger {
 /* Where the process stands, at one instant. */
 struct coord_status {
     enum coord_phase phase;
-    bool is_final;    /* what this process is there for has ended: it can not be called off */
-    bool handed_over; /* a successor has taken over */
-    bool revocable;   /* a drain could be called off, see coord_undrain() */
-    bool forced;      /* a second signal has come */
-    bool stands_by;   /* somebody else is in charge */
+    bool is_final;                    /* the drain can not be called off, whatever the phase */
+    char final_by[24];                /* the trigger that made it so */
+    bool handed_over;                 /* a successor has taken over */
+    bool revocable;                   /* a drain could be called off, see coord_undrain() */
+    bool forced;                      /* a second signal has come */
+    bool stands_by;                   /* somebody else is in charge */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t lame_duck_until_ns;      /* CLOCK_NEVER outside of LAME_DUCK */
     uint64_t deadline_at_ns;          /* the last of all; CLOCK_NEVER before CLOSING */
@@ -193,8 +194,9 @@ enum coord_handover {
 };
 
 /* A successor accepts: begin the drain that follows, without lame duck, since nobody needs to look
- * elsewhere; it leaves to the successor what that has taken. The service manager is told of
- * `successor` (0: a master does that), and nothing more. Can not be called off.
+ * elsewhere; it leaves to the successor what that has taken. Where this begins it, the service
+ * manager is told of `successor` (0: a master does that), and nothing more: else it is stopping the
+ * service, and has to wait for both, see restarter_leave(). Can not be called off.
  * Thread: any.     Blocks: never. */
 enum coord_handover coord_request_handover(struct coord *coord, const char *detail,
                                            pid_t successor);

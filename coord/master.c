@@ -400,11 +400,11 @@ static unsigned count_stops(void *arg)
 static void on_left(void *arg)
 {
     struct master *master = arg;
-    int status = master->succession.status;
+    int status = succession_left_status(&master->succession);
 
     inherit_release(&master->new);
-    if (is_a_drain(status) && WEXITSTATUS(status) > master->left_status)
-        master->left_status = WEXITSTATUS(status);
+    if (status > master->left_status)
+        master->left_status = status;
 }
 
 static const struct succession_hooks hooks = {
@@ -502,6 +502,7 @@ static void on_stopping_late(struct master *master, const struct worker *worker)
     master->is_ahead |= master->stops == 0;
     master->stops += master->stops == 0;
     begin_stop(master);
+    stop_succession(master); /* those that it is about to have, too */
     if (master->current.pid > 0)
         send_stop(master, true);
     else
@@ -652,7 +653,9 @@ static void tell_workers(struct master *master)
     for (size_t i = 0; i < master->retiring_count; i++)
         told &= master_app_tell(master->app, master->retiring[i].channel,
                                 &master->retiring[i].told_hold);
-    if (master->succession.restart.state == RESTART_COMMITTING)
+    if (master->succession.restart.state == RESTART_COMMITTING ||
+        master->succession.restart.state == RESTART_LEAVING ||
+        master->succession.restart.state == RESTART_STOPPED)
         told &=
             master_app_tell(master->app, master->succession.channel, &master->told_successor_hold);
     master->is_behind = !told;

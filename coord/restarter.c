@@ -38,9 +38,12 @@ struct restarter {
     bool stepped;
     bool is_needed; /* see restarter_leave() */
     bool leaves;
-    bool hurries;  /* a signal has come behind the drain */
-    bool gives_up; /* no longer waits for what the successor says */
-    pid_t heir;    /* stops with us, and may end later; 0: none */
+    bool hurries;     /* a signal has come behind the drain */
+    bool gives_up;    /* no longer waits for what the successor says */
+    pid_t heir;       /* the successor, stopping with us; 0: none */
+    bool heir_serves; /* that was called off */
+    bool passed_on;   /* the second signal, to the heir */
+    int left_status;  /* of one that has ended */
     pthread_cond_t told;
 };
 
@@ -96,10 +99,12 @@ static unsigned count_signals(void *arg)
     return status.forced ? 2 : 1;
 }
 
+/* The successor stops with us: its end is waited for. */
 static void set_heir(struct restarter *restarter, pid_t heir)
 {
     (void)pthread_mutex_lock(&restarter->mu);
     restarter->heir = heir;
+    restarter->is_needed |= heir > 0; /* until look_whether_needed() says no */
     (void)pthread_mutex_unlock(&restarter->mu);
 }
 
@@ -115,7 +120,24 @@ static void bequeath(void *arg, struct succession *succession)
 
 static void left(void *arg)
 {
-    set_heir(arg, 0);
+    struct restarter *restarter = arg;
+
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->heir = 0;
+    restarter->left_status = succession_left_status(&restarter->succession);
+    (void)pthread_mutex_unlock(&restarter->mu);
+}
+
+/* Its drain was called off: it is the service, and we are not needed. */
+static void on_message(void *arg, struct handover_message *message)
+{
+    struct restarter *restarter = arg;
+
+    if (message->type != HANDOVER_DRAINS || handover_get_number(message, HANDOVER_IS_ON, 1) != 0)
+        return;
+    (void)pthread_mutex_lock(&restarter->mu);
+    restarter->heir_serves = restarter->heir > 0;
+    (void)pthread_mutex_unlock(&restarter->mu);
 }
 
 static void add_pid_file(void *arg, struct handover_message *message)
@@ -128,12 +150,13 @@ static void add_pid_file(void *arg, struct handover_message *message)
     handover_put_fd(message, restarter->config.pid_file_fd);
 }
 
-/* What a worker is told of itself is meant for the service. */
-static void tell_master(struct restarter *restarter, bool drains)
+/* What a worker is told of itself is meant for the service; and a predecessor that stops with us
+ * hears so that we do not. */
+static void tell_upstream(struct restarter *restarter, bool drains)
 {
     struct handover_message message;
 
-    if (restarter->upstream_fd < 0 || !restarter->config.upstream->is_master)
+    if (restarter->upstream_fd < 0)
         return;
     handover_begin(&message, HANDOVER_DRAINS);
     handover_put_number(&message, HANDOVER_IS_ON, drains);
@@ -176,11 +199,13 @@ static void follow(struct restarter *restarter, const struct handover_message *m
     enum coord_handover how = coord_request_handover(restarter->config.coord, detail, successor);
     if (successor == 0) {
         if (how != COORD_HANDOVER_BEGUN) /* of its listeners, if they close, it has heard */
-            tell_master(restarter, true);
+            tell_upstream(restarter, true);
         return;
     }
     if (how != COORD_HANDOVER_BEGUN)
         pass_stop_on(restarter, successor, how == COORD_HANDOVER_TOO_LATE);
+    if (how == COORD_HANDOVER_JOINED)
+        set_heir(restarter, successor);
     if (how != COORD_HANDOVER_TOO_LATE) /* behind that: it may hand on what it has from here on */
         tell_left(restarter);
     else
@@ -257,6 +282,7 @@ static const struct succession_hooks hooks = {
     .count_signals = count_signals,
     .bequeath = bequeath,
     .left = left,
+    .message = on_message,
     .retire = retire,
     .began = began,
     .failed = failed,
@@ -467,7 +493,7 @@ static void take_step(struct restarter *restarter, enum coord_phase phase)
     /* Else it is the end that follows a restart. That a drain was called off is told in any case:
      * it may have come and gone before this thread looked, and the master may be who had asked. */
     if (!restarter->is_followed && (!drains || !restarter->told_drains))
-        tell_master(restarter, drains);
+        tell_upstream(restarter, drains);
     restarter->told_drains = drains;
 }
 
@@ -500,16 +526,19 @@ static bool take_wishes(struct restarter *restarter)
 static void look_whether_needed(struct restarter *restarter)
 {
     enum restart_state state = restarter->succession.restart.state;
+    bool is_pending = state == RESTART_COMMITTING || state == RESTART_LEAVING;
 
     (void)pthread_mutex_lock(&restarter->mu);
     bool gives_up = restarter->gives_up;
-    bool is_needed = state == RESTART_COMMITTING || state == RESTART_LEAVING;
-    if (restarter->is_needed && !is_needed) {
-        restarter->is_needed = false;
+    pid_t heir = restarter->hurries && !restarter->passed_on ? restarter->heir : 0;
+    restarter->passed_on |= heir > 0;
+    restarter->is_needed = is_pending || (restarter->heir > 0 && !restarter->heir_serves);
+    if (!restarter->is_needed)
         (void)pthread_cond_broadcast(&restarter->told);
-    }
     (void)pthread_mutex_unlock(&restarter->mu);
-    if (gives_up && is_needed)
+    if (heir > 0)
+        succession_send_stop(restarter->succession.channel, heir, 2, false);
+    if (gives_up && is_pending)
         succession_tell(&restarter->succession, RESTART_ON_TIME);
 }
 
@@ -607,38 +636,63 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
 
 #define HURRY_NS (500 * NS_PER_MS)
 
-/* Returns whether it is not needed any more. */
-static bool wait_until_spare_locked(struct restarter *restarter, uint64_t until_ns)
+/* Until it is not needed any more, or until then, or (if `hurriedly`) until a signal comes. */
+static void wait_until_spare_locked(struct restarter *restarter, uint64_t wait_ns, bool hurriedly)
 {
-    const struct timespec until = clock_timespec(until_ns);
+    const struct timespec until = clock_timespec(clock_now_ns() + wait_ns);
     int err = 0;
 
-    while (restarter->is_needed && err == 0 && (restarter->gives_up || !restarter->hurries))
+    while (restarter->is_needed && err == 0 && !(hurriedly && restarter->hurries))
         err = pthread_cond_timedwait(&restarter->told, &restarter->mu, &until);
-    return !restarter->is_needed;
 }
 
-void restarter_leave(struct restarter *restarter)
+static void wait_for_answer_locked(struct restarter *restarter, uint64_t deadline_at_ns)
 {
-    struct coord_status status;
+    uint64_t now_ns = clock_now_ns(), wait_ns = HURRY_NS;
+
+    if (deadline_at_ns != CLOCK_NEVER && deadline_at_ns > now_ns + wait_ns)
+        wait_ns = deadline_at_ns - now_ns;
+    wait_until_spare_locked(restarter, wait_ns, true);
+    if (restarter->is_needed && restarter->hurries)
+        wait_until_spare_locked(restarter, HURRY_NS, false);
+    if (!restarter->is_needed || restarter->heir > 0)
+        return;
+    restarter->gives_up = true;
+    wake(restarter);
+    wait_until_spare_locked(restarter, HURRY_NS, false);
+}
+
+/* It has its own limits, and there is one here for the case that it does not keep them. */
+static void wait_for_heir_locked(struct restarter *restarter)
+{
+    wait_until_spare_locked(restarter, restarter->config.stop_longest_ns, true);
+    if (restarter->is_needed)
+        wait_until_spare_locked(restarter, 2 * HURRY_NS, false);
+}
+
+int restarter_leave(struct restarter *restarter, int status)
+{
+    struct coord_status drain;
 
     if (restarter == NULL)
-        return;
-    coord_get_status(restarter->config.coord, &status);
-    uint64_t until_ns = clock_now_ns() + HURRY_NS;
-    if (!status.forced && status.deadline_at_ns != CLOCK_NEVER && status.deadline_at_ns > until_ns)
-        until_ns = status.deadline_at_ns;
+        return status;
+    coord_get_status(restarter->config.coord, &drain);
     (void)pthread_mutex_lock(&restarter->mu);
     restarter->leaves = true;
-    if (!wait_until_spare_locked(restarter, until_ns)) {
-        restarter->gives_up = true;
-        wake(restarter);
-        (void)wait_until_spare_locked(restarter, clock_now_ns() + HURRY_NS);
-    }
+    restarter->hurries |= drain.forced;
+    if (restarter->is_needed && restarter->hurries)
+        wake(restarter); /* for it to be passed on */
+    wait_for_answer_locked(restarter, drain.deadline_at_ns);
+    if (restarter->is_needed)
+        wait_for_heir_locked(restarter);
     pid_t heir = restarter->heir;
+    bool serves = restarter->heir_serves;
+    if (restarter->left_status > status && status <= COORD_EXIT_FORCED)
+        status = restarter->left_status;
     (void)pthread_mutex_unlock(&restarter->mu);
     if (heir > 0) /* not before: with the end of who it says, what is left of us would be ended */
-        notify_send("MAINPID=%ld", (long)heir);
+        notify_send("MAINPID=%ld%s", (long)heir, serves ? "\nREADY=1\nSTATUS=serving" : "");
+    return status;
 }
 
 void restarter_hurry(struct restarter *restarter)
@@ -649,6 +703,7 @@ void restarter_hurry(struct restarter *restarter)
     restarter->hurries = true;
     (void)pthread_cond_broadcast(&restarter->told);
     (void)pthread_mutex_unlock(&restarter->mu);
+    wake(restarter);
 }
 
 void restarter_stop(struct restarter *restarter)

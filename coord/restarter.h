@@ -52,9 +52,10 @@ struct restarter_config {
     struct restart_config timing;
     char *const *argv;
     const char *binary;
-    int keep_fd;          /* -1: none */
-    const char *pid_file; /* NULL: none */
-    int pid_file_fd;      /* -1: it is not held open */
+    int keep_fd;              /* -1: none */
+    uint64_t stop_longest_ns; /* a stop takes no longer, lame duck and all */
+    const char *pid_file;     /* NULL: none */
+    int pid_file_fd;          /* -1: it is not held open */
     const struct restarter_ops *ops;
     void *arg;
 };
@@ -71,13 +72,17 @@ void restarter_request(struct restarter *restarter, const char *trigger, const c
 uint64_t restarter_generation(const struct restarter *restarter);
 
 /* Wait until nothing is under way for which this process is needed: a successor that was told to
- * accept has said that it does, or is gone. It is told to accept no more from here on. NULL is
- * allowed.     Thread: main only, after coord_run().
- * Blocks: as long as that takes; at most to the deadline of the drain, or for half a second where
- * that is over or a second signal has come; then the successor is killed. */
-void restarter_leave(struct restarter *restarter);
+ * accept has said that it does, or is gone; and where that was told to stop with us, it has ended
+ * (or serves on: that was called off), since a manager takes our end for that of the service. It is
+ * told to accept no more from here on. Returns `status`, or the successor's if that says more. NULL
+ * is allowed.     Thread: main only, after coord_run().
+ * Blocks: as long as that takes. One that has not said that it accepts is killed at the deadline of
+ * the drain, or in half a second where that is over; one that does is waited for as long as a stop
+ * may take at most. A signal (restarter_hurry(), or a second one before) is passed on, and then it
+ * is half a second each. */
+int restarter_leave(struct restarter *restarter, int status);
 
-/* Have restarter_leave() wait no longer. NULL is allowed.     Thread: any. */
+/* A signal has come behind the drain. NULL is allowed.     Thread: any. */
 void restarter_hurry(struct restarter *restarter);
 
 /* Stop and join the thread. NULL is allowed.     Thread: main only, after coord_run(). */

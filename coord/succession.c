@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "coord.h"
 #include "log.h"
 #include "signals.h"
 
@@ -535,7 +536,9 @@ static void hear_words(struct succession *succession)
 
 static void see_exit(struct succession *succession)
 {
-    if (waitpid(succession->pid, &succession->status, WNOHANG) != succession->pid)
+    hear(succession); /* what it said before counts: it may be somebody else's process by then */
+    if (succession->pid <= 0 ||
+        waitpid(succession->pid, &succession->status, WNOHANG) != succession->pid)
         return;
     hear_words(succession);
     succession->pid = 0;
@@ -595,6 +598,16 @@ uint64_t succession_due_ns(const struct succession *succession)
         succession->crowded_until_ns < due_ns)
         return succession->crowded_until_ns;
     return due_ns;
+}
+
+int succession_left_status(const struct succession *succession)
+{
+    int status = WIFEXITED(succession->status) ? WEXITSTATUS(succession->status) : -1;
+
+    if (status == COORD_EXIT_CLEAN || status == COORD_EXIT_DEADLINE || status == COORD_EXIT_FORCED)
+        return status;
+    return succession->restart.failure != RESTART_FAILED_NOT ? COORD_EXIT_DEADLINE
+                                                             : COORD_EXIT_CLEAN;
 }
 
 int succession_take_conns(struct succession *succession)

@@ -119,6 +119,10 @@ void succession_handle(struct succession *succession, const struct pollfd fds[SU
 /* When to come by if nothing else happens; CLOCK_NEVER. */
 uint64_t succession_due_ns(const struct succession *succession);
 
+/* What its end means for ours, when both stop: an enum coord_exit of a drain. One that had to be
+ * killed may have had requests. */
+int succession_left_status(const struct succession *succession);
+
 /* Owner: the caller from now on. */
 int succession_take_conns(struct succession *succession);
 /* The successor as a process of the caller's: its channel and its pidfd.     Owner: the caller. */

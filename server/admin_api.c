@@ -289,6 +289,15 @@ static int drain(const struct order *order)
     return answer_json(req, 202, json_pack("{s:b}", "began", began));
 }
 
+static const char *why_final(const struct coord_status *status)
+{
+    if (strcmp(status->final_by, "application") == 0)
+        return "the application has ended";
+    if (strcmp(status->final_by, "master") == 0)
+        return "the master is gone, or stops";
+    return "the process before this one stops, and closes the listeners";
+}
+
 static int undrain(const struct order *order)
 {
     static const char *const known[] = {NULL};
@@ -304,7 +313,7 @@ static int undrain(const struct order *order)
     if (!coord_undrain(order->admin->coord))
         return answer_error(order->req, 409, "past-no-return", "cannot call the drain off: %s",
                             status.forced        ? "it was cut short"
-                            : status.is_final    ? "the application has ended"
+                            : status.is_final    ? why_final(&status)
                             : status.handed_over ? "a successor has taken over"
                                                  : "the listeners are closing");
     return answer_json(order->req, 200, json_pack("{s:b}", "undrained", true));

@@ -348,6 +348,6 @@ int process_serve(struct process *process)
     }
     process->status = status;
     leave_parts(process, started);
-    tear_down(process, started, status);
-    return status;
+    tear_down(process, started, process->status);
+    return process->status;
 }

@@ -133,6 +133,7 @@ static const struct restarter_ops restarter_ops = {
 int process_start_restarter(struct process *process)
 {
     const struct options *options = process->options;
+    const struct drain_config drain = process_drain_config(options);
     const struct restarter_config config = {
         .coord = process->coord,
         .upstream = &process->upstream,
@@ -140,6 +141,7 @@ int process_start_restarter(struct process *process)
                    .probation_ns = options->restart_probation_ns},
         .argv = process->argv,
         .binary = process->binary,
+        .stop_longest_ns = options->lame_duck_ns + drain_longest_ns(&drain) + options->linger_ns,
         .keep_fd = options->when_closed,
         .pid_file = options->pid_file,
         .pid_file_fd = pid_file_fd(),
@@ -154,7 +156,7 @@ int process_start_restarter(struct process *process)
 
 void process_leave_restarter(struct process *process)
 {
-    restarter_leave(process->restarter);
+    process->status = restarter_leave(process->restarter, process->status);
 }
 
 void process_stop_restarter(struct process *process)
