@@ -1,6 +1,5 @@
-#include "master.h"
+#include "master_p.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,57 +12,9 @@
 
 #include "clock.h"
 #include "coord.h"
-#include "file.h"
 #include "log.h"
-#include "master_app.h"
 #include "notify.h"
 #include "signals.h"
-#include "succession.h"
-
-#define RETIRING_MAX 32 /* old workers that still drain; beyond it there is no restart */
-#define BACKOFF_MIN_NS (100 * NS_PER_MS)
-#define BACKOFF_MAX_NS (10 * NS_PER_S)
-#define BEHIND_NS (10 * NS_PER_MS) /* until a worker that did not read is told again */
-#define STEADY_NS (10 * NS_PER_S)  /* a worker that lived for so long had no trouble starting */
-
-struct worker {
-    pid_t pid; /* 0: none */
-    int pid_fd;
-    int channel;
-    bool told_hold;  /* requests for the application are to wait */
-    bool was_told;   /* retiring: to stop, and so was its successor */
-    bool by_message; /* it was told to stop by one, and so it is from then on */
-    uint64_t began_ns;
-};
-
-/* One thread: nothing is shared. (The application has another one, behind master_app.h.) */
-struct master {
-    const struct master_config *config;
-    int signal_fd;
-    struct master_app *app; /* NULL: none */
-    struct succession succession;
-    struct worker current;
-    struct worker retiring[RETIRING_MAX];
-    size_t retiring_count;
-    struct inheritance held; /* the listeners of the current worker, by our own descriptors */
-    struct inheritance new;  /* those that the one to come has opened itself */
-    char pid_file[256];
-    bool is_up;         /* the first worker has accepted */
-    bool said_ready;    /* and the application has answered, if there is one */
-    bool is_stopping;   /* told to */
-    unsigned stops;     /* how often, since that was called off last */
-    bool is_ahead;      /* of the next signal: the worker has been told already */
-    bool worker_drains; /* the worker was told to, or we have told it: may be called off */
-    bool ends_with_app; /* since that has ended by itself */
-    bool is_behind;     /* a worker has to be told something, and does not read */
-    bool told_successor_hold;
-    bool may_fail;  /* a worker that can not be started is tried again */
-    bool is_ending; /* as soon as the last old worker has drained */
-    int status;
-    int left_status; /* of a successor that had to stop with us */
-    uint64_t backoff_ns;
-    uint64_t retry_at_ns; /* CLOCK_NEVER: there is a worker, or one is being started */
-};
 
 static void close_fd(int *fd)
 {
@@ -86,354 +37,6 @@ static bool is_a_drain(int status)
             WEXITSTATUS(status) == COORD_EXIT_FORCED);
 }
 
-/* The second of two signals is another one, since two of a kind may be one. */
-static void signal_worker(const struct worker *worker, int signo, unsigned count)
-{
-    (void)kill(worker->pid, signo);
-    if (count > 1)
-        (void)kill(worker->pid, signo == SIGTERM ? SIGINT : SIGTERM);
-}
-
-static void begin_stop(struct master *master);
-static void stop_alone(struct master *master);
-
-static void stop_succession(struct master *master)
-{
-    succession_tell(&master->succession, RESTART_ON_STOP);
-    succession_tell(&master->succession, RESTART_ON_CLOSE);
-}
-
-static void end(struct master *master, int status)
-{
-    stop_succession(master);      /* no other worker from here on */
-    if (master->current.pid == 0) /* nobody accepts: a refusal says so, and silence would not */
-        inherit_release(&master->held);
-    master->retry_at_ns = CLOCK_NEVER;
-    master->is_ending = true;
-    master->status = status;
-}
-
-/* ---- the pid file ---- */
-
-static void write_pid_file(const struct master *master)
-{
-    char text[24];
-
-    if (master->pid_file[0] == '\0')
-        return;
-    (void)snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    int err = file_write_whole(master->pid_file, text);
-    if (err != 0)
-        log_line(LOG_LEVEL_ERROR, "pid-file-failed", NULL, "cannot write the pid file %s: %s",
-                 master->pid_file, strerrordesc_np(-err));
-}
-
-/* ---- the worker that comes ---- */
-
-static bool offer(void *arg, size_t i, struct handover_message *ret_message)
-{
-    struct master *master = arg;
-
-    if (i >= master->held.count)
-        return false;
-    inherit_put(&master->held.items[i], ret_message);
-    return true;
-}
-
-/* Believed only before READY: so far it has read nothing but its configuration. */
-static void on_message(void *arg, struct handover_message *message)
-{
-    struct master *master = arg;
-
-    if (master->succession.restart.state != RESTART_STARTING)
-        return;
-    if (message->type == HANDOVER_LISTENER)
-        (void)inherit_add(&master->new, message);
-    else if (message->type == HANDOVER_APP)
-        master_app_hear(master->app, message);
-}
-
-/* Its error-log is ours, and standard output goes where its own does: the application has both. */
-static void take_error_log(int fd)
-{
-    if (fd < 0)
-        return;
-    (void)dup2(fd, STDOUT_FILENO);
-    (void)dup2(fd, STDERR_FILENO);
-}
-
-/* Who comes later opens the tickets that the worker before it has sealed, if that is still there to
- * say how. Asked this early, so that the keys come while it still gets ready: behind BEGIN, which
- * is on its way when the answer is heard, and before it accepts. */
-static void on_begin(void *arg, struct handover_message *begin)
-{
-    struct master *master = arg;
-    struct handover_message message;
-
-    (void)begin;
-    if (!master->is_up)
-        return;
-    handover_begin(&message, HANDOVER_WANT_TICKET_KEYS);
-    (void)handover_send(master->current.channel, &message); /* fails where there is none */
-}
-
-/* Who comes first brings the application up; nobody has been accepted yet. */
-static void on_ready(void *arg)
-{
-    struct master *master = arg;
-
-    if (master->is_up)
-        return;
-    take_error_log(master->succession.stderr_fd);
-    if (master_app_start(master->app) != 0)
-        end(master, COORD_EXIT_UNAVAILABLE);
-}
-
-static void on_commit(void *arg, struct handover_message *message)
-{
-    struct master *master = arg;
-    master_app_commit(master->app, message, &master->told_successor_hold);
-}
-
-static void on_serves(void *arg)
-{
-    struct master *master = arg;
-    master_app_settle(master->app);
-}
-
-static bool is_among(const uint64_t *ids, size_t count, uint64_t id)
-{
-    for (size_t i = 0; i < count; i++)
-        if (ids[i] == id)
-            return true;
-    return false;
-}
-
-/* Hold what the new worker has, and let go of the rest: the old one closes that, and its close is
- * lossless only if it is the last. */
-static void hold_what_is_taken(struct master *master, const struct handover_message *ready)
-{
-    uint64_t taken[HANDOVER_IDS_MAX];
-    size_t count = handover_get_ids(ready, HANDOVER_TAKEN, taken, HANDOVER_IDS_MAX);
-    struct inheritance kept = {0};
-    struct inheritance *const from[] = {&master->held, &master->new};
-
-    for (size_t i = 0; i < 2; i++) {
-        for (size_t j = 0; j < from[i]->count; j++) {
-            struct inherited *item = &from[i]->items[j];
-            struct inherited *grown = is_among(taken, count, item->id)
-                                          ? realloc(kept.items, (kept.count + 1) * sizeof(*grown))
-                                          : NULL;
-            if (grown == NULL)
-                continue; /* closed below */
-            kept.items = grown;
-            kept.items[kept.count++] = *item;
-            item->fd = item->switch_fd = -1;
-        }
-        inherit_release(from[i]);
-    }
-    master->held = kept;
-}
-
-static void take_settings(struct master *master, const struct handover_message *ready)
-{
-    char before[sizeof(master->pid_file)];
-
-    memcpy(before, master->pid_file, sizeof(before));
-    (void)handover_get_text(ready, HANDOVER_PID_FILE, master->pid_file, sizeof(master->pid_file));
-    if (before[0] != '\0' && strcmp(before, master->pid_file) != 0)
-        (void)unlink(before);
-    master->succession.restart.config.timeout_ns = handover_get_number(
-        ready, HANDOVER_TIMEOUT_NS, master->succession.restart.config.timeout_ns);
-    master->succession.restart.config.probation_ns = handover_get_number(
-        ready, HANDOVER_PROBATION_NS, master->succession.restart.config.probation_ns);
-}
-
-static void send_retire(struct master *master, const struct handover_message *ready, int conns_fd)
-{
-    struct handover_message message;
-    size_t n;
-
-    handover_begin(&message, HANDOVER_RETIRE);
-    const void *taken = handover_get(ready, HANDOVER_TAKEN, &n);
-    if (taken != NULL)
-        handover_put(&message, HANDOVER_TAKEN, taken, n);
-    const void *welcome = handover_get(ready, HANDOVER_WELCOME, &n);
-    if (welcome != NULL)
-        handover_put(&message, HANDOVER_WELCOME, welcome, n);
-    handover_put_fd(&message, conns_fd);
-    if (handover_send(master->current.channel, &message) != 0)
-        (void)kill(master->current.pid, SIGTERM); /* it does not listen: at least it drains */
-}
-
-/* None is forgotten: the application must not be told to end before the last of them. */
-static bool may_begin(void *arg)
-{
-    const struct master *master = arg;
-
-    if (master->retiring_count < RETIRING_MAX)
-        return true;
-    log_line(LOG_LEVEL_WARN, "restart-refused", NULL,
-             "no restart: %d workers of earlier ones still drain", RETIRING_MAX);
-    return false;
-}
-
-static void watch_retiring(struct master *master)
-{
-    assert(master->retiring_count < RETIRING_MAX);
-    master->current.was_told = master->is_stopping || master->worker_drains;
-    master->retiring[master->retiring_count++] = master->current;
-    memset(&master->current, 0, sizeof(master->current));
-}
-
-/* The service is up when the worker and the application are. Not behind STOPPING, which a manager
- * takes for final. */
-static void say_ready(struct master *master)
-{
-    if (!master->is_up || !master_app_is_up(master->app) || master->is_stopping ||
-        master->worker_drains || master->is_ending)
-        return;
-    if (!master->said_ready && master->config->ready_fd >= 0) {
-        (void)!write(master->config->ready_fd, "", 1);
-        (void)close(master->config->ready_fd);
-    }
-    master->said_ready = true;
-    notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
-}
-
-static void send_stop(struct master *master, bool is_final)
-{
-    master->current.by_message = true;
-    succession_send_stop(master->current.channel, master->current.pid, master->stops, is_final);
-}
-
-/* A worker was told before we were: a signal to all processes may be on its way to us. */
-static void stop_ahead(struct master *master)
-{
-    begin_stop(master);
-    master->is_ahead = true;
-    master->stops = 1;
-    if (master->current.pid > 0)
-        send_stop(master, false);
-    else
-        stop_alone(master);
-}
-
-static void on_retire(void *arg, struct succession *succession)
-{
-    struct master *master = arg;
-    int conns_fd = succession_take_conns(succession);
-
-    hold_what_is_taken(master, &succession->ready);
-    take_settings(master, &succession->ready);
-    if (master->current.pid > 0) {
-        send_retire(master, &succession->ready, conns_fd);
-        watch_retiring(master);
-    }
-    close_fd(&conns_fd);
-    take_error_log(succession->stderr_fd);
-    close_fd(&succession->stderr_fd);
-    succession_take_child(succession, &master->current.pid, &master->current.pid_fd,
-                          &master->current.channel);
-    master->current.began_ns = clock_now_ns();
-    master->current.told_hold = master->told_successor_hold;
-    master->retry_at_ns = CLOCK_NEVER;
-    write_pid_file(master);
-    master->is_up = true;
-    /* Since the new one was told to accept: it is the service that was meant. */
-    if (master->worker_drains && !master->is_stopping)
-        stop_ahead(master);
-    else if (master->is_stopping)
-        send_stop(master, false);
-    master->worker_drains = false; /* the old one */
-    say_ready(master);
-}
-
-static void on_began(void *arg)
-{
-    struct master *master = arg;
-
-    master->retry_at_ns = CLOCK_NEVER;
-    master_app_forget(master->app);
-    if (master->said_ready)
-        notify_send("RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=restarting",
-                    (unsigned long long)(clock_now_ns() / NS_PER_US));
-}
-
-static void try_again_later(struct master *master)
-{
-    char wait[CLOCK_TEXT_SIZE];
-
-    log_line(LOG_LEVEL_WARN, "worker-retry", NULL, "another worker is started in %s",
-             clock_format_duration(master->backoff_ns, wait));
-    master->retry_at_ns = clock_now_ns() + master->backoff_ns;
-    master->backoff_ns *= 2;
-    if (master->backoff_ns > BACKOFF_MAX_NS)
-        master->backoff_ns = BACKOFF_MAX_NS;
-}
-
-static void on_failed(void *arg)
-{
-    struct master *master = arg;
-    int status = master->succession.status;
-
-    inherit_release(&master->new);
-    if (!master->is_up) { /* it never served: whoever started us is told why */
-        end(master, master->succession.spawn_error != 0 ? COORD_EXIT_UNAVAILABLE
-                    : WIFEXITED(status)                 ? WEXITSTATUS(status)
-                                                        : COORD_EXIT_UNAVAILABLE);
-        return;
-    }
-    if (master->current.pid == 0)
-        try_again_later(master);
-    else if (master->said_ready)
-        notify_send("READY=1\nSTATUS=serving; the last restart failed, see the log");
-}
-
-static unsigned count_stops(void *arg)
-{
-    const struct master *master = arg;
-    return master->stops;
-}
-
-/* What it could not finish is the service's as well. */
-static void on_left(void *arg)
-{
-    struct master *master = arg;
-    int status = succession_left_status(&master->succession);
-
-    inherit_release(&master->new);
-    if (status > master->left_status)
-        master->left_status = status;
-}
-
-static const struct succession_hooks hooks = {
-    .offer = offer,
-    .may_begin = may_begin,
-    .message = on_message,
-    .begin = on_begin,
-    .ready = on_ready,
-    .commit = on_commit,
-    .serves = on_serves,
-    .retire = on_retire,
-    .began = on_began,
-    .failed = on_failed,
-    .count_signals = count_stops,
-    .left = on_left,
-};
-
-/* `trigger` NULL: nobody has asked, there has to be one. */
-static void start_worker(struct master *master, const char *trigger, const char *detail)
-{
-    /* Refused, and nobody serves: what was due before still is (see on_began()). */
-    if (trigger != NULL) {
-        succession_request(&master->succession, trigger, detail);
-    } else {
-        master->retry_at_ns = CLOCK_NEVER;
-        succession_tell(&master->succession, RESTART_ON_REQUEST);
-    }
-}
-
 /* ---- the worker that serves ---- */
 
 /* Only what the worker knows better: in charge are we. */
@@ -452,68 +55,6 @@ static void pass_notice_on(const char *text)
     }
     if (out[0] != '\0')
         notify_send("%s", out);
-}
-
-/* Somebody has told the worker itself (an order, a trigger), or it says that it does what we have
- * told it. There is no successor to a service that is about to end; until its listeners close, that
- * may be called off. */
-static void on_drains(struct master *master, bool drains)
-{
-    bool was_on = master->worker_drains || master->is_stopping;
-
-    if (!drains && (master->ends_with_app || master->is_ending))
-        return; /* it does not know yet */
-    master->worker_drains = drains;
-    master_app_expect_end(master->app, drains);
-    if (drains) {
-        succession_tell(&master->succession, RESTART_ON_STOP);
-        return;
-    }
-    if (!was_on)
-        return;
-    master->is_stopping = master->is_ahead = false;
-    master->stops = 0;
-    succession_tell(&master->succession, RESTART_ON_RESUME);
-    log_line(LOG_LEVEL_INFO, "master-resumes", NULL,
-             "worker %ld goes on, and so does this: restarts are possible again",
-             (long)master->current.pid);
-    say_ready(master); /* perhaps not for the first time: a restart may have been given up */
-}
-
-/* It was told in the instant in which another one took over: that was meant for the service. */
-static void on_drains_late(struct master *master, const struct worker *worker)
-{
-    if (worker->was_told || master->is_stopping || master->is_ending)
-        return;
-    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
-             "worker %ld was told to stop in the instant of the hand-over: its successor is told, "
-             "too",
-             (long)worker->pid);
-    stop_ahead(master);
-}
-
-/* The one who has just retired was closing its listeners, which are those of its successor, before
- * it heard that it has one: that can not be called off there, and must not be here. */
-static void on_stopping_late(struct master *master, const struct worker *worker)
-{
-    log_line(LOG_LEVEL_WARN, "restart-stopped", NULL,
-             "worker %ld was stopping in the instant of the hand-over: its successor is told, too",
-             (long)worker->pid);
-    master->is_ahead |= master->stops == 0;
-    master->stops += master->stops == 0;
-    begin_stop(master);
-    stop_succession(master); /* those that it is about to have, too */
-    if (master->current.pid > 0)
-        send_stop(master, true);
-    else
-        stop_alone(master);
-}
-
-static void on_stopping(struct master *master)
-{
-    stop_succession(master);
-    inherit_release(&master->held); /* the worker's close is to be the last */
-    notify_send("STOPPING=1");
 }
 
 static void pass_key_on(struct master *master, const struct worker *from,
@@ -540,20 +81,20 @@ static void hear(struct master *master, struct worker *worker)
         bool drains = handover_get_number(&message, HANDOVER_IS_ON, 0) != 0;
         if (message.type == HANDOVER_DRAINS && !is_current) {
             if (drains)
-                on_drains_late(master, worker);
+                master_hear_late_drain(master, worker);
         } else if (message.type == HANDOVER_DRAINS) {
-            on_drains(master, drains);
+            master_hear_drain(master, drains);
         } else if (message.type == HANDOVER_NOTIFY && is_current) {
             if (strstr(text, "STOPPING=1") != NULL)
-                on_stopping(master);
+                master_hear_stopping(master);
             pass_notice_on(text);
         } else if (message.type == HANDOVER_NOTIFY && strstr(text, "STOPPING=1") != NULL) {
-            on_stopping_late(master, worker);
+            master_hear_late_stopping(master, worker);
         } else if (message.type == HANDOVER_TICKET_KEY) {
             pass_key_on(master, worker, &message);
         } else if (message.type == HANDOVER_AGAIN) { /* also of one that is just retiring */
-            start_worker(master, text,
-                         handover_get_text(&message, HANDOVER_DETAIL, detail, sizeof(detail)));
+            master_start_worker(
+                master, text, handover_get_text(&message, HANDOVER_DETAIL, detail, sizeof(detail)));
         }
         handover_release(&message);
     }
@@ -592,7 +133,7 @@ static void see_exit_of_current(struct master *master)
     /* It drained, whoever told it to; or it was to end anyway. */
     if (master->is_stopping || master->worker_drains || master->ends_with_app ||
         is_a_drain(status)) {
-        end(master, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+        master_end(master, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
         return;
     }
     log_line(LOG_LEVEL_ERROR, "worker-died",
@@ -604,9 +145,9 @@ static void see_exit_of_current(struct master *master)
     if (master->succession.restart.state != RESTART_IDLE)
         return; /* one is on its way already */
     if (lived_ns >= STEADY_NS)
-        start_worker(master, NULL, NULL);
+        master_start_worker(master, NULL, NULL);
     else
-        try_again_later(master);
+        master_try_again_later(master);
 }
 
 static void see_exits_of_retiring(struct master *master)
@@ -671,10 +212,10 @@ static void end_with_app(struct master *master, const struct master_app_state *a
     master->ends_with_app = true;
     master_app_expect_end(master->app, true);
     if (master->current.pid == 0) {
-        end(master, app->status);
+        master_end(master, app->status);
         return;
     }
-    stop_succession(master);
+    master_stop_succession(master);
     if (master_app_tell_end(master->app, master->current.channel) != 0)
         (void)kill(master->current.pid, SIGTERM); /* it does not listen: at least it drains */
 }
@@ -685,71 +226,12 @@ static void see_app(struct master *master)
 
     tell_workers(master);
     if (!master->said_ready && app->was_up)
-        say_ready(master);
+        master_say_ready(master);
     if (app->has_ended)
         end_with_app(master, app);
 }
 
 /* ---- signals ---- */
-
-static void begin_stop(struct master *master)
-{
-    succession_tell(&master->succession, RESTART_ON_STOP);
-    master->is_stopping = true;
-    master_app_expect_end(master->app, true);
-    master->retry_at_ns = CLOCK_NEVER;
-}
-
-/* The third is for those who do not listen any more. */
-static void kill_all(const struct master *master)
-{
-    if (master->current.pid > 0)
-        (void)kill(master->current.pid, SIGKILL);
-    for (size_t i = 0; i < master->retiring_count; i++)
-        (void)kill(master->retiring[i].pid, SIGKILL);
-    if (master->succession.pid > 0)
-        (void)kill(master->succession.pid, SIGKILL);
-}
-
-/* Without a worker that could drain. */
-static void stop_alone(struct master *master)
-{
-    on_stopping(master);
-    if (!master->is_ending)
-        end(master, COORD_EXIT_CLEAN);
-}
-
-static void stop(struct master *master, int signo)
-{
-    begin_stop(master);
-    if (master->is_ahead) {
-        master->is_ahead = false;
-        return;
-    }
-    master->stops++;
-    if (master->stops > 2) {
-        kill_all(master);
-    } else if (master->current.pid > 0) { /* it says when it is past the point of no return */
-        if (master->current.by_message)
-            send_stop(master, false);
-        else
-            (void)kill(master->current.pid, signo);
-    } else {
-        stop_alone(master);
-    }
-    /* Those drain already, and take a second one for an order to cut what they have: of the first
-     * one they hear nothing, as it may be called off and come again. */
-    for (size_t i = 0; master->stops == 2 && i < master->retiring_count; i++)
-        signal_worker(&master->retiring[i], signo, 2);
-    /* Who was to take over, and had to stop with the one before it, has been told once. */
-    if (master->stops == 2 && master->succession.pid > 0 &&
-        (master->succession.restart.state == RESTART_LEAVING ||
-         master->succession.restart.state == RESTART_STOPPED)) {
-        succession_send_stop(master->succession.channel, master->succession.pid, 2, true);
-        succession_hurry(&master->succession);
-    }
-    master_app_signal(master->app, signo); /* ends its grace, where that is what we wait for */
-}
 
 static bool has_workers(const struct master *master)
 {
@@ -768,7 +250,7 @@ static void take_signals(struct master *master)
         switch (signo) {
         case SIGHUP:
         case SIGUSR2:
-            start_worker(master, name, detail);
+            master_start_worker(master, name, detail);
             break;
         case SIGUSR1: /* its log files */
             if (master->current.pid > 0)
@@ -781,7 +263,7 @@ static void take_signals(struct master *master)
         case SIGQUIT:
             log_line(LOG_LEVEL_INFO, "master-stops", NULL, "%s %s: %s", name, detail,
                      has_workers(master) ? "passed on to the worker" : "no worker is left");
-            stop(master, signo);
+            master_stop(master, signo);
             break;
         case SIGWINCH:
             master_app_signal(master->app, signo);
@@ -837,7 +319,7 @@ static void turn(struct master *master)
         take_signals(master);
     see_app(master); /* behind the signals: one that ends us both was meant for us */
     if (clock_now_ns() >= master->retry_at_ns)
-        start_worker(master, NULL, NULL);
+        master_start_worker(master, NULL, NULL);
     reap_strays(master);
 }
 
@@ -874,33 +356,9 @@ static void set_up(struct master *master, const struct master_config *config)
                         .keep_count = config->keep_fd >= 0,
                         .runs_app = config->command != NULL,
                         .own_group = true, /* a Ctrl+C is for us, and passed on */
-                        .hooks = &hooks,
+                        .hooks = &master_hooks,
                         .arg = master},
                     0);
-}
-
-/* Ours only. */
-static void remove_pid_file(const struct master *master)
-{
-    char text[24] = "";
-    int fd = master->pid_file[0] != '\0'
-                 ? open(master->pid_file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)
-                 : -1;
-
-    if (fd < 0)
-        return;
-    bool is_ours = read(fd, text, sizeof(text) - 1) > 0 && strtol(text, NULL, 10) == (long)getpid();
-    (void)close(fd);
-    if (is_ours)
-        (void)unlink(master->pid_file);
-}
-
-static int exit_status(const struct master *master)
-{
-    if (master->stops > 2) /* whoever was left was killed */
-        return COORD_EXIT_FORCED;
-    bool is_clean = master->status == COORD_EXIT_CLEAN || master->status == COORD_EXIT_DEADLINE;
-    return is_clean && master->left_status > master->status ? master->left_status : master->status;
 }
 
 int master_run(const struct master_config *config)
@@ -914,11 +372,11 @@ int master_run(const struct master_config *config)
                  strerrordesc_np(-err));
         return COORD_EXIT_UNAVAILABLE;
     }
-    start_worker(&master, NULL, NULL);
+    master_start_worker(&master, NULL, NULL);
     while (!is_over(&master))
         turn(&master);
     master_app_destroy(master.app);
-    remove_pid_file(&master);
+    master_remove_pid_file(&master);
     inherit_release(&master.held);
     inherit_release(&master.new);
     forget(&master.current);
@@ -926,7 +384,7 @@ int master_run(const struct master_config *config)
         forget(&master.retiring[i]);
     succession_release(&master.succession);
     (void)close(master.signal_fd);
-    return exit_status(&master);
+    return master_exit_status(&master);
 }
 
 int master_detach(int *ret_ready_fd)
