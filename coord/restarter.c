@@ -20,11 +20,11 @@ struct restarter {
     pthread_t thread;
     int wake_fd; /* eventfd */
     uint64_t generation;
+    bool is_successor;
     /* the thread's own */
     struct succession succession;
     int upstream_fd; /* -1: nobody, or not any more */
     bool is_followed;
-    bool is_successor;
     bool is_committed;
     bool is_free;     /* nobody but us closes our listeners, so they may be handed on */
     bool told_drains; /* the master, last */
