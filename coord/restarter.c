@@ -634,8 +634,6 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
     return 0;
 }
 
-#define HURRY_NS (500 * NS_PER_MS)
-
 /* Until it is not needed any more, or until then, or (if `hurriedly`) until a signal comes. */
 static void wait_until_spare_locked(struct restarter *restarter, uint64_t wait_ns, bool hurriedly)
 {
@@ -648,18 +646,18 @@ static void wait_until_spare_locked(struct restarter *restarter, uint64_t wait_n
 
 static void wait_for_answer_locked(struct restarter *restarter, uint64_t deadline_at_ns)
 {
-    uint64_t now_ns = clock_now_ns(), wait_ns = HURRY_NS;
+    uint64_t now_ns = clock_now_ns(), wait_ns = SUCCESSION_HURRY_NS;
 
     if (deadline_at_ns != CLOCK_NEVER && deadline_at_ns > now_ns + wait_ns)
         wait_ns = deadline_at_ns - now_ns;
     wait_until_spare_locked(restarter, wait_ns, true);
     if (restarter->is_needed && restarter->hurries)
-        wait_until_spare_locked(restarter, HURRY_NS, false);
+        wait_until_spare_locked(restarter, SUCCESSION_HURRY_NS, false);
     if (!restarter->is_needed || restarter->heir > 0)
         return;
     restarter->gives_up = true;
     wake(restarter);
-    wait_until_spare_locked(restarter, HURRY_NS, false);
+    wait_until_spare_locked(restarter, SUCCESSION_HURRY_NS, false);
 }
 
 /* It has its own limits, and there is one here for the case that it does not keep them. */
@@ -667,7 +665,7 @@ static void wait_for_heir_locked(struct restarter *restarter)
 {
     wait_until_spare_locked(restarter, restarter->config.stop_longest_ns, true);
     if (restarter->is_needed)
-        wait_until_spare_locked(restarter, 2 * HURRY_NS, false);
+        wait_until_spare_locked(restarter, 2 * SUCCESSION_HURRY_NS, false);
 }
 
 int restarter_leave(struct restarter *restarter, int status)

@@ -332,11 +332,9 @@ static void retire(struct succession *succession)
     succession->config.hooks->retire(succession->config.arg, succession);
 }
 
-#define HURRY_NS (500 * NS_PER_MS)
-
 void succession_hurry(struct succession *succession)
 {
-    uint64_t due_ns = clock_now_ns() + HURRY_NS;
+    uint64_t due_ns = clock_now_ns() + SUCCESSION_HURRY_NS;
 
     if (succession->restart.state == RESTART_LEAVING && due_ns < succession->restart.due_ns)
         succession->restart.due_ns = due_ns;

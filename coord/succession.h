@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "clock.h"
 #include "handover.h"
 #include "restart.h"
 
@@ -100,6 +101,7 @@ void succession_request(struct succession *succession, const char *trigger, cons
  * (RESTART_ON_RESUME). */
 void succession_tell(struct succession *succession, enum restart_event event);
 
+#define SUCCESSION_HURRY_NS (500 * NS_PER_MS)
 /* Not so long, once a second signal has come: a successor that is to stop with us, and does not
  * answer, is killed in half a second. */
 void succession_hurry(struct succession *succession);

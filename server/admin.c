@@ -619,6 +619,7 @@ void admin_leave(struct admin *admin)
     if (!admin->runs)
         return;
     struct timespec until = clock_timespec(clock_now_ns() + ADMIN_FAREWELL_MS * NS_PER_MS);
+    /* acquire: pairs with the release in admin_followed() */
     if (atomic_load_explicit(&admin->followed, memory_order_acquire)) {
         wake(admin);
         wait_for(admin, &admin->rests, &until);

@@ -256,16 +256,26 @@ static void test_old_process_waits_for_the_end_of_its_successor(void **state)
     char text[512];
     ssize_t n;
     (void)state;
-    const char *path = use_own_binary();
+    const char *path = use_own_binary(), *gate = in_folder("gate");
+    char *fake;
     int manager = listen_as_manager(in_folder("notify"));
     process_start(&p, NULL, ARGS("--restart-probation", "0", "--threads", "1"));
     (void)unsetenv("NOTIFY_SOCKET");
-    write_file(path, FAKE "until(3)\nsay(4)\nuntil(5)\nuntil(17)\nsay(6)\ntime.sleep(1)\n"
-                          "print('it has drained', file=sys.stderr)\nsys.stderr.flush()\n"
-                          "os._exit(3)\n");
+    (void)unlink(gate);
+    assert_true(asprintf(&fake,
+                         FAKE "until(3)\nsay(4)\nuntil(5)\nuntil(17)\nsay(6)\n"
+                              "while not os.path.exists('%s'): time.sleep(0.01)\n"
+                              "print('it has drained', file=sys.stderr)\nsys.stderr.flush()\n"
+                              "os._exit(3)\n",
+                         gate) > 0);
+    write_file(path, fake);
+    free(fake);
     process_signal(&p, SIGHUP);
     process_wait_log(&p, "generation 2 is told to accept");
     process_signal(&p, SIGTERM);
+    process_wait_log(&p, "drained in ");
+    assert_false(process_is_gone(&p));
+    write_file(gate, "");
     process_expect(&p, LIMIT_MS, 3); /* what the other one could not finish is the service's */
     assert_contains(p.log, "it has drained");
     while ((n = recv(manager, text, sizeof(text) - 1, MSG_DONTWAIT)) > 0) {
