@@ -19,7 +19,7 @@ int cli_signals_open(void)
     (void)sigemptyset(&set);
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++)
         (void)sigaddset(&set, taken[i]);
-    (void)signal(SIGPIPE, SIG_IGN); /* a reader that has left is seen by the write */
+    (void)signal(SIGPIPE, SIG_IGN); /* the write then fails with EPIPE */
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
         return -errno;
     int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -40,7 +40,7 @@ void cli_signals_obey(int signo)
     (void)sigaddset(&set, signo);
     (void)signal(signo, SIG_DFL);
     (void)raise(signo);
-    (void)sigprocmask(SIG_UNBLOCK, &set, &before); /* it comes here */
+    (void)sigprocmask(SIG_UNBLOCK, &set, &before); /* the kernel delivers it here */
     (void)sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -65,7 +65,7 @@ static void put(const char *bytes, size_t size)
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return; /* the terminal has gone: there is nobody to show anything to */
+            return; /* the terminal is gone */
         bytes += n;
         size -= (size_t)n;
     }
@@ -117,7 +117,7 @@ void cli_screen_show(const char *text, size_t size)
         size_t n = (size_t)((line_end != NULL ? line_end : end) - text);
         (void)fwrite(text, 1, n, out);
         (void)fputs("\033[K", out);
-        if (line_end != NULL && line_end + 1 < end) /* none behind the last: it would scroll */
+        if (line_end != NULL && line_end + 1 < end) /* after the last line it would scroll */
             (void)fputc('\n', out);
         text += n + 1;
     }

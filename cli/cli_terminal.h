@@ -1,37 +1,36 @@
 #ifndef LASTCALL_CLI_TERMINAL_H
 #define LASTCALL_CLI_TERMINAL_H
 
-/* The terminal, and the signals that have to do with it. Signals come as input on a descriptor, so
- * that one wait covers all there is to wait for; a command that is told to end puts the terminal
- * right first. Plain ANSI sequences, which every terminal of this century knows. */
+/* The terminal and the signals that concern it. Signals arrive on a signalfd, so that one poll
+ * covers signals, keys and the server, and a command can restore the terminal before it obeys a
+ * signal. Drawing uses plain ANSI sequences. */
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Block the signals that end or resize a terminal program, and return a descriptor that they come
- * on instead; negative errno: it cannot be had.     Thread: main only. */
+/* Block the signals that end, stop or resize a terminal program, and return a signalfd for them.
+ * Thread: main only.     Errors: a negative errno. */
 int cli_signals_open(void);
 
-/* The next of them; 0: there is none.     Thread: main only.     Blocks: never. */
+/* The next pending signal; 0: none.     Thread: main only.     Blocks: never. */
 int cli_signals_take(int fd);
 
-/* Be as if `signo` had never been blocked: the terminal is stopped, or the process ends by it.
- * Returns where the signal only stops, once it goes on.     Thread: main only. */
+/* Let `signo` take its default action: the process ends, or it stops and this returns after
+ * SIGCONT.     Thread: main only. */
 void cli_signals_obey(int signo);
 
-/* Columns and rows of standard output; 80 and 24 where it does not say.     Thread: any. */
+/* Columns and rows of standard output; 80 and 24 if unknown.     Thread: any. */
 void cli_terminal_size(size_t *ret_columns, size_t *ret_rows);
 
-/* Take the whole screen, hide the cursor, and have keys as they are pressed.
- * Thread: main only.     Errors: 0; a negative errno: this is no terminal. */
+/* Switch to the alternate screen, hide the cursor, and deliver each key at once, without echo.
+ * Thread: main only.     Errors: 0; a negative errno, -ENOTTY if this is not a terminal. */
 int cli_screen_enter(void);
 
-/* Put everything back; nothing where it is back already.     Thread: main only. */
+/* Undo cli_screen_enter(), if it was called.     Thread: main only. */
 void cli_screen_leave(void);
 
-/* Show `text`, lines with their ends, from the top left corner, in one write.     Thread: main
- * only.
- */
+/* Draw `text` (lines that end in \n) from the top left corner, in one write.
+ * Thread: main only. */
 void cli_screen_show(const char *text, size_t size);
 
 #endif

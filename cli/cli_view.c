@@ -1,118 +1,12 @@
 #include "cli_view.h"
 
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <wchar.h>
-#include <wctype.h>
 
-/* ---- what is in a status ---- */
+#include "cli_status.h"
+#include "cli_text.h"
 
-static const json_t *find(const json_t *status, const char *path)
-{
-    char name[32];
-
-    while (status != NULL && *path != '\0') {
-        size_t n = strcspn(path, ".");
-        if (n >= sizeof(name))
-            return NULL;
-        memcpy(name, path, n);
-        name[n] = '\0';
-        status = json_object_get(status, name);
-        path += n + (path[n] == '.');
-    }
-    return status;
-}
-
-double cli_number(const json_t *status, const char *path, double fallback)
-{
-    const json_t *value = find(status, path);
-    return json_is_number(value) ? json_number_value(value) : fallback;
-}
-
-const char *cli_text(const json_t *status, const char *path)
-{
-    const char *text = json_string_value(find(status, path));
-    return text != NULL ? text : "";
-}
-
-bool cli_has(const json_t *status, const char *path)
-{
-    return json_is_object(find(status, path));
-}
-
-/* ---- text ---- */
-
-char *cli_clean(const char *text, char *buf, size_t size, size_t columns)
-{
-    mbstate_t state = {0};
-    size_t used = 0, width = 0, cut_at = 0;
-
-    while (*text != '\0') {
-        wchar_t wide;
-        size_t n = mbrtowc(&wide, text, strlen(text), &state);
-        bool known = n != 0 && n != (size_t)-1 && n != (size_t)-2;
-        int wants = known && iswprint((wint_t)wide) ? wcwidth(wide) : -1;
-        bool shown = wants > 0; /* what has no width can hide, or turn the direction */
-        size_t bytes = shown ? n : 1, step = shown ? (size_t)wants : 1;
-        if (!known) {
-            memset(&state, 0, sizeof(state));
-            n = 1;
-        }
-        if (width + step > columns || used + bytes + 1 > size) {
-            /* Back to where the dots have room. */
-            if (columns >= 4 && size >= 8) {
-                memcpy(buf + cut_at, "...", 3);
-                used = cut_at + 3;
-            }
-            break;
-        }
-        if (shown)
-            memcpy(buf + used, text, n);
-        else
-            buf[used] = '?';
-        used += bytes;
-        width += step;
-        if (columns >= 4 && size >= 8 && width <= columns - 3 && used + 4 <= size)
-            cut_at = used;
-        text += n;
-    }
-    buf[used] = '\0';
-    return buf;
-}
-
-char *cli_duration(double ms, char buf[CLOCK_TEXT_SIZE])
-{
-    if (!(ms > 0))
-        ms = 0;
-    if (ms >= 999.5 && ms < 59950)
-        (void)snprintf(buf, CLOCK_TEXT_SIZE, "%.1fs", ms / 1000);
-    else if (ms < 999.5)
-        (void)snprintf(buf, CLOCK_TEXT_SIZE, "%.0fms", ms);
-    else
-        (void)clock_format_duration((uint64_t)(ms < 1e12 ? ms : 1e12) * NS_PER_MS, buf);
-    return buf;
-}
-
-char *cli_listeners(const json_t *status, char *buf, size_t size)
-{
-    const json_t *listeners = json_object_get(status, "listeners"), *listener;
-    size_t used = 0, index;
-
-    (void)snprintf(buf, size, "none");
-    json_array_foreach(listeners, index, listener)
-    {
-        char address[128];
-        if (!json_is_string(listener) || used + 4 >= size)
-            break;
-        (void)cli_clean(json_string_value(listener), address, sizeof(address), SIZE_MAX);
-        int n = snprintf(buf + used, size - used, "%s%s", index > 0 ? ", " : "", address);
-        used += n > 0 ? (size_t)n : 0;
-    }
-    return buf;
-}
-
-/* A line, cut to the width. */
+/* One line, cut to `width` columns. */
 static void line(FILE *out, size_t width, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -140,7 +34,7 @@ static void print_phases(FILE *out, const json_t *status, size_t width)
     char text[256] = "", at[CLOCK_TEXT_SIZE], name[32];
     size_t index, used = 0;
 
-    json_array_foreach(find(status, "drain.phases"), index, phase)
+    json_array_foreach(cli_value(status, "drain.phases"), index, phase)
     {
         int n = snprintf(text + used, sizeof(text) - used, "%s%s at %s", index > 0 ? ", " : "",
                          cli_clean(cli_text(phase, "phase"), name, sizeof(name), SIZE_MAX),
@@ -155,7 +49,7 @@ static void print_phases(FILE *out, const json_t *status, size_t width)
 
 static void print_drain(FILE *out, const json_t *status, size_t width)
 {
-    const json_t *triggers = find(status, "drain.triggers");
+    const json_t *triggers = cli_value(status, "drain.triggers");
     const json_t *first = json_array_get(triggers, 0);
     double more =
         (double)json_array_size(triggers) - 1 + cli_number(status, "drain.triggers_left_out", 0);
@@ -168,11 +62,12 @@ static void print_drain(FILE *out, const json_t *status, size_t width)
         (void)snprintf(others, sizeof(others), ", and %.0f more trigger%s", more, plural(more));
     line(out, width, "drain         begun by %s%s%s%s%s; %s", cli_text(first, "name"),
          detail[0] != '\0' ? " (" : "", detail, detail[0] != '\0' ? ")" : "", others,
-         json_is_true(find(status, "drain.can_be_called_off")) ? "it can be called off"
-                                                               : "past the point of no return");
+         json_is_true(cli_value(status, "drain.can_be_called_off"))
+             ? "it can be called off"
+             : "past the point of no return");
     print_phases(out, status, width);
     if (lame_duck >= 0)
-        line(out, width, "              the listeners close in %s; then a deadline of %s",
+        line(out, width, "              the listeners close in %s; the deadline is %s after that",
              cli_duration(lame_duck, time),
              cli_duration(cli_number(status, "drain.deadline_ms", 0), whole));
     else if (left >= 0)
@@ -190,11 +85,12 @@ void cli_print_overview(FILE *out, const json_t *status, size_t width)
 
     line(out, width, "%s, process %.0f, up %s: %s, %s, %s", cli_text(status, "server"),
          cli_number(status, "pid", 0), cli_duration(1000 * cli_number(status, "uptime_s", 0), up),
-         cli_text(status, "phase"), json_is_true(find(status, "ready")) ? "ready" : "not ready",
-         json_is_true(find(status, "live")) ? "live" : "a loop is stuck");
+         cli_text(status, "phase"),
+         json_is_true(cli_value(status, "ready")) ? "ready" : "not ready",
+         json_is_true(cli_value(status, "live")) ? "live" : "a loop is stuck");
     line(out, width, "listens on    %s", cli_listeners(status, listeners, sizeof(listeners)));
     line(out, width,
-         "requests      %.0f in flight, %.1f/s, %.0f answered, %.0f shed, %.0f given up",
+         "requests      %.0f in flight, %.1f/s, %.0f answered, %.0f shed, %.0f unfinished",
          cli_number(status, "requests.in_flight", 0), cli_number(status, "requests.per_second", 0),
          cli_number(status, "requests.answered", 0), cli_number(status, "requests.shed", 0),
          cli_number(status, "requests.given_up", 0));
@@ -202,9 +98,7 @@ void cli_print_overview(FILE *out, const json_t *status, size_t width)
          cli_number(status, "connections.open", 0), cli_number(status, "connections.max", 0),
          cli_number(status, "connections.lingering", 0),
          cli_number(status, "connections.accepted", 0));
-    line(out, width,
-         "workers       %.0f of %.0f busy, %.0f of %.0f places in the queue taken, "
-         "%.0f refused",
+    line(out, width, "workers       %.0f of %.0f busy, queue %.0f of %.0f, %.0f refused",
          cli_number(status, "pool.running", 0), cli_number(status, "pool.workers", 0),
          cli_number(status, "pool.queued", 0), cli_number(status, "pool.queue", 0),
          cli_number(status, "pool.refused", 0));
@@ -223,7 +117,7 @@ void cli_print_requests(FILE *out, const json_t *status, size_t rows, size_t wid
     size_t count = json_array_size(oldest), index;
     double left_out = cli_number(status, "oldest_left_out", 0);
     size_t room = rows > 1 ? rows - 1 : 0, shown = count;
-    /* Who asks is left out of a narrow window. */
+    /* A narrow window has no room for the peer. */
     int peer_columns = width < PEER_FROM ? 0 : PEER_COLUMNS;
     int peer_most = width == CLI_WIDTH_ANY ? -1 : peer_columns;
     const char *gap = width < PEER_FROM ? "" : "  ";
@@ -255,7 +149,7 @@ void cli_print_requests(FILE *out, const json_t *status, size_t rows, size_t wid
 
 /* ---- a drain, as it goes ---- */
 
-/* The bar takes what a usual text leaves, and keeps its size while the numbers change theirs. */
+/* The bar gets the room that a usual text leaves; its size does not change with the numbers. */
 #define PHASE_COLUMNS 9
 #define TEXT_COLUMNS 44
 #define BAR_LEAST 10
@@ -329,14 +223,33 @@ static void print_last_seen(FILE *out, const json_t *status)
         (void)fprintf(out, "last seen in flight: and %.0f more\n", left_out);
 }
 
+/* The deadline counts from `closing`; the lame-duck time before that is extra. */
+static double cut_after_ms(const json_t *phases)
+{
+    double closing_ms = 0, after_ms = 0;
+
+    for (size_t i = 0; i < json_array_size(phases); i++) {
+        const json_t *phase = json_array_get(phases, i);
+        const char *name = cli_text(phase, "phase");
+        double at_ms = cli_number(phase, "at_ms", 0);
+        if (strcmp(name, "closing") == 0)
+            closing_ms = at_ms;
+        if (strcmp(name, "aborting") == 0)
+            return at_ms - closing_ms;
+        after_ms = at_ms;
+    }
+    return after_ms;
+}
+
 void cli_print_end(FILE *out, const json_t *status, int exit_status)
 {
-    const json_t *phases = find(status, "drain.phases");
+    const json_t *phases = cli_value(status, "drain.phases");
     const json_t *last = json_array_get(phases, json_array_size(phases) - 1);
+    double after_ms = exit_status == 3 ? cut_after_ms(phases) : cli_number(last, "at_ms", 0);
     double released = cli_number(status, "drain.idle_released", 0);
     char took[CLOCK_TEXT_SIZE];
 
-    (void)cli_duration(cli_number(last, "at_ms", 0), took);
+    (void)cli_duration(after_ms, took);
     if (exit_status == 0)
         (void)fprintf(out, "drained in %s: ", took);
     else if (exit_status == 3)
@@ -345,9 +258,12 @@ void cli_print_end(FILE *out, const json_t *status, int exit_status)
         (void)fprintf(out, "cut short by a second signal, after %s: ", took);
     else
         (void)fprintf(out, "ended with status %d, after %s: ", exit_status, took);
-    (void)fprintf(out, "%.0f answered, %.0f idle connection%s released\n",
+    (void)fprintf(out, "%.0f answered, %.0f idle connection%s released",
                   cli_number(status, "drain.answered", 0), released, plural(released));
-    /* The list is from shortly before the end: the server's report says which were cut. */
+    if (exit_status != 0)
+        (void)fprintf(out, ", %.0f unfinished", cli_number(status, "requests.given_up", 0));
+    (void)fputc('\n', out);
+    /* The list is slightly older than the end; the server's own report is exact. */
     if (exit_status != 0)
         print_last_seen(out, status);
 }

@@ -4,17 +4,21 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli_admin.h"
-#include "cli_p.h"
+#include "cli_events.h"
+#include "cli_fail.h"
+#include "cli_options.h"
+#include "cli_request.h"
+#include "cli_status.h"
 #include "cli_terminal.h"
 #include "cli_view.h"
 #include "clock.h"
+#include "commands.h"
 
-/* drain, and undrain. To wait is to follow the server's events, from before the order: a drain can
- * be over within a millisecond, and its end is in the last event. */
+/* The commands drain and undrain. drain --wait opens the event stream before it requests the drain:
+ * a drain may take less than a millisecond, and only the last event carries the exit status. */
 
 #define SILENCE_MS 15000
-#define LINE_NS (3 * NS_PER_S) /* between lines, where there is no terminal */
+#define LINE_NS (3 * NS_PER_S) /* between two lines of progress, without a terminal */
 
 struct order {
     struct cli_server server;
@@ -22,8 +26,8 @@ struct order {
     bool wait;
 };
 
-/* Returns 0, and whether this began the drain; or the status to leave with. */
-static int give(const struct order *order, bool *ret_began)
+/* POST /drain. Returns 0, and whether this request began the drain; or the exit status. */
+static int request_drain(const struct order *order, bool *ret_began)
 {
     json_t *answer = NULL, *body = json_object();
 
@@ -34,7 +38,7 @@ static int give(const struct order *order, bool *ret_began)
     int result = cli_request(&order->server, "POST", "/drain", body, &answer);
     *ret_began = !json_is_false(json_object_get(answer, "began"));
     if (result == 0 && !*ret_began && order->deadline != NULL)
-        (void)cli_fail(0, "a drain was under way already: its deadline stays what it was");
+        (void)cli_fail(0, "a drain was already under way; its deadline is unchanged");
     json_decref(answer);
     json_decref(body);
     return result;
@@ -46,10 +50,13 @@ struct wait {
     const struct order *order;
     struct cli_stream *stream;
     int signals;
-    bool on_terminal, ordered, seen_draining;
+    bool on_terminal;
+    bool requested; /* the drain */
+    bool seen_draining;
     bool bar_shown;
-    double most;    /* of what is waited for, so far */
-    char phase[24]; /* of the newest line */
+    double most; /* see cli_print_progress() */
+    /* the newest line, without a terminal */
+    char phase[24];
     uint64_t line_ns;
 };
 
@@ -80,27 +87,27 @@ static void show_progress(struct wait *wait, const json_t *status)
     (void)fflush(stdout);
 }
 
-/* Returns -1: go on; or the status to leave with. */
+/* Returns -1: continue; or the exit status. */
 static int on_status(struct wait *wait)
 {
     const json_t *status = cli_stream_status(wait->stream);
     bool draining = cli_has(status, "drain");
 
-    if (!wait->ordered) {
+    if (!wait->requested) {
         bool began;
-        wait->ordered = true;
-        int result = give(wait->order, &began);
+        wait->requested = true;
+        int result = request_drain(wait->order, &began);
         if (result != 0)
             return result;
     }
     if (cli_number(status, "exit_status", -1) >= 0)
-        return -1; /* the end follows */
+        return -1; /* the end of the stream follows */
     if (draining) {
         wait->seen_draining = true;
         show_progress(wait, status);
     } else if (wait->seen_draining) {
         clear_bar(wait);
-        return cli_fail(EX_TEMPFAIL, "the drain was called off: the server goes on");
+        return cli_fail(EX_TEMPFAIL, "the drain was called off; the server goes on");
     }
     return -1;
 }
@@ -125,9 +132,9 @@ static int on_signals(struct wait *wait)
     if (wait->bar_shown)
         (void)fputc('\n', stdout);
     wait->bar_shown = false;
-    if (wait->ordered)
-        (void)cli_fail(0, "the drain goes on without being watched; lastcall undrain calls it off, "
-                          "as long as the listeners are open");
+    if (wait->requested)
+        (void)cli_fail(0, "the drain goes on; lastcall undrain can call it off while the listeners "
+                          "are open");
     return 128 + signo;
 }
 
@@ -141,7 +148,7 @@ static int on_end(struct wait *wait)
     if (failure != 0)
         return failure;
     if (ended < 0)
-        return cli_fail(EX_UNAVAILABLE, "the server is gone, and did not say how it ended");
+        return cli_fail(EX_UNAVAILABLE, "the server exited without reporting its exit status");
     cli_print_end(stdout, status, ended);
     return ended;
 }
@@ -161,8 +168,8 @@ static int wait_for_end(struct wait *wait)
         case CLI_NEXT_TIME:
             clear_bar(wait);
             result = cli_fail(
-                EX_UNAVAILABLE, "nothing heard from the server for %ds; %s", SILENCE_MS / 1000,
-                wait->ordered ? "its deadline holds all the same" : "the drain was not ordered");
+                EX_UNAVAILABLE, "no event from the server for %ds; %s", SILENCE_MS / 1000,
+                wait->requested ? "the drain and its deadline go on" : "no drain was requested");
             break;
         case CLI_NEXT_END:
             result = on_end(wait);
@@ -187,72 +194,110 @@ static int drain_and_wait(const struct order *order)
 
 /* ---- the commands ---- */
 
-static int check(const struct order *order)
+/* Only checks the duration: the server gets it as text. */
+static const char *set_deadline(const struct flag *flag, const char *text, void *at, void *target,
+                                char *want)
 {
     uint64_t ns;
 
-    if (order->deadline != NULL && clock_parse_duration(order->deadline, &ns) != 0)
-        return cli_fail(EX_USAGE, "--deadline %s: want a duration such as 250ms, 10s or 2m",
-                        order->deadline);
-    json_t *reason = order->reason != NULL ? json_string(order->reason) : NULL;
-    bool is_text = order->reason == NULL || reason != NULL;
-    json_decref(reason);
-    return is_text ? -1 : cli_fail(EX_USAGE, "--reason: want text in UTF-8");
+    (void)flag;
+    (void)target;
+    (void)want;
+    *(const char **)at = text;
+    return clock_parse_duration(text, &ns) == 0 ? NULL : "want a duration such as 250ms, 10s or 2m";
 }
 
-int cli_drain(int argc, char **argv)
+static const char *set_reason(const struct flag *flag, const char *text, void *at, void *target,
+                              char *want)
+{
+    json_t *reason = json_string(text);
+    bool is_text = reason != NULL;
+
+    (void)flag;
+    (void)target;
+    (void)want;
+    json_decref(reason);
+    *(const char **)at = text;
+    return is_text ? NULL : "want text in UTF-8";
+}
+
+static const struct flag drain_rows[] = {
+    {.name = "wait",
+     .kind = FLAG_ON,
+     .offset = offsetof(struct order, wait),
+     .help = "show the progress, and exit with the server's exit status"},
+    {.name = "deadline",
+     .kind = FLAG_CUSTOM,
+     .argument = "DUR",
+     .offset = offsetof(struct order, deadline),
+     .fallback = "the server's",
+     .help = "the deadline of this drain",
+     .set = set_deadline},
+    {.name = "reason",
+     .is_secret = true, /* a wrong value is not UTF-8, so it is not printed */
+     .kind = FLAG_CUSTOM,
+     .argument = "TEXT",
+     .offset = offsetof(struct order, reason),
+     .help = "a reason for the server's log and report",
+     .set = set_reason},
+    CLI_SERVER_FLAGS(offsetof(struct order, server)),
+    CLI_HELP_FLAG,
+};
+
+int cmd_drain(int argc, char **argv)
 {
     struct order order = {0};
     bool began;
-    const struct cli_option options[] = {
-        {"wait", NULL, "show how the drain goes, and leave with the server's exit status", NULL,
-         &order.wait},
-        {"deadline", "DUR", "in place of the server's own, for this drain", &order.deadline, NULL},
-        {"reason", "TEXT", "for its log and its report", &order.reason, NULL},
-        CLI_SERVER_OPTIONS(order.server),
-    };
-    const struct cli_usage usage = {
-        "drain [OPTION]...",
-        "Drain a running server, as SIGTERM does: it takes no more connections, answers what it\n"
-        "has taken, and ends. Ctrl+C ends the wait, not the drain.\n\n"
-        "Exit status: 0 the drain has begun; with --wait the server's own: 0 drained clean, 3 the\n"
-        "deadline passed, 4 a second signal cut it short; 75 the drain was called off; 130 the\n"
-        "wait was interrupted; 69 the server is not there, or ended without a word; 77 not\n"
-        "allowed; 76 not an admin listener; 64 wrong usage.\n",
-        options, sizeof(options) / sizeof(options[0])};
+    struct cli_usage usage = {
+        .flags = {.rows = drain_rows, .count = sizeof(drain_rows) / sizeof(drain_rows[0])},
+        .command = "drain",
+        .synopsis = "drain [OPTION]...",
+        .about =
+            "Drain a running server, as SIGTERM does: it stops accepting connections, answers the\n"
+            "requests it has, and exits. Ctrl+C ends the wait, not the drain.\n\n"
+            "Exit status: 0 the drain has begun; with --wait the server's: 0 drained clean, 3 the\n"
+            "deadline passed, 4 a second signal cut it short; 75 the drain was called off; 130 "
+            "the\n"
+            "wait was interrupted; 69 no server, or it exited without reporting its status; 77 "
+            "not\n"
+            "permitted; 76 not an admin listener; 64 wrong usage.\n"};
 
-    int result = cli_parse(argc, argv, &usage);
-    if (result < 0)
-        result = check(&order);
+    int result = cli_parse(argc, argv, &usage, &order);
     if (result >= 0)
         return result;
     result = cli_server_open(&order.server);
     if (result == 0 && order.wait) {
         result = drain_and_wait(&order);
-    } else if (result == 0 && (result = give(&order, &began)) == 0) {
+    } else if (result == 0 && (result = request_drain(&order, &began)) == 0) {
         char name[CLI_SERVER_NAME_SIZE];
         (void)printf("%s: %s\n", cli_server_name(&order.server, name),
-                     began ? "draining" : "draining already");
+                     began ? "draining" : "already draining");
     }
     cli_server_close(&order.server);
     return result;
 }
 
-int cli_undrain(int argc, char **argv)
+static const struct flag undrain_rows[] = {
+    CLI_SERVER_FLAGS(0),
+    CLI_HELP_FLAG,
+};
+
+int cmd_undrain(int argc, char **argv)
 {
     struct cli_server server = {0};
     json_t *answer = NULL;
-    const struct cli_option options[] = {CLI_SERVER_OPTIONS(server)};
-    const struct cli_usage usage = {
-        "undrain [OPTION]...",
-        "Call a drain off and go on serving: possible as long as it is in its lame-duck time, "
-        "before\n"
-        "the first listener closes.\n\n"
-        "Exit status: 0 called off; 1 there is no drain, or it is past the point of no return; 69\n"
-        "the server is not there; 77 not allowed; 76 not an admin listener; 64 wrong usage.\n",
-        options, sizeof(options) / sizeof(options[0])};
+    struct cli_usage usage = {
+        .flags = {.rows = undrain_rows, .count = sizeof(undrain_rows) / sizeof(undrain_rows[0])},
+        .command = "undrain",
+        .synopsis = "undrain [OPTION]...",
+        .about = "Call off a drain, so that the server goes on. This is possible in the lame-duck "
+                 "time,\n"
+                 "before the first listener closes.\n\n"
+                 "Exit status: 0 called off; 1 there is no drain, or it is past the point of no "
+                 "return;\n"
+                 "69 no server; 77 not permitted; 76 not an admin listener; 64 wrong usage.\n"};
 
-    int result = cli_parse(argc, argv, &usage);
+    int result = cli_parse(argc, argv, &usage, &server);
     if (result >= 0)
         return result;
     result = cli_server_open(&server);

@@ -1,34 +1,47 @@
 #include <stdio.h>
-#include <string.h>
 
-#include "cli_admin.h"
-#include "cli_p.h"
+#include "cli_options.h"
+#include "cli_request.h"
 #include "cli_view.h"
+#include "commands.h"
+
+/* The command status. */
 
 #define ROWS 12
 
-int cli_status(int argc, char **argv)
-{
-    struct cli_server server = {0};
-    bool as_json = false;
-    json_t *status = NULL;
-    const struct cli_option options[] = {
-        {"json", NULL, "the status as the server gives it, for tools", NULL, &as_json},
-        CLI_SERVER_OPTIONS(server),
-    };
-    const struct cli_usage usage = {
-        "status [OPTION]...",
-        "What a running server is doing: its phase, requests, connections, workers, and the\n"
-        "requests that have been in flight for longest.\n",
-        options, sizeof(options) / sizeof(options[0])};
+struct settings {
+    struct cli_server server;
+    bool json;
+};
 
-    int result = cli_parse(argc, argv, &usage);
+static const struct flag flag_rows[] = {
+    {.name = "json",
+     .kind = FLAG_ON,
+     .offset = offsetof(struct settings, json),
+     .help = "print the server's answer as JSON"},
+    CLI_SERVER_FLAGS(offsetof(struct settings, server)),
+    CLI_HELP_FLAG,
+};
+
+int cmd_status(int argc, char **argv)
+{
+    struct settings settings = {0};
+    json_t *status = NULL;
+    struct cli_usage usage = {
+        .flags = {.rows = flag_rows, .count = sizeof(flag_rows) / sizeof(flag_rows[0])},
+        .command = "status",
+        .synopsis = "status [OPTION]...",
+        .about = "Show what a running server is doing: its phase, requests, connections, workers, "
+                 "and the\n"
+                 "oldest requests in flight.\n"};
+
+    int result = cli_parse(argc, argv, &usage, &settings);
     if (result >= 0)
         return result;
-    result = cli_server_open(&server);
+    result = cli_server_open(&settings.server);
     if (result == 0)
-        result = cli_get_status(&server, &status);
-    if (result == 0 && as_json) {
+        result = cli_get_status(&settings.server, &status);
+    if (result == 0 && settings.json) {
         (void)json_dumpf(status, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
         (void)putchar('\n');
     } else if (result == 0) {
@@ -37,6 +50,6 @@ int cli_status(int argc, char **argv)
         cli_print_requests(stdout, status, ROWS, CLI_WIDTH_ANY);
     }
     json_decref(status);
-    cli_server_close(&server);
+    cli_server_close(&settings.server);
     return result;
 }

@@ -3,14 +3,32 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "cli_admin.h"
-#include "cli_p.h"
+#include "cli_events.h"
+#include "cli_fail.h"
+#include "cli_options.h"
+#include "cli_request.h"
+#include "cli_status.h"
 #include "cli_terminal.h"
 #include "cli_view.h"
+#include "commands.h"
 
-/* A frame for each event, as large as the terminal is. */
+/* The command top: one frame for each event, as large as the terminal. */
 
 #define SILENCE_MS 15000
+
+struct settings {
+    struct cli_server server;
+    bool once;
+};
+
+static const struct flag flag_rows[] = {
+    {.name = "once",
+     .kind = FLAG_ON,
+     .offset = offsetof(struct settings, once),
+     .help = "print one frame as plain text and exit"},
+    CLI_SERVER_FLAGS(offsetof(struct settings, server)),
+    CLI_HELP_FLAG,
+};
 
 static void print_frame(FILE *out, const json_t *status, size_t columns, size_t list_rows)
 {
@@ -27,7 +45,7 @@ static size_t count_lines(const char *text)
     return lines;
 }
 
-/* Drawn twice: what the overview leaves of the rows is the list's. */
+/* The first frame measures the overview; the second gives the list the remaining rows. */
 static void show(const json_t *status)
 {
     char *text = NULL;
@@ -49,7 +67,7 @@ static void show(const json_t *status)
         list_rows = rows > others ? rows - others : 0;
         free(text);
     }
-    char *end = text; /* a window too low for all shows the top of it */
+    char *end = text; /* a low window shows the top of the frame */
     for (size_t line = 0; *end != '\0' && line < rows; end++)
         line += *end == '\n';
     cli_screen_show(text, (size_t)(end - text));
@@ -61,12 +79,12 @@ static void on_signal(int signo, const json_t *status)
     if (signo != SIGWINCH) {
         cli_screen_leave();
         cli_signals_obey(signo);
-        (void)cli_screen_enter(); /* it was stopped, and goes on */
+        (void)cli_screen_enter(); /* after SIGTSTP and SIGCONT */
     }
     show(status);
 }
 
-/* Returns whether it is time to go: somebody says so, or there is nobody any more. */
+/* Returns whether to quit: after `q`, or at the end of input. */
 static bool on_input(int signals, const json_t *status)
 {
     bool quit = false, any = false;
@@ -84,8 +102,8 @@ static bool on_input(int signals, const json_t *status)
     return quit || !any;
 }
 
-/* The server has gone, and the screen with it: what is known of its end. */
-static int say_end(const struct cli_stream *stream)
+/* Print how the server ended, on the normal screen. */
+static int print_end(const struct cli_stream *stream)
 {
     const json_t *status = cli_stream_status(stream);
     double ended = cli_number(status, "exit_status", -1);
@@ -94,7 +112,7 @@ static int say_end(const struct cli_stream *stream)
     if (failure != 0)
         return failure;
     if (ended < 0)
-        return cli_fail(EX_UNAVAILABLE, "the server is gone, and did not say how it ended");
+        return cli_fail(EX_UNAVAILABLE, "the server exited without reporting its exit status");
     cli_print_end(stdout, status, (int)ended);
     return 0;
 }
@@ -104,7 +122,7 @@ static int follow(struct cli_stream *stream)
     const int fds[] = {cli_signals_open(), STDIN_FILENO};
 
     if (fds[0] < 0 || cli_screen_enter() != 0)
-        return cli_fail(EX_USAGE, "this is no terminal; --once prints one frame");
+        return cli_fail(EX_USAGE, "not a terminal; --once prints one frame");
     for (;;) {
         switch (cli_stream_next(stream, fds, 2, SILENCE_MS)) {
         case CLI_NEXT_STATUS:
@@ -117,11 +135,10 @@ static int follow(struct cli_stream *stream)
             return 0;
         case CLI_NEXT_TIME:
             cli_screen_leave();
-            return cli_fail(EX_UNAVAILABLE, "nothing heard from the server for %ds",
-                            SILENCE_MS / 1000);
+            return cli_fail(EX_UNAVAILABLE, "no event from the server for %ds", SILENCE_MS / 1000);
         case CLI_NEXT_END:
             cli_screen_leave();
-            return say_end(stream);
+            return print_end(stream);
         }
     }
 }
@@ -137,31 +154,28 @@ static int once(const struct cli_server *server)
     return result;
 }
 
-int cli_top(int argc, char **argv)
+int cmd_top(int argc, char **argv)
 {
-    struct cli_server server = {0};
+    struct settings settings = {0};
     struct cli_stream *stream = NULL;
-    bool only_once = false;
-    const struct cli_option options[] = {
-        {"once", NULL, "print one frame, as plain text, and exit", NULL, &only_once},
-        CLI_SERVER_OPTIONS(server),
-    };
-    const struct cli_usage usage = {
-        "top [OPTION]...",
-        "The requests in flight, the oldest first, as they come and go. q quits.\n", options,
-        sizeof(options) / sizeof(options[0])};
+    struct cli_usage usage = {
+        .flags = {.rows = flag_rows, .count = sizeof(flag_rows) / sizeof(flag_rows[0])},
+        .command = "top",
+        .synopsis = "top [OPTION]...",
+        .about =
+            "Show the requests in flight, the oldest first, until the server exits. q quits.\n"};
 
-    int result = cli_parse(argc, argv, &usage);
+    int result = cli_parse(argc, argv, &usage, &settings);
     if (result >= 0)
         return result;
-    if (!only_once && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)))
-        return cli_fail(EX_USAGE, "this is no terminal; --once prints one frame");
-    result = cli_server_open(&server);
-    if (result == 0 && only_once)
-        result = once(&server);
-    else if (result == 0 && (result = cli_stream_open(&server, &stream)) == 0)
+    if (!settings.once && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)))
+        return cli_fail(EX_USAGE, "not a terminal; --once prints one frame");
+    result = cli_server_open(&settings.server);
+    if (result == 0 && settings.once)
+        result = once(&settings.server);
+    else if (result == 0 && (result = cli_stream_open(&settings.server, &stream)) == 0)
         result = follow(stream);
     cli_stream_close(stream);
-    cli_server_close(&server);
+    cli_server_close(&settings.server);
     return result;
 }

@@ -1,7 +1,8 @@
 #include "drain.h"
 
-#include <assert.h>
 #include <string.h>
+
+#include "require.h"
 
 void drain_init(struct drain *drain, const struct drain_config *config, uint64_t now_ns)
 {
@@ -22,7 +23,7 @@ const char *drain_class_name(enum drain_class class)
         DRAIN_CLASS_LIST(NAME)
 #undef NAME
     };
-    assert(class < DRAIN_CLASSES);
+    REQUIRE(class < DRAIN_CLASSES);
     return names[class];
 }
 
@@ -51,7 +52,7 @@ void drain_limit(struct drain *drain, uint64_t longest_ns)
             drain->config.class_ns[i] = 0;
 }
 
-/* Nine tenths: an idle connection must not look like a late one. */
+/* Nine tenths, so that idle connections are gone before the deadline and are not counted as cut. */
 static uint64_t most_of(uint64_t deadline_ns)
 {
     return deadline_ns - deadline_ns / 10;
@@ -95,6 +96,9 @@ bool drain_undo(struct drain *drain)
     if (!drain_can_undo(drain))
         return false;
     drain->requested = false;
+    /* Another request may come before the next look. Both would then be one drain, with the
+     * beginning, the counts and the lame duck of the first. */
+    drain->called_off = drain->phase == PHASE_LAME_DUCK;
     return true;
 }
 
@@ -121,18 +125,18 @@ static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
             return PHASE_RUNNING;
         return drain->config.lame_duck_ns > 0 && !drain->forced ? PHASE_LAME_DUCK : PHASE_CLOSING;
     case PHASE_LAME_DUCK:
-        /* Forced or not, the listeners close by the way of CLOSING: only that keeps newcomers out.
-         */
+        if (drain->called_off)
+            return PHASE_RUNNING;
+        /* Even a forced drain goes through CLOSING: only that keeps new connections out. */
         if (drain->forced)
             return PHASE_CLOSING;
-        if (!drain->requested)
-            return PHASE_RUNNING;
         if (now_ns - drain->entered_ns[PHASE_LAME_DUCK] >= drain->config.lame_duck_ns)
             return PHASE_CLOSING;
         return PHASE_LAME_DUCK;
     case PHASE_CLOSING:
     case PHASE_DRAINING:
-        /* Quiet comes first: a last answer and the deadline in the same look is a clean end. */
+        /* Check for quiet first: if the last answer and the deadline come in the same look, the end
+         * is clean. */
         if (drain->phase == PHASE_DRAINING && view->quiet && !view->jobs) {
             drain->cause = DRAIN_CAUSE_QUIET;
             return PHASE_DONE;
@@ -141,7 +145,7 @@ static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
             return cut_short(drain, DRAIN_CAUSE_FORCED);
         if (now_ns >= drain->deadline_at_ns)
             return cut_short(drain, DRAIN_CAUSE_DEADLINE);
-        /* A class with a later deadline keeps the drain up, not jobs that nobody waits for. */
+        /* Requests of a class with a later deadline extend the drain; orphaned jobs do not. */
         if (drain->phase == PHASE_DRAINING && view->quiet &&
             now_ns >= drain->class_at_ns[DRAIN_OTHER])
             return cut_short(drain, DRAIN_CAUSE_DEADLINE);
@@ -162,13 +166,13 @@ struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struc
     if (advice.next != drain->phase ||
         (drain->phase != PHASE_CLOSING && drain->phase != PHASE_DRAINING))
         return advice;
-    /* In CLOSING too: idle connections may hold the descriptors that the queue is waiting for. */
+    /* In CLOSING too: idle connections may use the descriptors that accept(2) needs. */
     if (!drain->idle_released && now_ns >= drain->grace_at_ns) {
         drain->idle_released = true;
         advice.release_idle = true;
     }
-    /* Each deadline is a point, not a line: what comes into a class behind it, as a response that
-     * begins late, is given up at the next one. */
+    /* A deadline is a point in time. What enters a class after its deadline, as a response that
+     * begins late, is given up at the next deadline. */
     unsigned due = due_classes(drain, now_ns);
     if (due != drain->given_up)
         advice.give_up = drain->given_up = due;
@@ -177,17 +181,19 @@ struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struc
 
 void drain_enter(struct drain *drain, enum coord_phase next, uint64_t now_ns)
 {
-    assert(phase_step_is_allowed(drain->phase, next));
+    REQUIRE(phase_step_is_allowed(drain->phase, next));
     drain->phase = next;
-    if (next == PHASE_RUNNING) /* called off: this drain was none */
+    if (next == PHASE_RUNNING) { /* the drain was called off */
         memset(drain->entered_ns, 0, sizeof(drain->entered_ns));
+        drain->called_off = false;
+    }
     drain->entered_ns[next] = now_ns;
     if (next == PHASE_CLOSING) {
         uint64_t deadline_ns = drain->config.deadline_ns;
         uint64_t grace_ns = drain->config.idle_grace_ns;
 
-        /* All are set before anything closes. The grace ends early enough for the connections it
-         * releases to be gone by the deadline. */
+        /* All deadlines are set before anything closes. The idle grace ends early enough for the
+         * connections that it closes to be gone by the deadline. */
         if (grace_ns > most_of(deadline_ns))
             grace_ns = most_of(deadline_ns);
         drain->deadline_at_ns = now_ns + drain_longest_ns(&drain->config);

@@ -3,23 +3,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "file.h"
 #include "log.h"
 #include "notify.h"
+#include "thread.h"
 
 struct heartbeat {
     /* immutable after heartbeat_start */
     struct heartbeat_config config;
-    uint64_t manager_every_ns; /* 0: it does not wait for us */
+    uint64_t manager_every_ns; /* 0: the manager has no watchdog */
     pthread_t thread;
     /* the thread's own */
-    uint64_t file_at_ns; /* the next beat of each; CLOCK_NEVER: none */
+    uint64_t file_at_ns; /* when the next beat of each is due; CLOCK_NEVER: none */
     uint64_t manager_at_ns;
     bool failed_said;
     bool withheld;
@@ -34,20 +35,20 @@ bool heartbeat_wanted(const struct heartbeat_config *config)
     return config->file != NULL || notify_watchdog_ns() != 0;
 }
 
-/* Opened anew each time: who watches the file may take it away. */
+/* Open it again each time: the supervisor may remove the file. */
 static void touch(struct heartbeat *heartbeat)
 {
     const char *path = heartbeat->config.file;
-    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
-    int err = fd < 0 || futimens(fd, NULL) != 0 ? errno : 0;
+    int fd = file_open(path, O_WRONLY | O_CREAT, 0644);
+    int err = fd < 0 ? fd : futimens(fd, NULL) != 0 ? -errno : 0;
 
     if (fd >= 0)
         (void)close(fd);
     if (err != 0 && !heartbeat->failed_said)
         log_line(LOG_LEVEL_WARN, "heartbeat-failed",
                  json_pack("{s:o}", "file", log_json_text(path)),
-                 "cannot touch the heartbeat %s: %s (it is tried again; said once)", path,
-                 strerrordesc_np(err));
+                 "cannot touch the heartbeat %s: %s (it will be tried again; logged once)", path,
+                 file_error_text(err));
     heartbeat->failed_said = err != 0;
 }
 
@@ -60,11 +61,11 @@ static void say_withheld(struct heartbeat *heartbeat, bool withheld)
         log_line(LOG_LEVEL_WARN, "heartbeat-withheld", NULL,
                  "no heartbeat until loops and pool move again");
     else
-        log_line(LOG_LEVEL_INFO, "heartbeat-resumed", NULL, "the heartbeat goes on");
+        log_line(LOG_LEVEL_INFO, "heartbeat-resumed", NULL, "the heartbeat resumes");
 }
 
-/* From `at_ns` in steps of `every_ns`, to the first one that is still to come: what was missed is
- * not made up for. */
+/* The next multiple of `every_ns` after `at_ns` that is in the future: missed beats are not
+ * repeated. */
 static uint64_t next_ns(uint64_t at_ns, uint64_t every_ns, uint64_t now_ns)
 {
     return at_ns + every_ns > now_ns ? at_ns + every_ns : now_ns + every_ns;
@@ -77,7 +78,7 @@ static void beat(struct heartbeat *heartbeat, uint64_t now_ns)
     if (!file && !manager)
         return;
     bool moving = heartbeat->config.is_moving(heartbeat->config.arg);
-    /* The manager first: the disk may take its time. */
+    /* The manager first: the disk may be slow. */
     if (manager && moving)
         notify_send("WATCHDOG=1");
     if (file && moving)
@@ -109,7 +110,6 @@ static void *heartbeat_thread(void *arg)
     struct heartbeat *heartbeat = arg;
     uint64_t now_ns = clock_now_ns();
 
-    (void)pthread_setname_np(pthread_self(), "heartbeat");
     heartbeat->file_at_ns = heartbeat->config.file != NULL ? now_ns : CLOCK_NEVER;
     heartbeat->manager_at_ns = heartbeat->manager_every_ns != 0 ? now_ns : CLOCK_NEVER;
     do
@@ -130,7 +130,6 @@ static void release(struct heartbeat *heartbeat)
 int heartbeat_start(const struct heartbeat_config *config, struct heartbeat **ret_heartbeat)
 {
     struct heartbeat *heartbeat = calloc(1, sizeof(*heartbeat));
-    sigset_t all, before;
 
     if (heartbeat == NULL)
         return -ENOMEM;
@@ -138,13 +137,10 @@ int heartbeat_start(const struct heartbeat_config *config, struct heartbeat **re
     heartbeat->manager_every_ns = notify_watchdog_ns() / 2; /* as sd_watchdog_enabled(3) advises */
     (void)pthread_mutex_init(&heartbeat->mu, NULL);
     clock_cond_init(&heartbeat->wake);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    int err = pthread_create(&heartbeat->thread, NULL, heartbeat_thread, heartbeat);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int err = thread_start(&heartbeat->thread, "heartbeat", heartbeat_thread, heartbeat);
     if (err != 0) {
         release(heartbeat);
-        return -err;
+        return err;
     }
     *ret_heartbeat = heartbeat;
     return 0;

@@ -1,6 +1,6 @@
 #include "phase.h"
 
-#include <assert.h>
+#include "require.h"
 
 static const char *const names[PHASE_COUNT] = {
 #define NAME(id, name) [PHASE_##id] = (name),
@@ -21,12 +21,12 @@ static const unsigned allowed[PHASE_COUNT] = {
 
 const char *phase_name(enum coord_phase phase)
 {
-    assert(phase < PHASE_COUNT);
+    REQUIRE(phase < PHASE_COUNT);
     return names[phase];
 }
 
 bool phase_step_is_allowed(enum coord_phase from, enum coord_phase to)
 {
-    assert(from < PHASE_COUNT && to < PHASE_COUNT);
+    REQUIRE(from < PHASE_COUNT && to < PHASE_COUNT);
     return (allowed[from] & (1U << to)) != 0;
 }

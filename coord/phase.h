@@ -2,7 +2,7 @@
 #define LASTCALL_PHASE_H
 
 /* The phases of the process. One list makes the enum, the names in log, report and tests, and the
- * table of allowed steps: they can not drift apart.
+ * table of allowed steps: they cannot drift apart.
  *
  *                        lame duck over,       listeners          nothing active,
  *                        forced                closed             no connection
@@ -14,16 +14,16 @@
  *                                                              archived
  *
  *     phase      what is true                          who may still act         what ends it
- *     RUNNING    ready, keep-alive on                  everyone                  a trigger
- *     LAME_DUCK  still accepting, answers carry        everyone                  its time, undrain,
+ *     RUNNING    ready, keep-alive on                  all                       a trigger
+ *     LAME_DUCK  still accepting, answers carry        all                       its time, undrain,
  *                Connection: close                                               a second signal
- *     CLOSING    no new handshake begins; those that   whoever the kernel has    the last listener
- *                the kernel has taken are accepted     taken already             is closed
+ *     CLOSING    no new handshake begins; those that   connections that the      the last listener
+ *                the kernel has taken are accepted     kernel has accepted       is closed
  *     DRAINING   no listener is open                   open connections may send nothing active,
  *                                                      until idle-grace; jobs    no connection;
  *                                                      may still be submitted    or the deadline
- *     ABORTING   the unfinished are archived and cut   nobody                    that is done
- *     DONE       report written, status decided        nobody                    -
+ *     ABORTING   the unfinished are archived and cut   none                      both are done
+ *     DONE       report written, status decided        none                      -
  *
  * The point of no return is the step into CLOSING. */
 

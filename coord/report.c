@@ -9,7 +9,7 @@
 #include "file.h"
 #include "log.h"
 
-#define NAMED_IN_LOG 20 /* unfinished requests in the log; the report has all that were listed */
+#define NAMED_IN_LOG 20 /* unfinished requests in the log; the report has all listed ones */
 
 typedef unsigned long long ull;
 
@@ -38,7 +38,7 @@ void report_add_trigger(struct report *report, const char *name, const char *det
     trigger->at_ns = now_ns;
 }
 
-/* A text that there was no memory to copy. */
+/* For a text that could not be copied without memory. */
 static const char *known(const char *text)
 {
     return text != NULL ? text : "?";
@@ -47,6 +47,19 @@ static const char *known(const char *text)
 static const char *plural(uint64_t n)
 {
     return n == 1 ? "" : "s";
+}
+
+/* The request and how long it takes, for a person who waits. */
+static const char *force_text(const struct drain_config *config, char *text, size_t size)
+{
+    char apart[CLOCK_TEXT_SIZE];
+
+    if (config->force_after_ns == 0)
+        (void)snprintf(text, size, "a second signal cuts it short");
+    else
+        (void)snprintf(text, size, "a second signal cuts it short if it comes %s after, or later",
+                       clock_format_duration(config->force_after_ns, apart));
+    return text;
 }
 
 /* `10s`, or `10s (tunnels 2s, uploads 30s)`. */
@@ -74,19 +87,21 @@ void report_log_begin(const struct report *report, const struct drain_config *co
 {
     const struct coord_trigger *trigger = &report->triggers[0];
     const char *comes = strncmp(trigger->name, "SIG", 3) == 0 ? " received" : ":";
-    char text[160];
+    char text[160], force[96];
 
     log_line(LOG_LEVEL_INFO, "drain-begun",
-             json_pack("{s:o, s:o, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name),
+             json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "trigger", log_json_text(trigger->name),
                        "detail", log_json_text(trigger->detail), "in_flight",
                        (json_int_t)report->begin.active, "connections",
                        (json_int_t)report->begin.connections, "deadline_ms",
-                       (json_int_t)(drain_longest_ns(config) / NS_PER_MS)),
-             "%s%s%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s",
+                       (json_int_t)(drain_longest_ns(config) / NS_PER_MS), "force_after_ms",
+                       (json_int_t)(config->force_after_ns / NS_PER_MS)),
+             "%s%s%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s; %s",
              trigger->name, trigger->detail[0] != '\0' || comes[0] == ' ' ? comes : "",
              trigger->detail[0] != '\0' ? " " : "", trigger->detail, (ull)report->begin.active,
              plural(report->begin.active), (ull)report->begin.connections,
-             plural(report->begin.connections), deadlines_text(config, text, sizeof(text)));
+             plural(report->begin.connections), deadlines_text(config, text, sizeof(text)),
+             force_text(config, force, sizeof(force)));
 }
 
 static uint64_t left_ns(const struct drain *drain, uint64_t now_ns)
@@ -131,9 +146,16 @@ void report_log_progress(const struct drain *drain, const struct coord_census *c
 
 /* ---- the end ---- */
 
-static uint64_t since_closing_ns(const struct report *report, const struct drain *drain)
+static uint64_t since_request_ns(const struct report *report, const struct drain *drain)
 {
     return report->ended_ns - drain->requested_ns;
+}
+
+/* How long the phase lasted from which a deadline counts. Neither the lame duck before it nor the
+ * time for listing and archiving belongs to it. */
+static uint64_t cut_after_ns(const struct drain *drain)
+{
+    return drain->entered_ns[PHASE_ABORTING] - drain->entered_ns[PHASE_CLOSING];
 }
 
 static void log_unfinished(const struct coord_request *r)
@@ -154,15 +176,15 @@ static void log_cut_short(const struct report *report, const struct drain *drain
     char text[CLOCK_TEXT_SIZE];
     bool forced = drain->cause == DRAIN_CAUSE_FORCED;
     size_t listed = report->unfinished.count + report->unfinished.left_out;
-    size_t n = listed + report->end.given_up; /* those were named as they were given up */
+    size_t n = listed + report->end.given_up; /* those were logged when they were given up */
     size_t named =
         report->unfinished.count < NAMED_IN_LOG ? report->unfinished.count : NAMED_IN_LOG;
+    uint64_t after_ns = forced ? since_request_ns(report, drain) : cut_after_ns(drain);
     log_line(LOG_LEVEL_WARN, forced ? "drain-forced" : "drain-deadline",
              json_pack("{s:I, s:f}", "unfinished", (json_int_t)n, "after_ms",
-                       (double)since_closing_ns(report, drain) / (double)NS_PER_MS),
+                       (double)after_ns / (double)NS_PER_MS),
              "%s%s after %s: %zu request%s unfinished", forced ? "forced by " : "deadline exceeded",
-             forced ? report->forced_by : "",
-             clock_format_duration(since_closing_ns(report, drain), text), n, plural(n));
+             forced ? report->forced_by : "", clock_format_duration(after_ns, text), n, plural(n));
     for (size_t i = 0; i < named; i++)
         log_unfinished(&report->unfinished.items[i]);
     if (listed > named)
@@ -171,7 +193,7 @@ static void log_cut_short(const struct report *report, const struct drain *drain
                  "unfinished: and %zu more", listed - named);
 }
 
-static void log_archived(const struct journal_archived *archived)
+static void log_archived(const struct coord_archived *archived)
 {
     if (archived->count > 0)
         log_line(
@@ -191,7 +213,7 @@ static void log_outcome(const struct report *report, const struct drain *drain)
                  json_pack("{s:I, s:I}", "unfinished", (json_int_t)report->end.given_up, "answered",
                            (json_int_t)answered),
                  "drained in %s: %llu answered, %llu unfinished",
-                 clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
+                 clock_format_duration(since_request_ns(report, drain), text), (ull)answered,
                  (ull)report->end.given_up);
         return;
     }
@@ -203,11 +225,12 @@ static void log_outcome(const struct report *report, const struct drain *drain)
     }
     if (drain->cause == DRAIN_CAUSE_DEADLINE) {
         log_line(LOG_LEVEL_WARN, "drained-late",
-                 json_pack("{s:i, s:I}", "unfinished", 0, "connections",
-                           (json_int_t)report->connections_cut),
+                 json_pack("{s:i, s:I, s:f}", "unfinished", 0, "connections",
+                           (json_int_t)report->connections_cut, "after_ms",
+                           (double)cut_after_ns(drain) / (double)NS_PER_MS),
                  "deadline reached after %s: %llu answered, nothing unfinished, %llu connection%s "
                  "without a request cut",
-                 clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
+                 clock_format_duration(cut_after_ns(drain), text), (ull)answered,
                  (ull)report->connections_cut, plural(report->connections_cut));
         return;
     }
@@ -216,11 +239,11 @@ static void log_outcome(const struct report *report, const struct drain *drain)
         (void)snprintf(handed, sizeof(handed), ", %llu handed over", (ull)report->end.handed_over);
     log_line(LOG_LEVEL_INFO, "drained",
              json_pack("{s:f, s:I, s:I, s:I}", "took_ms",
-                       (double)since_closing_ns(report, drain) / (double)NS_PER_MS, "answered",
+                       (double)since_request_ns(report, drain) / (double)NS_PER_MS, "answered",
                        (json_int_t)answered, "idle_released", (json_int_t)report->end.idle_released,
                        "handed_over", (json_int_t)report->end.handed_over),
              "drained in %s: %llu answered, %llu idle connection%s released%s",
-             clock_format_duration(since_closing_ns(report, drain), text), (ull)answered,
+             clock_format_duration(since_request_ns(report, drain), text), (ull)answered,
              (ull)report->end.idle_released, plural(report->end.idle_released), handed);
 }
 
@@ -272,7 +295,7 @@ static json_t *unfinished_json(const struct coord_requests *unfinished)
     return list;
 }
 
-static json_t *archive_json(const struct journal_archived *archived)
+static json_t *archive_json(const struct coord_archived *archived)
 {
     return archived->path[0] != '\0' ? json_string(archived->path) : json_null();
 }
@@ -298,16 +321,20 @@ int report_write(const struct report *report, const struct drain *drain, const c
                   "schema", 1, "server", "lastcall/" LASTCALL_VERSION, "began", report->began_wall,
                   "outcome", causes[drain->cause], "exit_status", report->status, "triggers",
                   triggers_json(report), "triggers_left_out", (json_int_t)report->triggers_left_out,
-                  "took_ms", (double)since_closing_ns(report, drain) / (double)NS_PER_MS,
+                  "took_ms", (double)since_request_ns(report, drain) / (double)NS_PER_MS,
                   "deadline_ms", (double)drain_longest_ns(&drain->config) / (double)NS_PER_MS,
                   "phases", phases_json(report, drain), "counts", counts_json(report), "unfinished",
                   unfinished_json(&report->unfinished), "archived",
                   (json_int_t)report->archived.count, "archive", archive_json(&report->archived));
     if (root == NULL)
         return -ENOMEM;
-    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)), *lines = NULL;
     json_decref(root);
-    int err = text != NULL ? file_write_whole(path, text) : -ENOMEM;
+    if (text != NULL && asprintf(&lines, "%s\n", text) < 0)
+        lines = NULL;
+    /* Not world-readable: it has paths and addresses. */
+    int err = lines != NULL ? file_write_whole_as(path, lines, 0640) : -ENOMEM;
+    free(lines);
     free(text);
     return err;
 }

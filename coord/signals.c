@@ -9,16 +9,18 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "require.h"
 
-/* Sent by signals_stop() to this thread alone; a real-time signal, so nothing else sends it. */
+/* signals_stop() sends it to this thread only. It is a real-time signal, so no other program sends
+ * it. */
 #define SIGNAL_STOP (SIGRTMIN + 1)
 
 static const int drain_signals[] = {SIGINT, SIGTERM, SIGQUIT};
-/* Their default would end the process without a drain, and a lost request would be the price of a
- * closed terminal. They are taken and, but for SIGUSR1, said to have no use yet, unless there is an
- * application to hand them on to. SIGWINCH is among them for that alone: some servers have a
- * meaning for it, and a terminal sends it to its foreground group, which the application is not in.
- */
+/* By default these would end the process without a drain: closing a terminal would lose requests.
+ * The signal thread takes them. Except for SIGUSR1 the log says that the server does not use them,
+ * unless there is an application to pass them on to. SIGWINCH is taken only to be passed on: some
+ * servers use it, and a terminal sends it to its foreground group, to which the application does
+ * not belong. */
 static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
 
 struct signals {
@@ -26,7 +28,7 @@ struct signals {
     struct coord *coord;
 };
 
-/* Those that the thread takes. */
+/* The signals that the thread takes. */
 static void fill_set(sigset_t *set)
 {
     (void)sigemptyset(set);
@@ -37,8 +39,8 @@ static void fill_set(sigset_t *set)
     (void)sigaddset(set, SIGNAL_STOP);
 }
 
-/* And those that nobody may lose: app.c reads SIGCHLD from a descriptor, and the kernel drops it
- * where it is not blocked and has no handler. */
+/* And SIGCHLD: app.c reads it from a descriptor, and the kernel drops it if it is neither blocked
+ * nor handled. */
 static void fill_blocked(sigset_t *set)
 {
     fill_set(set);
@@ -53,11 +55,15 @@ static bool asks_for_drain(int signo)
     return false;
 }
 
-static void (*reopen_logs)(void); /* immutable after signals_start */
+static struct {
+    void (*reopen)(void *arg);
+    void *arg;
+} on_reopen; /* immutable after signals_start */
 
-void signals_on_reopen(void (*reopen)(void))
+void signals_on_reopen(void (*reopen)(void *arg), void *arg)
 {
-    reopen_logs = reopen;
+    on_reopen.reopen = reopen;
+    on_reopen.arg = arg;
 }
 
 static struct {
@@ -71,19 +77,20 @@ void signals_on_spare(bool (*take)(void *arg, int signo), void *arg)
     spare.arg = arg;
 }
 
-/* What we have no use for goes to the application, if there is one. */
+/* Signals that the server does not use go to the application, if there is one. */
 static void hand_on(int signo)
 {
     const char *name = sigabbrev_np(signo); /* NULL for a real-time signal */
 
     bool taken = spare.take != NULL && spare.take(spare.arg, signo);
-    if (signo == SIGWINCH) /* with every step of a window that is drawn larger */
+    if (signo == SIGWINCH) /* it comes with every step while a window is resized */
         return;
     if (taken)
         log_line(LOG_LEVEL_INFO, "signal-handed-on", NULL,
-                 "SIG%s received: handed on to the application", name != NULL ? name : "RT");
+                 "SIG%s received: passed on to the application", name != NULL ? name : "RT");
     else
-        log_line(LOG_LEVEL_INFO, "signal-unused", NULL, "SIG%s received: it has no use here",
+        log_line(LOG_LEVEL_INFO, "signal-unused", NULL,
+                 "SIG%s received: ignored, this server does not use it",
                  name != NULL ? name : "RT");
 }
 
@@ -98,16 +105,40 @@ void signals_on_restart(void (*restart)(void *arg, const char *name, const char 
     on_restart.arg = arg;
 }
 
-static sigset_t mask_before; /* immutable after signals_block */
-
-void signals_unblocked(sigset_t *ret_mask)
+void signals_blocked(sigset_t *ret_set)
 {
-    *ret_mask = mask_before;
+    fill_blocked(ret_set);
 }
 
 void signals_wanted(sigset_t *ret_set)
 {
     fill_set(ret_set);
+}
+
+static uint64_t began_ignored; /* bits of signals; immutable after signals_block */
+
+static bool is_kept_ignored(int signo)
+{
+    return signo == SIGHUP || signo == SIGINT || signo == SIGQUIT;
+}
+
+bool signals_is_meant(int signo, int code, pid_t sender)
+{
+    if (!is_kept_ignored(signo) || (began_ignored & UINT64_C(1) << signo) == 0)
+        return true;
+    if (code > 0) /* SI_KERNEL: no process has sent it */
+        return false;
+    return signo != SIGHUP || sender != getsid(0) || sender == getpid();
+}
+
+void signals_log_not_meant(int signo)
+{
+    log_line(LOG_LEVEL_INFO, "signal-ignored", NULL,
+             "SIG%s from the terminal ignored: this process was started with it ignored (%s)",
+             sigabbrev_np(signo),
+             signo == SIGHUP ? "nohup; SIGUSR2 asks for a restart"
+                             : "in the "
+                               "background");
 }
 
 static void ask_for_restart(const siginfo_t *info)
@@ -128,18 +159,22 @@ static void *signal_thread(void *arg)
     (void)pthread_setname_np(pthread_self(), "signal");
     fill_set(&set);
     for (;;) {
-        /* sigwait(3) with the sender: who asked belongs in the log. */
+        /* sigwait(3) with the sender, for the log. */
         siginfo_t info;
         int signo = sigwaitinfo(&set, &info);
         if (signo < 0)
-            continue; /* EINTR: a debugger, or a stop and a continue */
-        /* Ours only: a stray one must not leave the process deaf. (glibc shows SI_TKILL as
+            continue; /* EINTR: a debugger, or SIGSTOP and SIGCONT */
+        /* Only our own: a stray one must not end the signal thread. (glibc shows SI_TKILL as
          * SI_USER.) */
         if (signo == SIGNAL_STOP && (info.si_code == SI_USER || info.si_code == SI_TKILL) &&
             info.si_pid == getpid())
             return NULL;
-        if (signo == SIGUSR1 && reopen_logs != NULL) {
-            reopen_logs();
+        if (!signals_is_meant(signo, info.si_code, info.si_pid)) {
+            signals_log_not_meant(signo);
+            continue;
+        }
+        if (signo == SIGUSR1 && on_reopen.reopen != NULL) {
+            on_reopen.reopen(on_reopen.arg);
             continue;
         }
         if ((signo == SIGHUP || signo == SIGUSR2) && on_restart.restart != NULL) {
@@ -150,36 +185,59 @@ static void *signal_thread(void *arg)
             hand_on(signo);
             continue;
         }
-        unsigned count = coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0);
+        int count = coord_signal(signals->coord, signo, info.si_code <= 0 ? info.si_pid : 0);
         if (count >= 3)
-            _exit(COORD_EXIT_FORCED);         /* whatever holds the others up, this one ends it */
-        if (count == 0 && spare.take != NULL) /* the drain is over: only the application is left */
+            _exit(EXIT_STATUS_FORCED); /* even if all other threads are stuck */
+        if (count == COORD_SIGNAL_LATE && spare.take != NULL) /* only the application still runs */
             (void)spare.take(spare.arg, signo);
+    }
+}
+
+static int set_disposition(int signo, void (*handler)(int))
+{
+    struct sigaction action;
+
+    memset(&action, 0, sizeof(action));
+    action.sa_handler = handler;
+    return sigaction(signo, &action, NULL) == 0 ? 0 : -errno;
+}
+
+/* After execve(2) a process has no handlers, and ignores what its parent ignored. With SIGCHLD
+ * ignored we could not wait for children; an application that inherits an ignored SIGTERM could
+ * only be killed. */
+static void undo_ignored(void)
+{
+    for (int signo = 1; signo <= SIGRTMAX; signo++) {
+        struct sigaction action;
+        if (sigaction(signo, NULL, &action) != 0 || action.sa_handler != SIG_IGN)
+            continue; /* glibc uses two of them itself */
+        if (is_kept_ignored(signo))
+            began_ignored |= UINT64_C(1) << signo;
+        else if (signo != SIGTSTP && signo != SIGTTIN &&
+                 signo != SIGTTOU)                 /* job control of the shell */
+            (void)set_disposition(signo, SIG_DFL); /* fails for none of them */
     }
 }
 
 int signals_block(void)
 {
-    struct sigaction ignore;
     sigset_t set;
 
-    memset(&ignore, 0, sizeof(ignore));
-    ignore.sa_handler = SIG_IGN;
-    if (sigaction(SIGPIPE, &ignore, NULL) != 0)
-        return -errno;
+    undo_ignored();
+    int err = set_disposition(SIGPIPE, SIG_IGN);
+    if (err == 0) /* write(2) returns an error for a file that may not grow; the process goes on */
+        err = set_disposition(SIGXFSZ, SIG_IGN);
     fill_blocked(&set);
-    return -pthread_sigmask(SIG_BLOCK, &set, &mask_before);
+    return err != 0 ? err : -pthread_sigmask(SIG_SETMASK, &set, NULL);
 }
 
 /* Between fork(2) and execve(2). */
 static void in_child(void)
 {
-    struct sigaction usual;
     sigset_t set;
 
-    memset(&usual, 0, sizeof(usual));
-    usual.sa_handler = SIG_DFL;
-    (void)sigaction(SIGPIPE, &usual, NULL);
+    (void)set_disposition(SIGPIPE, SIG_DFL); /* fails for neither of them */
+    (void)set_disposition(SIGXFSZ, SIG_DFL);
     fill_blocked(&set);
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
     (void)setpgid(0, 0);
@@ -196,6 +254,7 @@ int signals_start(struct coord *coord, struct signals **ret_signals)
     if (signals == NULL)
         return -ENOMEM;
     signals->coord = coord;
+    /* Not thread_start(): signals that signals_block() leaves open, as SIGTSTP, stay open here. */
     int err = pthread_create(&signals->thread, NULL, signal_thread, signals);
     if (err != 0) {
         free(signals);
@@ -209,7 +268,8 @@ void signals_stop(struct signals *signals)
 {
     if (signals == NULL)
         return;
-    (void)pthread_kill(signals->thread, SIGNAL_STOP);
+    int err = pthread_kill(signals->thread, SIGNAL_STOP);
+    REQUIRE(err == 0); /* it fails only for a thread that was joined, which happens only here */
     (void)pthread_join(signals->thread, NULL);
     free(signals);
 }

@@ -4,37 +4,37 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "log.h"
+#include "thread.h"
+#include "wakeup.h"
 
 #define POLL_NS (1 * NS_PER_S)
 #define POLL_LEAST_NS (10 * NS_PER_MS)
-#define LOOKS_AN_AGE 4 /* at a heartbeat, in the time after which it is stale */
+#define LOOKS_AN_AGE 4 /* looks at the stale file, per stale_after_ns */
 
 struct watch {
     /* immutable after watch_start */
     struct watch_config config;
     struct coord *coord;
     pthread_t thread;
-    int stop_fd; /* eventfd */
+    int stop_fd; /* see wakeup.h; rung by watch_stop() */
     /* the thread's own */
-    int inotify_fd; /* -1: nothing tells, polling has to do */
+    int inotify_fd; /* -1: no events, only polling */
     int folder_wd;  /* -1: none */
-    char *folder;   /* that folder_wd is on; a prefix of config.exists */
+    char *folder;   /* the folder of folder_wd; a prefix of config.exists */
     bool exists_fired, stale_fired, closed_fired;
     bool exists_unreadable_said, stale_unreadable_said;
     bool beat_seen;
-    struct timespec beat;  /* the modification time, as it was seen last */
-    uint64_t beat_seen_ns; /* when that was new */
+    struct timespec beat;  /* its last known modification time */
+    uint64_t beat_seen_ns; /* when that was first seen */
 };
 
 bool watch_wanted(const struct watch_config *config)
@@ -44,7 +44,7 @@ bool watch_wanted(const struct watch_config *config)
 
 /* ---- looking at paths ---- */
 
-/* Is it there? What can not be known is said once. */
+/* Does the path exist? A failure to find out is logged once. */
 static bool look_at(const char *path, struct stat *ret_st, bool *said)
 {
     if (stat(path, ret_st) == 0) {
@@ -54,13 +54,13 @@ static bool look_at(const char *path, struct stat *ret_st, bool *said)
     if (errno != ENOENT && errno != ENOTDIR && !*said) {
         *said = true;
         log_line(LOG_LEVEL_WARN, "trigger-unreadable", NULL,
-                 "cannot look at %s: %s (it is tried again; said once)", path,
+                 "cannot look at %s: %s (it will be tried again; logged once)", path,
                  strerrordesc_np(errno));
     }
     return false;
 }
 
-/* The longest folder above config.exists that is there. */
+/* The deepest folder of config.exists that exists. */
 static char *nearest_folder(const char *path)
 {
     char *folder = malloc(strlen(path) + 3);
@@ -81,8 +81,8 @@ static char *nearest_folder(const char *path)
     }
 }
 
-/* Have the kernel tell of changes where the path would appear. While the watch is set, a deeper
- * folder may appear: so until the nearest one is the one that was watched before. */
+/* Watch the folder in which the path would appear. A deeper folder may appear while the watch is
+ * set up, so repeat until the deepest one is the watched one. */
 static void follow_folder(struct watch *watch)
 {
     const uint32_t events =
@@ -99,7 +99,8 @@ static void follow_folder(struct watch *watch)
         watch->folder_wd = inotify_add_watch(watch->inotify_fd, folder, events);
         free(watch->folder);
         watch->folder = folder;
-        if (watch->folder_wd < 0) /* gone again, or no watch to be had: the next look tries */
+        if (watch->folder_wd <
+            0) /* the folder is gone, or inotify has no watch left: the next look tries again */
             return;
     }
 }
@@ -110,7 +111,8 @@ static void look_for_path(struct watch *watch)
 
     if (watch->config.exists == NULL || watch->exists_fired)
         return;
-    /* The watch first: what appears after it is told, and what appeared before is seen now. */
+    /* First set the watch, then look: an event reports what appears later, and the look sees what
+     * is there. */
     follow_folder(watch);
     if (!look_at(watch->config.exists, &st, &watch->exists_unreadable_said))
         return;
@@ -140,8 +142,8 @@ static void look_at_beat(struct watch *watch, uint64_t now_ns)
     coord_request_drain(watch->coord, "when-stale", detail);
 }
 
-/* What has happened is found out by looking; only that the folder is another one by now, under the
- * same name, has to be told. */
+/* The look finds out what has happened. Only the exchange of the folder under the same name needs
+ * handling here. */
 static void take_events(struct watch *watch)
 {
     _Alignas(struct inotify_event) char bytes[4096];
@@ -168,7 +170,7 @@ static void look_at_descriptor(struct watch *watch, short seen)
     if ((seen & POLLIN) != 0) {
         n = read(watch->config.closed_fd, waste, sizeof(waste));
         if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
-            return; /* there may be more before the end */
+            return; /* there may be more data before the end */
     } else if ((seen & (POLLHUP | POLLERR | POLLNVAL)) == 0) {
         return;
     }
@@ -191,14 +193,13 @@ static int patience_ms(const struct watch *watch)
         ns = watch->config.stale_after_ns / LOOKS_AN_AGE;
     if (ns < POLL_LEAST_NS)
         ns = POLL_LEAST_NS;
-    return (int)(ns / NS_PER_MS);
+    return clock_poll_ms(0, ns);
 }
 
 static void *watch_thread(void *arg)
 {
     struct watch *watch = arg;
 
-    (void)pthread_setname_np(pthread_self(), "watch");
     for (;;) {
         struct pollfd fds[] = {
             {.fd = watch->stop_fd, .events = POLLIN},
@@ -232,8 +233,6 @@ static void release(struct watch *watch)
 
 int watch_start(const struct watch_config *config, struct coord *coord, struct watch **ret_watch)
 {
-    sigset_t all, before;
-
     if (config->closed_fd >= 0 && fcntl(config->closed_fd, F_GETFD) < 0)
         return -EBADF;
     struct watch *watch = calloc(1, sizeof(*watch));
@@ -244,22 +243,18 @@ int watch_start(const struct watch_config *config, struct coord *coord, struct w
         watch->config.poll_ns = POLL_NS;
     watch->coord = coord;
     watch->folder_wd = -1;
-    /* It is ours, not for what we start. */
+    /* Children must not inherit it. */
     if (config->closed_fd >= 0)
         (void)fcntl(config->closed_fd, F_SETFD, FD_CLOEXEC);
-    /* Without inotify (its instances are few a user) polling is left. */
+    /* Without inotify (each user has few instances) polling remains. */
     watch->inotify_fd = config->exists != NULL ? inotify_init1(IN_NONBLOCK | IN_CLOEXEC) : -1;
-    watch->stop_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    int err = watch->stop_fd < 0 ? errno : 0;
-    if (err == 0) {
-        (void)sigfillset(&all);
-        (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-        err = pthread_create(&watch->thread, NULL, watch_thread, watch);
-        (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    }
+    watch->stop_fd = wakeup_open();
+    int err = watch->stop_fd < 0 ? watch->stop_fd : 0;
+    if (err == 0)
+        err = thread_start(&watch->thread, "watch", watch_thread, watch);
     if (err != 0) {
         release(watch);
-        return -err;
+        return err;
     }
     *ret_watch = watch;
     return 0;
@@ -267,11 +262,9 @@ int watch_start(const struct watch_config *config, struct coord *coord, struct w
 
 void watch_stop(struct watch *watch)
 {
-    const uint64_t one = 1;
-
     if (watch == NULL)
         return;
-    (void)!write(watch->stop_fd, &one, sizeof(one));
+    wakeup_ring(watch->stop_fd);
     (void)pthread_join(watch->thread, NULL);
     release(watch);
 }

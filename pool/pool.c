@@ -1,381 +1,112 @@
-/* The worker pool, see pool.h.
- *
- * One mutex, `mu`, guards everything that changes. A submit takes it once; a worker takes it once a
- * job, to leave the old job and fetch the next. Nothing of the caller's (run, done, on_idle) is
- * ever called with it held.
- *
- * Workers. A worker is in one of three places:
- *
- *     coming   on its way to the queue: just started, or woken and not there yet
- *     parked   asleep on its own condition variable, on the stack `parked`
- *     running  in run() or done()
- *
- * and for a moment, in on_idle(), in none of them: nothing counts on a worker there.
- *
- * A stack, so that the worker that slept least, with the warmest cache, works next; a condition
- * variable each, so that a wake-up reaches the one worker it is meant for, and pool_cancel() can
- * reach the worker that runs a certain job.
- *
- * Wake-up note. While any worker is parked, at least as many workers are coming as jobs are queued:
- *
- *     queued <= coming, or nobody is parked                                      (W)
- *
- * pool_submit() adds one to `queued` and restores W by waking one parked worker, only if it must: a
- * wake-up costs a system call. A worker that takes a job lowers `queued`, and `coming` at most as
- * much. A worker parks only when the queue is empty. So no job is left to sleepers. Jobs that a
- * coming worker will fetch are not waiting for one, hence the bound is queue + coming: a burst onto
- * idle workers needs no room in the queue.
- *
- * Idle note. Who asks whether the pool is idle (pool_watch_idle, pool_wait_idle) and who makes it
- * so (leave_locked, which takes the last job out of the count) both hold `mu`. One of them is
- * first:
- *
- *   - the decrement: then the asker reads 0 and does not wait;
- *   - the asker: then either `watched` is set, and the decrement reads it under the same lock, or
- *     the asker sleeps on `idle`, which it joined in the step that released `mu`, and the broadcast
- *     reaches it.
- *
- * There is no third order. (A new job may overtake the woken sleeper, which then sleeps on: it
- * waits until the pool is idle, not until it was.)
- *
- * The decrement comes after done() has returned, when the job may be gone: it uses the pool and the
- * worker only. Both outlive it, and the call of on_idle() behind it, even if done() made another
- * thread call pool_destroy() at once: pool_destroy() joins this worker before it frees.
- *
- * Cancel note. pool_cancel() raises the flag under `mu`, and pool_job_wait() reads it under `mu`
- * before each sleep. Either the reader comes second and sees the flag, or it sleeps already and
- * gets the signal. A signal that comes late, when that worker has moved on, is one more spurious
- * wake-up: each wait here looks at its own condition again.
- *
- * What this file does not do: grow or shrink, steal, spin, or reorder jobs. */
+/* The pool: creating it, its jobs from the caller's side, its counts. See pool.h, and pool_p.h for
+ * the lock and its rules. */
 
-#include "pool.h"
+#include "pool_p.h"
 
-#include <assert.h>
-#include <errno.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #define WORKERS_MAX 4096
+#define LOOPS_MAX 1024
 #define QUEUE_MAX 1048576
-#define NAME_MAX_LEN 10 /* + '-' + 4 digits = 15, what the kernel keeps of a thread's name */
-#define NS_PER_S UINT64_C(1000000000)
-#define NS_PER_MS UINT64_C(1000000)
-
-struct pool_worker {
-    /* immutable after create */
-    struct pool *pool;
-    char name[24]; /* at most 15 are used; the rest is for the compiler, which fears 2^32 workers */
-    /* pool_create, then pool_destroy; the worker does not look */
-    pthread_t thread;
-    /* mu */
-    pthread_cond_t wake; /* no longer parked; or its job was cancelled */
-    bool parked;
-    struct pool_worker *below; /* on the stack of parked workers */
-    /* atomic: written by this worker alone, read by any, relaxed: they are counts and no more */
-    _Atomic uint64_t waits[POOL_WAIT_BUCKETS];
-    _Atomic uint64_t waited_ns;
-};
-
-struct pool {
-    /* immutable after create */
-    size_t queue_max;
-    void (*on_idle)(void *arg);
-    void *on_idle_arg;
-
-    pthread_mutex_t mu;
-    /* mu */
-    struct pool_job *head, **tail; /* oldest first; *tail is the NULL at the end */
-    size_t queued;
-    size_t running;
-    size_t coming;
-    struct pool_worker *parked;
-    bool closed;
-    bool watched;
-    uint64_t taken;
-    uint64_t refused;
-    unsigned exited;     /* workers that will not touch the pool again */
-    pthread_cond_t idle; /* the active count became 0 */
-    pthread_cond_t gone; /* exited == started */
-    unsigned started;    /* workers that exist; constant once pool_create has returned */
-    struct pool_worker worker[];
-};
-
-/* For the asserts: what pool.h says of threads, and the suffix _locked, are checked in debug
- * builds. */
-static _Thread_local struct pool_worker *self; /* NULL on every thread that is not a worker */
-static _Thread_local struct pool *holding;     /* whose `mu` this thread holds */
-
-/* ---- pthread, wrapped once: an error here is a bug of this file ---- */
-
-static void must(int err)
-{
-    assert(err == 0);
-    (void)err; /* NDEBUG */
-}
-
-static void lock(struct pool *pool)
-{
-    assert(holding == NULL);
-    must(pthread_mutex_lock(&pool->mu));
-    holding = pool;
-}
-
-static void unlock(struct pool *pool)
-{
-    assert(holding == pool);
-    holding = NULL;
-    must(pthread_mutex_unlock(&pool->mu));
-}
-
-/* `holding` stays as it is while asleep: this thread runs nothing that could read it. */
-static void sleep_locked(struct pool *pool, pthread_cond_t *cond)
-{
-    assert(holding == pool);
-    must(pthread_cond_wait(cond, &pool->mu));
-}
-
-/* Returns false once the clock has reached `deadline_ns`. */
-static bool sleep_until_locked(struct pool *pool, pthread_cond_t *cond, uint64_t deadline_ns)
-{
-    const struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
-                                      .tv_nsec = (long)(deadline_ns % NS_PER_S)};
-    assert(holding == pool);
-    int err = pthread_cond_timedwait(cond, &pool->mu, &deadline);
-    if (err == ETIMEDOUT)
-        return false;
-    must(err);
-    return true;
-}
-
-static void init_cond(pthread_cond_t *cond)
-{
-    pthread_condattr_t attr;
-    must(pthread_condattr_init(&attr));
-    must(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-    must(pthread_cond_init(cond, &attr));
-    must(pthread_condattr_destroy(&attr));
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* fails only for a clock that does not exist */
-    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
-/* ---- the queue ---- */
-
-static size_t active_locked(const struct pool *pool)
-{
-    assert(holding == pool);
-    return pool->queued + pool->running;
-}
-
-static void push_locked(struct pool *pool, struct pool_job *job)
-{
-    assert(holding == pool);
-    *pool->tail = job;
-    pool->tail = &job->next;
-    pool->queued++;
-}
-
-static struct pool_job *pop_locked(struct pool *pool)
-{
-    assert(holding == pool);
-    struct pool_job *job = pool->head;
-    pool->head = job->next;
-    if (pool->head == NULL)
-        pool->tail = &pool->head;
-    pool->queued--;
-    return job;
-}
-
-/* ---- parking: see "wake-up note" ---- */
-
-static void arrive_locked(struct pool *pool)
-{
-    assert(holding == pool && pool->coming > 0);
-    pool->coming--;
-}
-
-static void park_locked(struct pool_worker *w)
-{
-    struct pool *pool = w->pool;
-    w->parked = true;
-    w->below = pool->parked;
-    pool->parked = w;
-    while (w->parked)
-        sleep_locked(pool, &w->wake);
-    arrive_locked(pool);
-}
-
-/* Takes the top worker off the stack. The caller signals it. */
-static struct pool_worker *unpark_locked(struct pool *pool)
-{
-    assert(holding == pool);
-    struct pool_worker *w = pool->parked;
-    pool->parked = w->below;
-    w->parked = false;
-    pool->coming++;
-    return w;
-}
-
-/* ---- a worker's life ---- */
-
-/* Waits for a job. NULL: the pool is closed and the queue empty. */
-static struct pool_job *take_locked(struct pool_worker *w)
-{
-    struct pool *pool = w->pool;
-    while (pool->head == NULL) {
-        if (pool->closed)
-            return NULL;
-        park_locked(w);
-    }
-    struct pool_job *job = pop_locked(pool);
-    pool->running++;
-    job->ran = w;
-    return job;
-}
-
-static void add(_Atomic uint64_t *count, uint64_t n)
-{
-    /* One writer: no locked instruction is needed. */
-    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + n,
-                          memory_order_relaxed);
-}
-
-/* Outside of `mu`, which all workers want. */
-static void count_wait(struct pool_worker *w, const struct pool_job *job)
-{
-    if (job->came_ns == 0)
-        return;
-    uint64_t now = now_ns(), waited_ns = now > job->came_ns ? now - job->came_ns : 0;
-    uint64_t ms = (waited_ns + NS_PER_MS - 1) / NS_PER_MS;
-    unsigned k = ms <= 1 ? 0 : 64 - (unsigned)__builtin_clzll(ms - 1);
-    add(&w->waits[k < POOL_WAIT_BUCKETS ? k : POOL_WAIT_BUCKETS - 1], 1);
-    add(&w->waited_ns, waited_ns);
-}
-
-/* The job may be freed by its own done(): no line behind that call may name it. */
-static void perform(struct pool_job *job)
-{
-    assert(holding == NULL);
-    /* seq_cst: an owner may agree with its run() on a flag of its own that run() reads first: the
-     * owner sets that flag and then reads `started`; one of the two sees the other. */
-    atomic_store(&job->started, true);
-    job->run(job);
-    job->done(job);
-}
-
-/* Takes a finished job out of the active count. See "idle note". */
-static void leave_locked(struct pool *pool)
-{
-    assert(holding == pool && pool->running > 0);
-    pool->running--;
-    if (active_locked(pool) > 0)
-        return;
-    must(pthread_cond_broadcast(&pool->idle));
-    if (pool->watched && pool->on_idle != NULL) {
-        unlock(pool);
-        pool->on_idle(pool->on_idle_arg);
-        lock(pool);
-    }
-}
-
-static void exit_locked(struct pool *pool)
-{
-    assert(holding == pool);
-    pool->exited++;
-    if (pool->exited == pool->started)
-        must(pthread_cond_signal(&pool->gone));
-}
-
-static void *worker_main(void *arg)
-{
-    struct pool_worker *w = arg;
-    struct pool *pool = w->pool;
-    struct pool_job *job;
-
-    self = w;
-    (void)pthread_setname_np(pthread_self(), w->name); /* a thread without its name works as well */
-    lock(pool);
-    arrive_locked(pool);
-    while ((job = take_locked(w)) != NULL) {
-        unlock(pool);
-        count_wait(w, job);
-        perform(job);
-        lock(pool);
-        leave_locked(pool);
-    }
-    exit_locked(pool);
-    unlock(pool);
-    return NULL;
-}
+#define NAME_MAX_LEN                                                                               \
+    10 /* with '-' and 4 digits 15 bytes: the kernel keeps no more of a thread's name */
 
 /* ---- create ---- */
 
 static bool config_is_valid(const struct pool_config *config)
 {
     return config->workers >= 1 && config->workers <= WORKERS_MAX && config->queue >= 1 &&
-           config->queue <= QUEUE_MAX &&
+           config->queue <= QUEUE_MAX && config->loops <= LOOPS_MAX &&
            (config->name == NULL || strlen(config->name) <= NAME_MAX_LEN);
+}
+
+/* The first of its threads are the first of the workers, as many as it may run jobs; and one
+ * drives.
+ */
+static void share_out(struct pool *pool, const struct pool_config *config)
+{
+    struct pool_worker *next = pool->worker;
+
+    for (unsigned i = 0; i < pool->teams; i++) {
+        struct pool_team *team = &pool->team[i];
+        team->pool = pool;
+        team->has_loop = config->loops > 0;
+        team->most = config->workers / pool->teams + (i < config->workers % pool->teams) +
+                     (config->loops > 0);
+        team->workers = next;
+        for (unsigned k = 0; k < team->most; k++, next++) {
+            next->pool = pool;
+            next->team = team;
+        }
+    }
+}
+
+/* What is done under mu takes less than a switch to another thread: who finds it taken looks some
+ * more times before it sleeps. */
+static void make_mutex(pthread_mutex_t *mu)
+{
+    pthread_mutexattr_t attr;
+
+    pool_must(pthread_mutexattr_init(&attr));
+    pool_must(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP));
+    pool_must(pthread_mutex_init(mu, &attr));
+    pool_must(pthread_mutexattr_destroy(&attr));
 }
 
 static struct pool *allocate(const struct pool_config *config)
 {
-    struct pool *pool = calloc(1, sizeof(*pool) + config->workers * sizeof(pool->worker[0]));
-    if (pool == NULL)
+    unsigned teams = config->loops > 0 ? config->loops : 1;
+    size_t threads = (size_t)config->workers + config->loops;
+    size_t bytes = sizeof(struct pool) + threads * sizeof(struct pool_worker);
+    /* calloc(3) does not align: what many threads write has its own cache lines */
+    struct pool *pool = aligned_alloc(_Alignof(struct pool), bytes);
+    struct pool_team *team = aligned_alloc(_Alignof(struct pool_team), teams * sizeof(*team));
+
+    if (pool == NULL || team == NULL) {
+        free(pool);
+        free(team);
         return NULL;
+    }
+    memset(pool, 0, bytes);
+    memset(team, 0, teams * sizeof(*team));
+    pool->team = team;
+    pool->teams = teams;
+    share_out(pool, config);
+    pool->thread_main = pool_worker_main;
     pool->queue_max = config->queue;
+    pool->most = config->workers;
+    pool->threads_most = (unsigned)threads;
+    (void)snprintf(pool->name, sizeof(pool->name), "%s",
+                   config->name != NULL ? config->name : "worker");
     pool->on_idle = config->on_idle;
     pool->on_idle_arg = config->on_idle_arg;
-    pool->tail = &pool->head;
-    must(pthread_mutex_init(&pool->mu, NULL));
-    init_cond(&pool->idle);
-    init_cond(&pool->gone);
+    fair_init(&pool->queue, config->workers);
+    make_mutex(&pool->mu);
+    clock_cond_init(&pool->idle);
+    clock_cond_init(&pool->gone);
     return pool;
 }
 
-static int start_worker_locked(struct pool *pool, unsigned index, const char *prefix)
+/* Two of each team, where it may have so many: with a loop, one that drives and one that can take
+ * over. */
+static int start_threads(struct pool *pool)
 {
-    struct pool_worker *w = &pool->worker[index];
-    assert(holding == pool);
-    w->pool = pool;
-    (void)snprintf(w->name, sizeof(w->name), "%s-%u", prefix, index); /* fits: config_is_valid */
-    init_cond(&w->wake);
-    int err = pthread_create(&w->thread, NULL, worker_main, w);
-    if (err != 0) {
-        must(pthread_cond_destroy(&w->wake));
-        return err;
-    }
-    pool->started++;
-    pool->coming++;
-    return 0;
-}
-
-/* A thread inherits the mask of its creator. Blocking in the worker itself would leave a moment in
- * which a signal finds it open. `mu` is held throughout, so that each worker is counted as coming
- * before it arrives. */
-static int start_workers(struct pool *pool, const struct pool_config *config)
-{
-    const char *prefix = config->name != NULL ? config->name : "worker";
-    sigset_t all, before;
     int err = 0;
 
-    (void)sigfillset(&all); /* fails only for NULL */
-    must(pthread_sigmask(SIG_SETMASK, &all, &before));
-    lock(pool);
-    for (unsigned i = 0; i < config->workers && err == 0; i++)
-        err = start_worker_locked(pool, i, prefix);
-    unlock(pool);
-    must(pthread_sigmask(SIG_SETMASK, &before, NULL));
-    return -err;
+    pool_lock(pool);
+    for (unsigned i = 0; i < pool->teams && err == 0; i++) {
+        struct pool_team *team = &pool->team[i];
+        for (unsigned k = 0; k < team->most && k < 2 && err == 0; k++) {
+            struct pool_worker *w = &team->workers[k];
+            err = pool_start_locked(w);
+            /* Jobs that come before it count on it. */
+            w->has_permit = err == 0 && (k > 0 || !team->has_loop);
+            pool->coming += w->has_permit;
+        }
+    }
+    pool_unlock(pool);
+    return err;
 }
 
 int pool_create(const struct pool_config *config, struct pool **ret_pool)
@@ -385,9 +116,11 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
     struct pool *pool = allocate(config);
     if (pool == NULL)
         return -ENOMEM;
-    int ret = start_workers(pool, config);
+    int ret = start_threads(pool);
+    if (ret == 0 && config->loops > 0)
+        ret = pool_monitor_start(pool);
     if (ret != 0) {
-        (void)pool_destroy(pool, UINT64_MAX); /* no worker has had a job to be stuck in */
+        (void)pool_destroy(pool, UINT64_MAX); /* no worker is stuck in a job yet */
         return ret;
     }
     *ret_pool = pool;
@@ -396,53 +129,92 @@ int pool_create(const struct pool_config *config, struct pool **ret_pool)
 
 /* ---- jobs ---- */
 
-/* Counts the job in, or says why not. See "wake-up note" for the bound. */
-static int admit_locked(struct pool *pool, struct pool_job *job)
+/* Is there room in the queue, or a job to drop? See wake-up note for the bound. */
+static bool has_room_locked(struct pool *pool, const struct pool_job *job,
+                            struct pool_job **ret_dropped)
 {
-    assert(holding == pool);
-    if (pool->closed || pool->queued >= pool->queue_max + pool->coming) {
+    REQUIRE(pool_holding == pool);
+    if (!fair_may_queue(&pool->queue, job->share, pool->queue_max))
+        return false;
+    size_t queued = fair_queued(&pool->queue), most = pool->queue_max + pool->coming;
+    /* For brief jobs, workers that idle are not all woken. */
+    if (queued < most || (pool->queue.brief > 0 && queued < most + pool_idle_locked(pool)))
+        return true;
+    *ret_dropped = fair_displace(&pool->queue, job->share, pool->queue_max);
+    if (*ret_dropped == NULL)
+        return false;
+    fair_end(&pool->queue, (*ret_dropped)->share, true);
+    pool->dropped++;
+    return true;
+}
+
+/* Queue the job, or return why not. */
+static int admit_locked(struct pool *pool, struct pool_job *job, struct pool_job **ret_dropped)
+{
+    REQUIRE(pool_holding == pool);
+    if (pool->closed || !has_room_locked(pool, job, ret_dropped)) {
         pool->refused++;
         return pool->closed ? -ESHUTDOWN : -EAGAIN;
     }
     pool->taken++;
-    push_locked(pool, job);
+    fair_push(&pool->queue, job);
+    pool_note_queue_locked(pool);
     return 0;
+}
+
+struct pool_share *pool_share_create(void)
+{
+    return calloc(1, sizeof(struct pool_share));
+}
+
+void pool_share_release(struct pool *pool, struct pool_share *share)
+{
+    if (share == NULL)
+        return;
+    pool_lock(pool);
+    share->released = true;
+    bool unused = share->held == 0;
+    pool_unlock(pool);
+    if (unused) /* else the call that takes out its last job frees it, and may have done so already
+                 */
+        free(share);
 }
 
 int pool_submit(struct pool *pool, struct pool_job *job)
 {
     struct pool_worker *woken = NULL;
+    struct pool_job *dropped = NULL;
 
-    job->next = NULL;
     job->owner = pool;
     job->ran = NULL;
     /* relaxed, both: the unlock below publishes them to the worker */
     atomic_store_explicit(&job->cancelled, false, memory_order_relaxed);
     atomic_store_explicit(&job->started, false, memory_order_relaxed);
 
-    lock(pool);
-    int ret = admit_locked(pool, job);
-    if (ret == 0 && pool->parked != NULL && pool->queued > pool->coming)
-        woken = unpark_locked(pool);
-    unlock(pool);
-    /* Behind the lock, so that the woken worker does not run into it. `job` may be gone by now;
-     * the worker is not: who destroys the pool must know that pool_submit() has returned. */
-    if (woken != NULL)
-        must(pthread_cond_signal(&woken->wake));
+    pool_lock(pool);
+    int ret = admit_locked(pool, job, &dropped);
+    if (ret == 0)
+        woken = pool_wanted_locked(pool);
+    pool_unlock(pool);
+    pool_wake(woken); /* `job` may be gone by now */
+    if (dropped != NULL)
+        dropped->dropped(dropped);
     return ret;
 }
 
-/* See "cancel note". */
+/* See cancel note. */
 void pool_cancel(struct pool_job *job)
 {
     struct pool *pool = job->owner;
-    lock(pool);
+    pool_lock(pool);
     /* release: pairs with the acquire in pool_job_is_cancelled, so that run() sees what the caller
      * wrote before it cancelled */
     atomic_store_explicit(&job->cancelled, true, memory_order_release);
-    if (job->ran != NULL)
-        must(pthread_cond_signal(&job->ran->wake));
-    unlock(pool);
+    if (job->ran != NULL) {
+        (void)atomic_fetch_add_explicit(&job->ran->pokes, 1, memory_order_release);
+        pool_futex_wake(&job->ran->pokes);
+    }
+    pool_unlock(pool);
 }
 
 bool pool_job_is_cancelled(const struct pool_job *job)
@@ -451,24 +223,25 @@ bool pool_job_is_cancelled(const struct pool_job *job)
     return atomic_load_explicit(&job->cancelled, memory_order_acquire);
 }
 
-/* See "cancel note". */
+/* See cancel note. */
 bool pool_job_wait(struct pool_job *job, uint32_t ms)
 {
-    struct pool *pool = job->owner;
-    uint64_t deadline_ns = now_ns() + ms * NS_PER_MS;
+    uint64_t deadline_ns = clock_now_ns() + ms * NS_PER_MS;
 
-    assert(self != NULL && job->ran == self);
-    lock(pool);
-    while (!pool_job_is_cancelled(job) && sleep_until_locked(pool, &job->ran->wake, deadline_ns))
-        ;
-    bool cancelled = pool_job_is_cancelled(job);
-    unlock(pool);
-    return cancelled;
+    REQUIRE(pool_self != NULL && job->ran == pool_self && pool_holding == NULL);
+    for (bool over = ms == 0; !over;) {
+        uint32_t pokes = atomic_load_explicit(&pool_self->pokes, memory_order_acquire);
+        if (pool_job_is_cancelled(job))
+            return true;
+        over = !pool_futex_wait(&pool_self->pokes, pokes, deadline_ns);
+    }
+    return pool_job_is_cancelled(job);
 }
 
 unsigned pool_job_worker(const struct pool_job *job)
 {
-    assert(self != NULL && job->ran == self); /* written by this thread, in take_locked() */
+    /* written by this thread, in take_locked() or run_placed() */
+    REQUIRE(pool_self != NULL && job->ran == pool_self);
     return (unsigned)(job->ran - job->owner->worker);
 }
 
@@ -476,27 +249,36 @@ unsigned pool_job_worker(const struct pool_job *job)
 
 size_t pool_active(struct pool *pool)
 {
-    lock(pool);
-    size_t active = active_locked(pool);
-    unlock(pool);
+    pool_lock(pool);
+    size_t active = pool_active_locked(pool);
+    pool_unlock(pool);
     return active;
 }
 
 void pool_get_stats(struct pool *pool, struct pool_stats *ret_stats)
 {
-    lock(pool);
-    *ret_stats = (struct pool_stats){.workers = pool->started,
-                                     .queued = pool->queued,
+    pool_lock(pool);
+    *ret_stats = (struct pool_stats){.workers = pool->most,
+                                     .threads = pool->threads,
+                                     .queued = fair_queued(&pool->queue),
                                      .running = pool->running,
                                      .taken = pool->taken,
-                                     .refused = pool->refused};
-    unlock(pool);
+                                     .refused = pool->refused,
+                                     .dropped = pool->dropped};
+    for (unsigned i = 0; i < pool->teams; i++) { /* with mu: no job is left meanwhile */
+        struct pool_team *team = &pool->team[i];
+        uint64_t token = atomic_load_explicit(&team->token, memory_order_relaxed);
+        ret_stats->running += token_state(token) == TOKEN_HANDLER;
+        ret_stats->placed += token / TOKEN_STEP;
+        ret_stats->handed_off += atomic_load_explicit(&team->handed_off, memory_order_relaxed);
+    }
+    pool_unlock(pool);
 }
 
 void pool_get_waits(struct pool *pool, struct pool_waits *ret_waits)
 {
     memset(ret_waits, 0, sizeof(*ret_waits));
-    for (unsigned i = 0; i < pool->started; i++) { /* constant by now */
+    for (unsigned i = 0; i < pool->most + (pool->team->has_loop ? pool->teams : 0); i++) {
         struct pool_worker *w = &pool->worker[i];
         for (size_t k = 0; k < POOL_WAIT_BUCKETS; k++)
             ret_waits->buckets[k] += atomic_load_explicit(&w->waits[k], memory_order_relaxed);
@@ -504,66 +286,14 @@ void pool_get_waits(struct pool *pool, struct pool_waits *ret_waits)
     }
 }
 
-/* See "idle note": the flag and the count are one step. */
+/* One step for the flag and the count: see idle note. */
 size_t pool_watch_idle(struct pool *pool, bool on)
 {
-    lock(pool);
+    pool_lock(pool);
     pool->watched = on;
-    size_t active = active_locked(pool);
-    unlock(pool);
+    size_t active = pool_active_locked(pool);
+    struct pool_worker *idle = on ? pool_unpark_all_locked(pool) : NULL; /* they may end */
+    pool_unlock(pool);
+    pool_wake_all(idle);
     return active;
-}
-
-/* ---- stopping ---- */
-
-void pool_close(struct pool *pool)
-{
-    lock(pool);
-    pool->closed = true;
-    while (pool->parked != NULL)
-        must(pthread_cond_signal(&unpark_locked(pool)->wake));
-    unlock(pool);
-}
-
-/* See "idle note". */
-int pool_wait_idle(struct pool *pool, uint64_t deadline_ns)
-{
-    assert(self == NULL || self->pool != pool);
-    lock(pool);
-    while (active_locked(pool) > 0 && sleep_until_locked(pool, &pool->idle, deadline_ns))
-        ;
-    int ret = active_locked(pool) > 0 ? -ETIMEDOUT : 0;
-    unlock(pool);
-    return ret;
-}
-
-static bool wait_gone(struct pool *pool, uint64_t deadline_ns)
-{
-    lock(pool);
-    while (pool->exited < pool->started && sleep_until_locked(pool, &pool->gone, deadline_ns))
-        ;
-    bool gone = pool->exited == pool->started;
-    unlock(pool);
-    return gone;
-}
-
-int pool_destroy(struct pool *pool, uint64_t deadline_ns)
-{
-    if (pool == NULL)
-        return 0;
-    assert(self == NULL || self->pool != pool);
-    pool_close(pool);
-    if (!wait_gone(pool, deadline_ns))
-        return -EBUSY;
-    /* At once: each of them has nothing left but to return. */
-    for (unsigned i = 0; i < pool->started; i++) {
-        must(pthread_join(pool->worker[i].thread, NULL));
-        must(pthread_cond_destroy(&pool->worker[i].wake));
-    }
-    assert(pool->head == NULL && pool->running == 0 && pool->coming == 0);
-    must(pthread_cond_destroy(&pool->gone));
-    must(pthread_cond_destroy(&pool->idle));
-    must(pthread_mutex_destroy(&pool->mu));
-    free(pool);
-    return 0;
 }

@@ -1,28 +1,31 @@
 #!/bin/sh
-# Install what is missing, with apt-get as root or through sudo; else print the command to type.
+# Install what is missing, with apt-get as root or through sudo; else print the command for root, in one line. What
+# is installed already takes neither.
 #
 #   setup.sh build    compiler, libraries, test framework
 #   setup.sh bench    and the load tools and servers that bench/ measures against
-#   setup.sh ci       and the second compiler, the formatter, valgrind, and what tests compare with, hand on to or
-#                     look through: a browser, and what drives it (from npm, into build/page)
+#   setup.sh ci       and the second compiler, clang-format, clang-tidy, valgrind, and what tests compare with, hand on
+#                     to or look through: a browser, and what drives it (from npm, into build/page)
+#   setup.sh coverage and what makes a report of gcc's coverage data
 #   setup.sh packages NAME...    these alone
 set -eu
 
-build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libsystemd-dev zlib1g-dev libjansson-dev libhiredis-dev libxxhash-dev libcmocka-dev libnghttp2-dev python3"
-bench="wrk h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format valgrind h2o php-fpm curl openssl redis-server prometheus chromium nodejs npm systemd python3-yaml"
+build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libboost-context-dev libsystemd-dev zlib1g-dev libjansson-dev libhiredis-dev libxxhash-dev libcmocka-dev libnghttp2-dev python3"
+bench="wrk nghttp2-client h2o nginx-light openssl gnuplot-nox"
+ci="clang libclang-rt-14-dev clang-format-14 clang-tidy-14 valgrind h2o php-fpm curl openssl redis-server prometheus chromium nodejs npm systemd libseccomp-dev python3-yaml scdoc"
 
 what="${1:-build}"
 case "$what" in
 build) packages="$build" ;;
 bench) packages="$build $bench" ;;
 ci) packages="$build $ci" ;;
+coverage) packages="$build gcovr redis-server" ;;
 packages)
     shift
     packages="$*"
     ;;
 *)
-    echo "setup.sh: ${1}: want build, bench, ci or packages" >&2
+    echo "setup.sh: ${1}: expected build, bench, ci, coverage or packages" >&2
     exit 64
     ;;
 esac
@@ -69,8 +72,7 @@ elif [ "$(id -u)" = 0 ]; then
 elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
     as_root="sudo env DEBIAN_FRONTEND=noninteractive" # sudo hands no variables on
 else
-    echo "setup.sh: some packages are missing. Type, as root:" >&2
-    echo "    $command" >&2
+    echo "setup.sh: packages are missing, and only root can install them: $command" >&2
     exit 69
 fi
 

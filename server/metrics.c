@@ -7,7 +7,9 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "server_p.h"
+#include "clock.h"
+#include "loop.h"
+#include "server_state.h"
 
 typedef unsigned long long ull;
 
@@ -19,6 +21,18 @@ static const char *const kind_names[] = {
 #define ROUTE_KIND_NAME(id, name) [ROUTE_##id] = name,
     ROUTE_KINDS(ROUTE_KIND_NAME)
 #undef ROUTE_KIND_NAME
+};
+
+static const char *const refusal_labels[] = {
+#define REFUSAL_LABEL(id, label, status, reason, text) [REFUSAL_##id] = label,
+    REFUSALS(REFUSAL_LABEL)
+#undef REFUSAL_LABEL
+};
+
+static const char *const cut_reason_names[] = {
+#define CUT_REASON_NAME(id, name) [CUT_##id] = name,
+    CUT_REASONS(CUT_REASON_NAME)
+#undef CUT_REASON_NAME
 };
 
 /* ---- writing ---- */
@@ -96,6 +110,12 @@ static void write_requests(FILE *out, struct server *server)
     one(out, "lastcall_requests_shed_total", "counter",
         "Requests answered with 503 because the queue was full, or bodies held too much memory.",
         server_shed(server));
+    family(out, "lastcall_requests_refused_total", "counter",
+           "HTTP/1 requests that were refused because servers could read them differently, by "
+           "reason.");
+    for (size_t i = 0; i < REFUSAL_COUNT; i++)
+        (void)fprintf(out, "lastcall_requests_refused_total{reason=\"%s\"} %llu\n",
+                      refusal_labels[i], (ull)SUM_AT(server, refused, i));
     family(out, "lastcall_request_duration_seconds", "histogram",
            "From the whole request to the last byte handed to the kernel, " CLOCK_IS
            "; requests without a whole answer are left out.");
@@ -108,6 +128,15 @@ static void write_requests(FILE *out, struct server *server)
         histogram(out, "lastcall_request_duration_seconds", label, buckets,
                   SUM_AT(server, took_ns, kind));
     }
+    one(out, "lastcall_arriving_body_bytes", "gauge",
+        "Parts of request bodies that have arrived, of bodies that are not whole; each counts in "
+        "steps of 64 KiB.",
+        atomic_load_explicit(&server->arriving_bytes, memory_order_relaxed));
+    one(out, "lastcall_arriving_body_bytes_limit", "gauge", "Beyond it, requests are refused.",
+        server->max_arriving);
+    one(out, "lastcall_arriving_bodies_refused_total", "counter",
+        "Requests that were refused while their body arrived, for the sum of all was too large.",
+        SUM(server, bodies_refused));
     one(out, "lastcall_request_body_bytes", "gauge",
         "Request bodies that are held for handlers on workers.",
         atomic_load_explicit(&server->job_body_bytes, memory_order_relaxed));
@@ -130,13 +159,18 @@ static void write_connections(FILE *out, struct server *server, const struct coo
     one(out, "lastcall_connections_limit", "gauge",
         "Connections that are accepted at a time; others wait in the kernel.",
         server->max_connections);
+    one(out, "lastcall_connections_limit_reached_total", "counter",
+        "Times that a loop stopped accepting because that many were open, and more came.",
+        SUM(server, limit_reached));
+    one(out, "lastcall_connections_gave_way_total", "counter",
+        "Connections that were closed while they idled, to make room for new ones.",
+        SUM(server, gave_way));
     one(out, "lastcall_connections_accepted_total", "counter", "Connections accepted.",
         now->accepted);
     one(out, "lastcall_connections_released_total", "counter",
         "Connections that a drain let go while they idled.", now->idle_released);
     one(out, "lastcall_accept_errors_total", "counter",
-        "Connections that could not be accepted, for want of descriptors or because they were "
-        "gone.",
+        "Connections that could not be accepted: no descriptor was left, or the client had gone.",
         SUM(server, accept_errors));
     family(out, "lastcall_tls_handshakes_total", "counter",
            "TLS handshakes that began, by how they ended.");
@@ -145,12 +179,49 @@ static void write_connections(FILE *out, struct server *server, const struct coo
     (void)fprintf(out, "lastcall_tls_handshakes_total{result=\"failed\"} %llu\n",
                   (ull)SUM(server, handshakes_failed));
     one(out, "lastcall_http2_resets_total", "counter",
-        "HTTP/2 streams that ended without a whole answer, most of them reset by the client.",
+        "HTTP/2 streams that were reset by the client or by this server, or refused.",
         SUM(server, h2_resets));
+    family(
+        out, "lastcall_http2_refused_total", "counter",
+        "What HTTP/2 clients were refused: requests that break a rule of the protocol, with more "
+        "header or body than the limits allow; calm: connections that were told to calm down.");
+    (void)fprintf(out, "lastcall_http2_refused_total{reason=\"malformed\"} %llu\n",
+                  (ull)SUM(server, h2_malformed));
+    (void)fprintf(out, "lastcall_http2_refused_total{reason=\"header\"} %llu\n",
+                  (ull)SUM(server, h2_header_limit));
+    (void)fprintf(out, "lastcall_http2_refused_total{reason=\"body\"} %llu\n",
+                  (ull)SUM(server, h2_body_limit));
+    (void)fprintf(out, "lastcall_http2_refused_total{reason=\"calm\"} %llu\n",
+                  (ull)SUM(server, h2_calmed));
+    family(
+        out, "lastcall_clients_cut_total", "counter",
+        "Clients that were too slow, by what they were too slow with: the head of a request, its "
+        "body, taking an answer; idle are HTTP/2 connections without a stream.");
+    for (size_t i = 0; i < CUT_REASON_COUNT; i++)
+        (void)fprintf(out, "lastcall_clients_cut_total{reason=\"%s\"} %llu\n", cut_reason_names[i],
+                      (ull)SUM_AT(server, clients_cut, i));
     one(out, "lastcall_listeners", "gauge", "Listeners that are open.", now->listeners);
 }
 
 /* ---- the pool ---- */
+
+static void write_waits_of_loops(FILE *out, struct server *server)
+{
+    uint64_t so_far = 0;
+
+    family(out, "lastcall_loop_wait_seconds", "histogram",
+           "How long a turn of a loop has waited for handlers in place.");
+    for (size_t k = 0; k < METRICS_WAITS; k++) {
+        so_far += SUM_AT(server, waits, k);
+        if (k < METRICS_WAITS - 1)
+            (void)fprintf(out, "lastcall_loop_wait_seconds_bucket{le=\"%g\"} %llu\n",
+                          (double)(UINT64_C(16) << k) / 1e6, (ull)so_far);
+    }
+    (void)fprintf(out,
+                  "lastcall_loop_wait_seconds_bucket{le=\"+Inf\"} %llu\n"
+                  "lastcall_loop_wait_seconds_sum %.9g\nlastcall_loop_wait_seconds_count %llu\n",
+                  (ull)so_far, (double)SUM(server, waited_ns) / 1e9, (ull)so_far);
+}
 
 static void write_pool(FILE *out, struct server *server)
 {
@@ -159,19 +230,35 @@ static void write_pool(FILE *out, struct server *server)
 
     pool_get_stats(server->pool, &stats);
     pool_get_waits(server->pool, &waits);
-    one(out, "lastcall_pool_workers", "gauge", "Worker threads.", stats.workers);
-    one(out, "lastcall_pool_workers_busy", "gauge", "Workers that run a handler.", stats.running);
+    one(out, "lastcall_pool_workers", "gauge", "Handlers that may run at once.", stats.workers);
+    one(out, "lastcall_pool_workers_busy", "gauge", "Handlers that run.", stats.running);
+    one(out, "lastcall_pool_threads", "gauge",
+        "Threads that exist: at most one for each handler that may run at once, and one for each "
+        "loop.",
+        stats.threads);
+    one(out, "lastcall_placed_total", "counter",
+        "Requests whose handler was called in place, by the thread that drives the loop.",
+        stats.placed);
+    one(out, "lastcall_handed_off_total", "counter",
+        "Handlers in place that kept their loop waiting, so that another thread went on with it.",
+        stats.handed_off);
     one(out, "lastcall_pool_queue_length", "gauge", "Requests that wait for a worker.",
         stats.queued);
     one(out, "lastcall_pool_queue_limit", "gauge",
-        "Requests that may wait for a worker; others are shed.", server->options->queue);
+        "Requests that may wait for a worker; others are shed.", server->config.queue);
     one(out, "lastcall_pool_jobs_total", "counter", "Requests that the pool has taken.",
         stats.taken);
     one(out, "lastcall_pool_refused_total", "counter",
         "Requests that the pool has refused because its queue was full.", stats.refused);
+    one(out, "lastcall_pool_dropped_total", "counter",
+        "Requests that were taken out of the queue, and answered with 503, because their "
+        "connection "
+        "had more than a quarter of it and others came.",
+        stats.dropped);
     family(out, "lastcall_pool_wait_seconds", "histogram",
            "How long requests have waited for a worker, " CLOCK_IS ", rounded up.");
     histogram(out, "lastcall_pool_wait_seconds", "", waits.buckets, waits.sum_ns);
+    write_waits_of_loops(out, server);
 }
 
 /* ---- the drain ---- */
@@ -225,12 +312,12 @@ static void write_journal(FILE *out, struct server *server)
     one(out, "lastcall_journal_requests", "gauge", "Requests that are on record now.",
         stats.slots_used);
     one(out, "lastcall_journal_units", "gauge", "Units of 4 KiB in the record.", stats.units);
-    one(out, "lastcall_journal_units_used", "gauge", "Those of them that are in use.",
+    one(out, "lastcall_journal_units_used", "gauge", "Units of the record that are in use.",
         stats.units_used);
     one(out, "lastcall_journal_recorded_total", "counter", "Requests that were put on record.",
         stats.recorded);
     one(out, "lastcall_journal_incomplete_total", "counter",
-        "Those of them whose body or headers did not fit.", stats.incomplete);
+        "Requests on record whose body or headers did not fit.", stats.incomplete);
     one(out, "lastcall_journal_unrecorded_total", "counter",
         "Requests that should have been on record, and found no room.", stats.unrecorded);
     one(out, "lastcall_journal_archived_total", "counter",
@@ -254,8 +341,8 @@ static void write_process(FILE *out, struct server *server)
     (void)fprintf(out, "lastcall_build_info{version=\"%s\",libh2o=\"%s\",openssl=\"%s\"} 1\n",
                   LASTCALL_VERSION, H2O_VERSION, OpenSSL_version(OPENSSL_VERSION_STRING));
     one(out, "lastcall_generation", "gauge",
-        "How often this service was started anew in place, this process included.",
-        server->options->generation);
+        "How often this service was restarted in place, this process included.",
+        server->config.generation);
     one(out, "lastcall_event_loops", "gauge", "Event loops, one thread each.", server->started);
     one(out, "lastcall_stalls_total", "counter",
         "How often an event loop, a worker or the pool was found to stand still.",

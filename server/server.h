@@ -11,26 +11,30 @@
 #include "coord.h"
 #include "handover.h"
 #include "pool.h"
-#include "probe.h"
 
 struct server;
 
-struct options;
+struct inheritance;
+struct server_config;
 
-/* Read the configuration and open the listeners; nothing is accepted yet. With options->test it
- * only looks whether it could. What is wrong was logged, nothing is left open, and the return value
- * is the status for the process. Owner:  the caller; ends with server_destroy(). *options is
- * borrowed until then, and completed by what its file says. Thread: main only.     Errors: 0 and
- * *ret_server; an enum coord_exit. */
-int server_create(struct options *options, struct server **ret_server);
+/* Make a server without listeners and without paths, and look whether libh2o calls the functions
+ * that replace its own. config_apply() then reads the configuration into it. Listeners that were
+ * passed to this process are taken from `inheritance`, which may be NULL.
+ * Owner:  the caller; ends with server_destroy(). *inheritance is borrowed until then.
+ * Thread: main only.     Errors: 0 and *ret_server; an enum exit_status: the cause was logged. */
+int server_create(struct inheritance *inheritance, struct server **ret_server);
 
-/* What was passed on to this process and nobody has asked for is left alone, or is a mistake.
- * Thread: main only, when all listeners are open.     Errors: 0; an enum coord_exit: it was logged.
+/* Take the settings, which are copied, and set the limits that follow from them. With `dry_run` the
+ * limit on open files is not tried out.     Thread: main only, after config_apply(), once.
+ * Errors: 0; an enum exit_status: the cause was logged. */
+int server_configure(struct server *server, const struct server_config *config, bool dry_run);
+
+/* A socket of the service manager that the configuration does not name is an error; one of a
+ * predecessor is closed.
+ * Thread: main only, when all listeners are open.     Errors: 0; an enum exit_status: it was
+ * logged.
  */
 int server_settle_inheritance(struct server *server);
-
-/* To be called once what takes root is done, and before root is given up.     Thread: main only. */
-void server_prepare_unprivileged(struct server *server);
 
 /* The port of the first TCP listener; 0: there is none.     Thread: any, before the drain. */
 int server_port(const struct server *server);
@@ -47,53 +51,49 @@ void server_attach_journal(struct server *server, struct journal *journal);
  */
 int server_start(struct server *server, struct pool *pool, struct coord *coord);
 
-/* Where the application will answer, and the port of that (0: a Unix socket). Says what is wrong.
- * Thread: main only, after server_create(), if options->command is set.
- * Blocks: on name resolution.     Errors: 0; a negative errno. */
-int server_app_target(struct server *server, struct probe_target *ret_target, uint16_t *ret_port);
-
 /* From now on (or no longer) requests for the application wait for it; they do from the start if
- * options->command is set.     Thread: any, one at a time.     Blocks: never. */
+ * has_app is set.     Thread: any, one at a time.     Blocks: never. */
 void server_hold(void *server, bool hold);
 
-/* Accept, from now on. It can not fail: all that a start may fail of comes before, while nothing
- * has been accepted that could be lost.     Thread: main, or the restarter's; once.     Blocks:
+/* Accept, from now on. It cannot fail: every step of a start that may fail comes before, while no
+ * accepted connection could be lost.     Thread: main, or the restarter's; once.     Blocks:
  * never. */
 void server_open(struct server *server);
 
 /* ---- for the restarter, see restarter.h; Thread: the restarter's, or main only before it ---- */
 
-bool server_offer(struct server *server, size_t i, struct handover_message *ret_message);
+/* As admin_offer(), see admin.h. */
+bool server_offer(struct server *server, size_t i, struct message *ret_message);
 bool server_is_inherited(const struct server *server, size_t i);
 size_t server_listener_count(const struct server *server);
 /* `more` are identities of listeners that are taken, too. */
 void server_describe(const struct server *server, const uint64_t *more, size_t more_count,
-                     struct handover_message *message);
+                     struct message *message);
 /* See tickets.h. */
-bool server_offer_ticket_key(struct server *server, size_t i, struct handover_message *ret_message);
-void server_take_ticket_key(struct server *server, const struct handover_message *message);
+bool server_offer_ticket_key(struct server *server, size_t i, struct message *ret_message);
+void server_take_ticket_key(struct server *server, const struct message *message);
 void server_followed(struct server *server, const uint64_t *taken, size_t taken_count,
                      const uint64_t *welcome, size_t welcome_count, int conns_fd);
 
-/* What the coordinator may ask of the server. Of these, census, and list_requests without `freeze`,
- * are for any thread. */
+/* The coordinator's calls. census, and list_requests without `freeze`, are for any thread. */
 extern const struct coord_server_ops server_ops;
 
 /* Does every loop turn, and the pool finish jobs while it has a queue? As of the watchdog's last
- * look, see stall.h; true where watchdog.stall is off.     Thread: any, between server_start() and
- * server_destroy().     Blocks: never. */
+ * look, see watchdog.h; true where watchdog.stall is off.     Thread: any, between server_start()
+ * and server_destroy().     Blocks: never. */
 bool server_is_moving(struct server *server);
 
 /* How often a loop, a worker or the pool was found to stand still.     Thread: as above. */
 uint64_t server_stalls(struct server *server);
 
-/* End the loops and join them. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC
+/* End the loops. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC
  * reads `deadline_ns`: then nothing may be freed and the process should leave by _exit(2). Thread:
  * main only.     Blocks: yes. */
 int server_stop(struct server *server, uint64_t deadline_ns);
 
 /* Free it all. NULL is allowed.     Thread: main only, after server_stop() returned 0 or if
- * server_start() was never called; after the pool is gone. */
+ * server_start() was never called; when the pool is idle,
+ * and before it is gone. */
 void server_destroy(struct server *server);
 
 #endif

@@ -45,7 +45,7 @@ struct st_yoml_t {
     } data;
 };
 
-/* The first value under `name`; NULL if there is none, or `node` is no mapping. */
+/* The first value under `name`; NULL if there is none, or `node` is not a mapping. */
 static inline yoml_t *yoml_get(const yoml_t *node, const char *name)
 {
     if (node->type != YOML_TYPE_MAPPING)

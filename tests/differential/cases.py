@@ -1,4 +1,4 @@
-"""What is asked of both servers.
+"""The requests to both servers.
 
 A Case goes over every transport; a Raw is bytes on one HTTP/1 connection; a Handshake looks at what TLS
 agreed on; a Check is a configuration that is only looked at (`-t`).
@@ -10,7 +10,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
-from .fixtures import AFTER_TEXT, BEFORE_TEXT, MODIFIED_TEXT, documents, entity_tag, pattern
+from fixtures import AFTER_TEXT, BEFORE_TEXT, MODIFIED_TEXT, documents, entity_tag, pattern
 
 Headers = tuple[tuple[str, str], ...]
 DOCUMENTS = documents()
@@ -433,7 +433,7 @@ def bad_requests() -> Iterator[tuple[str, bytes]]:
     yield "a NUL in a header", request("/note.txt", "X-Bad: a\0b", "Connection: close")
     yield "a NUL in a name", request("/note.txt", "X\0Bad: a", "Connection: close")
     yield "a blank in a name", request("/note.txt", "X Bad: a", "Connection: close")
-    yield "a blank behind a name", request("/note.txt", "X-Bad : a", "Connection: close")
+    yield "a blank after a name", request("/note.txt", "X-Bad : a", "Connection: close")
     yield "no colon", request("/note.txt", "X-Bad", "Connection: close")
     yield "no name", request("/note.txt", ": x", "Connection: close")
     yield "a folded header", request("/note.txt", "X-Long: a", "  b", "Connection: close")
@@ -443,10 +443,10 @@ def bad_requests() -> Iterator[tuple[str, bytes]]:
     yield "a relative target", request("note.txt", "Connection: close")
     yield "an asterisk", request("*", "Connection: close", method="OPTIONS")
     yield "an asterisk to GET", request("*", "Connection: close")
-    yield "absolute-form", request("http://default.test/note.txt", "Connection: close")
+    yield "absolute-form", request("http://default.test/note.txt?absolute", "Connection: close")
     yield "absolute-form, other host", request("http://other.test/note.txt", "Connection: close")
-    yield "absolute-form, no path", request("http://default.test", "Connection: close")
-    yield "absolute-form, https", request("https://default.test/note.txt", "Connection: close")
+    yield "absolute-form, no path", request("http://default.test?absolute", "Connection: close")
+    yield "absolute-form, https", request("https://default.test/note.txt?absolute", "Connection: close")
     yield "absolute-form, strange scheme", request("ftp://default.test/note.txt", "Connection: close")
     yield "authority-form", request("default.test:80", "Connection: close", method="CONNECT")
     yield "an empty method", b" /note.txt HTTP/1.1\r\nHost: default.test\r\nConnection: close\r\n\r\n"
@@ -499,7 +499,7 @@ def bodies() -> Iterator[tuple[str, bytes]]:
     yield "chunks, no digit", post(chunked, body=b"\r\nabc\r\n0\r\n\r\n")
     yield "chunks, bad digit", post(chunked, body=b"zz\r\nabc\r\n0\r\n\r\n")
     yield "chunks, minus", post(chunked, body=b"-1\r\nabc\r\n0\r\n\r\n")
-    yield "chunks, no end behind the data", post(chunked, body=b"3\r\nabcd\r\n0\r\n\r\n")
+    yield "chunks, no end after the data", post(chunked, body=b"3\r\nabcd\r\n0\r\n\r\n")
     yield "chunks, enormous size", post(chunked, body=b"ffffffffffffffffff\r\nabc\r\n0\r\n\r\n")
     yield "chunks and a length", post("Content-Length: 3", chunked, body=b"3\r\nabc\r\n0\r\n\r\n")
     yield "chunks twice", post(chunked, chunked, body=b"3\r\nabc\r\n0\r\n\r\n")
@@ -533,7 +533,7 @@ def raws() -> list[Raw]:
              request("/nowhere"), "answer", request("/sub"), "answer", LAST), ("HEAD",)),
         Raw("files", "pipelined: three at once", (request() + request("/nowhere") + LAST,)),
         Raw("files", "pipelined: twenty at once", (request("/sub/inner.txt") * 19 + LAST,)),
-        Raw("files", "pipelined: behind a close", (LAST + request() + request(),)),
+        Raw("files", "pipelined: after a close", (LAST + request() + request(),)),
         Raw("files", "pipelined: a bad one second", (request() + b"NONSENSE\r\n\r\n" + LAST,)),
         Raw("files", "pipelined: HEAD between", (request() + request(method="HEAD") + LAST,), ("GET", "HEAD")),
         Raw("files", "pipelined: large ones", (request("/large.bin") * 3 + LAST,)),
@@ -577,9 +577,10 @@ def raws() -> list[Raw]:
         Raw("proxy", "hop-by-hop of the client",
             (request("/echo", "Connection: close", "TE: gzip", "Trailer: X", "Proxy-Connection: keep-alive",
                      "Upgrade: h9", "Keep-Alive: timeout=5"),)),
-        Raw("proxy", "absolute-form through the proxy", (request("http://other.test/echo", "Connection: close"),)),
+        Raw("proxy", "absolute-form through the proxy",
+            (request("http://other.test/echo?absolute", "Connection: close", host="other.test"),)),
         Raw("proxy", "absolute-form, preserved",
-            (request("http://other.test:81/preserve/echo", "Connection: close"),)),
+            (request("http://other.test:81/preserve/echo?absolute", "Connection: close", host="other.test:81"),)),
         Raw("proxy", "an asterisk through the proxy", (request("*", "Connection: close", method="OPTIONS"),)),
         Raw("proxy", "websocket that is not on",
             (request("/echo", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
@@ -802,7 +803,7 @@ def checks() -> list[Check]:
         "an empty host": START + "hosts:\n  '':\n    paths: {}\n",
         "a path without a slash": START + "hosts:\n  default:\n    paths:\n      x:\n        file.dir: /tmp\n",
     }
-    # What is missing altogether is missing in the whole file, or in its only host; both can be said.
+    # A setting that is missing everywhere is missing in the whole file, or in its only host; errors may name either.
     return [Check(name, text, name != "no listen") for name, text in listed.items()]
 
 

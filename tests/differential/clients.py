@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from .cases import Case, Handshake, Raw
-from .servers import Server
+from cases import Case, Handshake, Raw
+from servers import Server
 
 H1, H1_TLS, H2, H2_TLS = "HTTP/1.1", "HTTP/1.1 TLS", "HTTP/2", "HTTP/2 TLS"
 TRANSPORTS = (H1, H1_TLS, H2, H2_TLS)
@@ -60,7 +60,7 @@ class Wire:
             return False
         except ConnectionError:
             data = b""
-            self.end = "closed"  # a reset behind the answer is as good as an end of file to its reader
+            self.end = "closed"  # for the reader, a reset after the answer is like an end of file
         except ssl.SSLError as error:
             data = b""
             # An end without close_notify.
@@ -119,7 +119,7 @@ class Wire:
             answer.status = ""
         fields = dict(answer.headers)
         if code == "101":
-            # Another protocol from here on, and no business of this reader.
+            # From here on another protocol, which this reader does not parse.
             while self.more():
                 pass
             self.data = b""
@@ -165,7 +165,7 @@ def connect(address: tuple[str, int] | str, context: ssl.SSLContext | None, name
     if context is None:
         return sock
     try:
-        # What can be no name in a handshake is only asked for in the request.
+        # A name that TLS does not allow as SNI goes only into the request.
         return context.wrap_socket(sock, server_hostname=name if name[:1].isalnum() else None)
     except OSError:
         sock.close()
@@ -216,7 +216,7 @@ def run_raw(server: Server, case: Raw) -> Exchange:
                     try:
                         sock.sendall(part)
                     except ConnectionError:
-                        break  # it has answered and gone; what it said is still there to be read
+                        break  # it has answered and closed; its answer can still be read
                 elif part == "answer":
                     answer = wire.take_answer(case.method_of(len(answers)))
                     if answer is not None:

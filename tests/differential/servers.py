@@ -124,7 +124,7 @@ class Server:
             self.process.send_signal(signal.SIGTERM)
 
     def finish_stop(self) -> None:
-        """Waits for the end, and makes sure of it; helpers that it started are in its process group."""
+        """Waits for the exit, and kills the rest of its process group, which includes its helpers."""
         if self.process is None:
             return
         try:

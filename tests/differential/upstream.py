@@ -1,4 +1,4 @@
-"""The HTTP server behind the proxies: it says what it was sent, or answers in one of many odd ways.
+"""The HTTP server behind the proxies: it echoes the request, or answers in one of many odd ways.
 
 It speaks HTTP/1 by hand, because the point is how things look on the wire. It listens on TCP, on TCP with
 TLS and on a Unix-domain socket, a thread a connection. Nothing it sends depends on the time, on the
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Callable
 from urllib.parse import parse_qs, urlsplit
 
-from .fixtures import pattern, zipped
+from fixtures import pattern, zipped
 
 ECHO_MOST = 20_000  # longer bodies are named by length and digest
 SLOW_S = 0.6

@@ -1,16 +1,18 @@
-/* libFuzzer: `lastcall -t` on whatever configuration: libh2o's configurators and ours end, and say
- * one thing at least when they refuse it. Nothing of the machine is read, run or opened meanwhile:
- * the files are the input's own pieces, and whoever else wants one has no descriptor for it. */
+/* libFuzzer: `lastcall -t` on any configuration: libh2o's configurators and ours terminate, and
+ * report at least one error when they refuse it. The target reads, runs and opens nothing of the
+ * machine: the files are pieces of the input, and any other open(2) gets no descriptor. */
 
 #include <assert.h>
 #include <openssl/ssl.h>
 #include <stdio.h>
 
+#include "config.h"
 #include "coord.h"
 #include "log.h"
 #include "options.h"
 #include "pieces.h"
 #include "server.h"
+#include "server_config.h"
 
 static unsigned errors;
 
@@ -50,11 +52,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 
     errors = 0;
     pieces_begin(bytes, size);
-    int status = server_create(&options, &server);
-    pieces_end();
-    assert(status == 0 || status == COORD_EXIT_CONFIG || status == COORD_EXIT_UNAVAILABLE);
-    assert((status == 0) == (errors == 0));
+    int status = server_create(NULL, &server);
     if (status == 0)
-        server_destroy(server);
+        status = config_apply(&options, server);
+    if (status == 0) {
+        const struct server_config config = {.threads = 1, .workers = 1, .queue = 1};
+        status = server_configure(server, &config, true);
+    }
+    pieces_end();
+    assert(status == 0 || status == EXIT_STATUS_CONFIG || status == EXIT_STATUS_UNAVAILABLE);
+    assert((status == 0) == (errors == 0));
+    server_destroy(server);
     return 0;
 }

@@ -1,12 +1,12 @@
-/* libFuzzer: whatever stands in an in-flight record, its reader ends, hands out what can be, and
- * names what can not. Checksums would keep the fuzzer out, so they are put right here: the input is
- * a row of units, each
+/* libFuzzer: with any content of an in-flight record, its reader terminates, returns the requests
+ * that are readable, and names those that are not. Checksums would keep the fuzzer out, so this
+ * target corrects them: the input is a sequence of units, each
  *
  *     kind    1 byte: 0 a head, 1 a continuation of the one before, 2 raw: the bytes over all of it
  *     length  2 bytes
- *     bytes   so many, its payload
+ *     bytes   that many, its payload
  *
- * and behind them, in a second look, the same bytes as a file. */
+ * A second run reads the same bytes as a file. */
 
 #include <assert.h>
 #include <errno.h>

@@ -1,7 +1,6 @@
 "use strict";
 
-/* The status page in a real Chromium, in front of a real server that is drained while somebody
- * looks on.
+/* The status page in a real Chromium, of a real server that drains while the page is open.
  *
  *     page_test.js --lastcall PATH
  *     page_test.js --lastcall PATH --pictures FOLDER
@@ -29,11 +28,11 @@ function option(name)
     return at > 0 ? process.argv[at + 1] : undefined;
 }
 
-/* What must not outlive this process, however it ends. */
+/* Child processes; they must not outlive this process, however it ends. */
 const children = new Set();
 process.on("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 
-/* ---- the server, and those who ask it ---- */
+/* ---- the server and its clients ---- */
 
 /* Resolves once it listens: { child, port, admin, ended }. */
 function startServer(args)
@@ -69,8 +68,8 @@ function ask(server, target)
     });
 }
 
-/* What the server hands its requests on to: answers at once, or, for a path with `held` in it, when
- * the test says so. Nothing in a test has to last just long enough. */
+/* The upstream of the server: it answers at once, or, for a path with `held` in it, when the test
+ * wants it to. So no test depends on timing. */
 function startUpstream()
 {
     const held = [];
@@ -224,7 +223,7 @@ async function testDrainIsSeenAsItHappens(browser)
     await waitText(page, "rate", /^[1-9]/);
     const answers = ["/held?invoice=2041", "/held?invoice=2048", "/held?name=<b>bold</b>"].map((target) => ask(server, target));
     await waitText(page, "flying", /^[3-9]$/);
-    await waitText(page, "rows", /<b>bold<\/b>/); /* shown, and not obeyed */
+    await waitText(page, "rows", /<b>bold<\/b>/); /* shown as text, not as markup */
     assert.equal(await page.$("tbody b"), null);
     await waitText(page, "rows", /GET shop\.example\/held\?invoice=2041/);
     assert.equal(await text(page, "requests-title"), "Oldest requests");
@@ -236,7 +235,7 @@ async function testDrainIsSeenAsItHappens(browser)
     server.child.kill("SIGTERM");
     await waitSeen(page, /^Lame duck \| .* \| until the listeners close; it can be called off\. .* \| not ready$/);
     await waitSeen(page, /^Draining \| \d+\.\d s left \| Waiting for 3 requests on 3 connections, until the deadline of 1 min 0 s\. \| .*Begun by SIGTERM \(from process \d+\)\. \| not ready$/);
-    assert.equal(await text(page, "requests-title"), "Still being waited for");
+    assert.equal(await text(page, "requests-title"), "The drain waits for");
     assert.match(await text(page, "rows"), /invoice=2048/);
     await checkWidths(page, "draining");
     await page.waitForFunction(() => new Set(window.seen.filter((moment) => moment.startsWith("Draining"))
@@ -272,7 +271,8 @@ async function testUnfinishedRequestsStayOnTheScreen(browser)
     server.child.kill("SIGTERM");
     assert.equal(await server.ended, 3);
     await never;
-    await waitSeen(page, /^Done \| Exit status 3 \| The deadline passed after /);
+    await waitSeen(page, /^Done \| Exit status 3 \| The deadline passed after [\d.]+ m?s: 1 request unfinished, named in the log\./);
+    assert.match(await text(page, "flying-more"), /, 1 given up$/);
     assert.equal(await text(page, "head"), "Exit status 3");
     assert.equal(await text(page, "requests-title"), "Last seen in flight");
     assert.match(await text(page, "rows"), /late=1/);
@@ -289,7 +289,7 @@ async function testServerThatVanishesIsSaidToBeLost(browser)
     await waitText(page, "ready", /^ready$/);
     server.child.kill("SIGKILL");
     await server.ended;
-    await waitText(page, "who", /^connection lost; this is the last that was heard of process \d+\./);
+    await waitText(page, "who", /^connection lost; this is the last state of process \d+\./);
     assert.equal(await text(page, "head"), "Serving"); /* the last that is known, not a guess */
     await page.close();
 }

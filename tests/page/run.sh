@@ -5,7 +5,7 @@ set -eu
 page=$(cd "$(dirname "$0")" && pwd)
 modules=${LASTCALL_PAGE_MODULES:-$page/../../build/page/node_modules}
 skip() {
-    echo "skipped: $1 is missing (scripts/setup.sh ci installs it)"
+    echo "skipped: needs $1 (scripts/setup.sh ci)"
     exit 77
 }
 command -v node >/dev/null 2>&1 || skip node

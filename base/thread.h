@@ -1,0 +1,34 @@
+#ifndef LASTCALL_THREAD_H
+#define LASTCALL_THREAD_H
+
+/* Starting a thread: with a name, and with all signals blocked, since the signal thread
+ * (coord/signals.h) is the only one that takes signals. */
+
+#include <pthread.h>
+#include <stdint.h>
+
+/* A function whose callers may not know what is in it: else the compiler would call it once and
+ * keep the answer. */
+#ifdef __clang__
+#define NOT_LOOKED_INTO __attribute__((noinline))
+#else
+#define NOT_LOOKED_INTO __attribute__((noipa))
+#endif
+
+/* What the kernel keeps of a thread's name, its terminator included. */
+#define THREAD_NAME_SIZE 16
+
+/* Start a thread that runs `run(arg)`. It has its name, and all its signals blocked, before its
+ * first instruction of `run`. A longer name is cut off.
+ * Owner:  the caller joins or detaches *ret_thread; `name` is not kept.
+ * Thread: any.     Blocks: never.
+ * Errors: 0 and *ret_thread; a negative errno of pthread_create(3); -ENOMEM. */
+int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg), void *arg);
+
+/* The running thread, as a number that no other living thread has; never 0. The compiler may keep
+ * what pthread_self(3) returned, since a thread does not change. But code on a fiber
+ * (pool/fiber.h) may continue on another thread, so this asks anew at each call.
+ * Thread: any.     Blocks: never. */
+uintptr_t thread_self_id(void);
+
+#endif

@@ -1,0 +1,113 @@
+#ifndef LASTCALL_CONFIG_P_H
+#define LASTCALL_CONFIG_P_H
+
+/* What the files of the configuration share, a file a group of directives.
+ * Thread: main only, for all of these. */
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#include "config.h"
+#include "options.h"
+#include "server_state.h"
+
+/* Our configurator, which libh2o calls for our directives. */
+struct config_reader {
+    h2o_configurator_t super;
+    struct server *server;
+    struct options *options;
+    bool listen_failed;   /* an address could not be opened */
+    bool hands_on_to_app; /* some path proxies to the application */
+    struct {
+        yoml_t *node; /* NULL: the path has none */
+        h2o_configurator_command_t *cmd;
+    } place; /* of the path that is read */
+};
+
+enum config_flags {
+    CONFIG_GLOBAL = H2O_CONFIGURATOR_FLAG_GLOBAL,
+    CONFIG_HOST = H2O_CONFIGURATOR_FLAG_HOST,
+    CONFIG_PATH = H2O_CONFIGURATOR_FLAG_PATH,
+    CONFIG_ALL = CONFIG_GLOBAL | CONFIG_HOST | CONFIG_PATH,
+    CONFIG_EXTENSION = H2O_CONFIGURATOR_FLAG_EXTENSION,
+    CONFIG_SCALAR = H2O_CONFIGURATOR_FLAG_EXPECT_SCALAR,
+    CONFIG_MAPPING = H2O_CONFIGURATOR_FLAG_EXPECT_MAPPING,
+};
+
+struct config_directive {
+    const char *name;
+    int flags; /* enum config_flags */
+    h2o_configurator_command_cb cb;
+};
+
+/* ---- config.c ---- */
+
+/* ---- config_reader.c ---- */
+
+/* Make the reader; libh2o frees it with its configuration. */
+struct config_reader *config_reader_create(struct server *server, struct options *options);
+
+/* The reader that a directive of ours belongs to, and what it fills. */
+struct config_reader *config_reader(h2o_configurator_command_t *cmd);
+struct server *config_server(h2o_configurator_command_t *cmd);
+struct options *config_options(h2o_configurator_command_t *cmd);
+/* The same for a directive of libh2o. */
+struct config_reader *config_reader_of(h2o_globalconf_t *conf);
+
+void config_define(struct config_reader *reader, const struct config_directive *directives,
+                   size_t count);
+
+/* Log why the process does not start. Returns `status`. */
+int config_refuse(int status, const char *error);
+
+/* ---- a file each ---- */
+
+int config_listen(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node);
+void config_define_settings(struct config_reader *reader);
+void config_define_sessions(struct config_reader *reader);
+void config_define_library(struct config_reader *reader);
+
+/* ---- config_app.c ---- */
+
+/* Is the application at `url`? Paths and schemes are not compared. */
+bool config_app_is_at(const struct options *options, const char *url);
+/* Do its settings fit together?     Errors: 0; an enum exit_status: the cause was logged. */
+int config_app_check(const struct config_reader *reader);
+
+/* ---- config_flags.c ---- */
+
+/* The tree that the flags stand for, when there is no file. NULL, and `error` holds one line. */
+yoml_t *config_flags_tree(const struct options *options, char *error, size_t error_size);
+/* These:     Errors: 0; an enum exit_status: the cause was logged. */
+
+/* Do --root, --listen tls:, --cert and --key fit together? */
+int config_flags_check(const struct options *options);
+/* Is there anything to listen on? */
+int config_flags_check_listens(const struct config_reader *reader);
+/* Open --listen, which overrides the addresses of a file, or the sockets of a service manager. */
+int config_flags_listen(struct config_reader *reader);
+
+/* ---- config_report.c ---- */
+
+/* The replacement of h2o_configurator_errprintf(), see mends/replaced.h: log a problem of the
+ * configuration with file, line and column; `reason` and `args` as printf(3) takes them. A reason
+ * that begins with "[warning] " is a warning. */
+void config_report(h2o_configurator_command_t *cmd, yoml_t *node, const char *reason, va_list args)
+    __attribute__((format(printf, 3, 0)));
+
+/* The replacement of h2o_configurator_get_cmd_path(): the path of a helper program of h2o's.
+ * Owner: the caller; free(3). */
+char *config_command_path(const char *cmd);
+
+/* Report a problem of `node`; evaluates to -1, for the caller to return. */
+#define config_fail(cmd, node, ...) (h2o_configurator_errprintf(cmd, node, __VA_ARGS__), -1)
+
+/* The text under `name` in a mapping; NULL if there is none. False: it is not a text, and that was
+ * reported. */
+bool config_get_text(h2o_configurator_command_t *cmd, yoml_t *mapping, const char *name,
+                     yoml_t **ret_text);
+
+/* Report an unknown key of a mapping. Returns -1. */
+int config_unknown_key(h2o_configurator_command_t *cmd, yoml_t *key, const char *known);
+
+#endif

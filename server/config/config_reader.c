@@ -1,0 +1,74 @@
+#include "config_p.h"
+
+#include "container_of.h"
+#include "gate.h"
+#include "log.h"
+
+/* The configurator that our directives belong to, and what they fill. */
+
+static int on_enter(h2o_configurator_t *self, h2o_configurator_context_t *ctx, yoml_t *node);
+
+struct config_reader *config_reader_of(h2o_globalconf_t *conf)
+{
+    h2o_linklist_t *node = conf->configurators.next;
+
+    while (container_of(node, h2o_configurator_t, _link)->enter != on_enter)
+        node = node->next;
+    return container_of(node, struct config_reader, super._link);
+}
+
+static int on_enter(h2o_configurator_t *self, h2o_configurator_context_t *ctx, yoml_t *node)
+{
+    (void)self;
+    (void)node;
+    /* A path's handlers come in the order of its directives, and the gate must be the first. */
+    if (ctx->pathconf == NULL)
+        return 0;
+    if (ctx->mimemap == NULL) /* the pseudo-path of file.custom-handler */
+        gate_register_inner(ctx->pathconf);
+    else if (ctx->pathconf == &ctx->hostconf->fallback_path)
+        gate_register_fallback(ctx->pathconf);
+    else
+        gate_register(ctx->pathconf);
+    return 0;
+}
+
+struct server *config_server(h2o_configurator_command_t *cmd)
+{
+    return ((struct config_reader *)cmd->configurator)->server;
+}
+
+struct options *config_options(h2o_configurator_command_t *cmd)
+{
+    return ((struct config_reader *)cmd->configurator)->options;
+}
+
+struct config_reader *config_reader(h2o_configurator_command_t *cmd)
+{
+    return (struct config_reader *)cmd->configurator;
+}
+
+void config_define(struct config_reader *reader, const struct config_directive *directives,
+                   size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        h2o_configurator_define_command(&reader->super, directives[i].name, directives[i].flags,
+                                        directives[i].cb);
+}
+
+struct config_reader *config_reader_create(struct server *server, struct options *options)
+{
+    struct config_reader *reader =
+        (void *)h2o_configurator_create(&server->globalconf, sizeof(*reader));
+
+    reader->server = server;
+    reader->options = options;
+    reader->super.enter = on_enter;
+    return reader;
+}
+
+int config_refuse(int status, const char *error)
+{
+    log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "%s", error);
+    return status;
+}

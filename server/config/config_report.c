@@ -1,0 +1,62 @@
+#include "config_p.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "library.h"
+
+/* Messages about the configuration, with file, line and column; and the path of a helper program,
+ * with a message if it is missing. */
+
+void config_report(h2o_configurator_command_t *cmd, yoml_t *node, const char *reason, va_list args)
+{
+    char text[1024];
+
+    (void)vsnprintf(text, sizeof(text), reason, args);
+    size_t n = strlen(text);
+    while (n > 0 && text[n - 1] == '\n')
+        text[--n] = '\0';
+    bool is_warning = strncmp(text, "[warning] ", 10) == 0;
+    log_line(is_warning ? LOG_LEVEL_WARN : LOG_LEVEL_ERROR, "configuration",
+             json_pack("{s:s, s:I, s:I}", "file", node->filename != NULL ? node->filename : "?",
+                       "line", (json_int_t)node->line + 1, "column", (json_int_t)node->column + 1),
+             "%s:%zu:%zu: %s%s%s", node->filename != NULL ? node->filename : "?", node->line + 1,
+             node->column + 1, cmd != NULL ? cmd->name : "", cmd != NULL ? ": " : "",
+             is_warning ? text + 10 : text);
+}
+
+/* The library's fastcgi.spawn starts helpers that another package brings. Its own function would
+ * only report that a file is missing; this one names the package. */
+char *config_command_path(const char *cmd)
+{
+    const char *root = getenv("H2O_ROOT");
+    char *path = NULL;
+
+    if (cmd[0] == '/' || strchr(cmd, '/') == NULL)
+        return h2o_strdup(NULL, cmd, SIZE_MAX).base;
+    if (asprintf(&path, "%s/%s", root != NULL ? root : "/usr", cmd) < 0)
+        abort(); /* as libh2o does when memory runs out */
+    if (strncmp(cmd, "share/h2o/", 10) == 0 && access(path, R_OK) != 0)
+        log_line(LOG_LEVEL_WARN, "configuration", NULL,
+                 "%s is missing: apt-get install h2o, or set H2O_ROOT to where share/h2o is", path);
+    return path;
+}
+
+bool config_get_text(h2o_configurator_command_t *cmd, yoml_t *mapping, const char *name,
+                     yoml_t **ret_text)
+{
+    *ret_text = yoml_get(mapping, name);
+    if (*ret_text == NULL || (*ret_text)->type == YOML_TYPE_SCALAR)
+        return true;
+    (void)config_fail(cmd, *ret_text, "%s must be a text or a number", name);
+    return false;
+}
+
+int config_unknown_key(h2o_configurator_command_t *cmd, yoml_t *key, const char *known)
+{
+    return config_fail(cmd, key, "unknown key %s; known are %s",
+                       key->type == YOML_TYPE_SCALAR ? key->data.scalar : "(not a text)", known);
+}

@@ -1,0 +1,93 @@
+#include "options.h"
+
+#include <string.h>
+#include <sys/sysinfo.h>
+
+#include "clock.h"
+#include "coord.h"
+#include "options_p.h"
+#include "stops.h"
+
+/* The command line: the defaults, then the flags, then what they say together. */
+
+static void set_defaults(struct options *options)
+{
+    uint64_t cores = (uint64_t)get_nprocs();
+
+    memset(options, 0, sizeof(*options));
+    options->threads = cores < 256 ? cores : 256;
+    options->workers = 4 * cores < 8 ? 8 : 4 * cores < 4096 ? 4 * cores : 4096;
+    options->queue = 1024;
+    options->max_bodies = 256 << 20;
+    options->max_header_fields = 256;
+    options->max_header_size = 64 << 10;
+    options->max_header_block = 64 << 10;
+    options->progress_rate = 240;
+    options->progress_window_ns = 30 * NS_PER_S;
+    options->progress_head_ns = 10 * NS_PER_S;
+    options->progress_idle_ns = 60 * NS_PER_S;
+    options->deadline_ns = 10 * NS_PER_S;
+    options->idle_grace_ns = 1 * NS_PER_S;
+    options->linger_ns = 2 * NS_PER_S;
+    options->settle_max_ns = 250 * NS_PER_MS;
+    options->force_after_ns = STOPS_APART_NS;
+    options->stale_after_ns = 10 * NS_PER_S;
+    options->heartbeat_every_ns = 1 * NS_PER_S;
+    options->stall_ns = 10 * NS_PER_S;
+    options->register_key = "lastcall/%h:%p";
+    options->register_address = "%h:%p";
+    options->register_ttl_ns = 15 * NS_PER_S;
+    options->when_closed = -1;
+    options->app_start_timeout_ns = 30 * NS_PER_S;
+    options->app_hold_ns = 10 * NS_PER_S;
+    options->app_grace_ns = 5 * NS_PER_S;
+    options->journal_redis_stream = "lastcall:unfinished";
+    options->journal_methods = "POST,PUT,PATCH,DELETE";
+    options->journal_redact = "authorization,proxy-authorization,cookie";
+    options->journal_max_body = 1 << 20;
+    options->journal_max_inflight_bytes = 64 << 20;
+    options->restart_timeout_ns = 30 * NS_PER_S;
+    options->restart_probation_ns = 1 * NS_PER_S;
+    options->conns_fd = -1;
+    options->generation = 1;
+}
+
+static int check_together(const struct flags *flags, struct options *options)
+{
+    if (options->conf != NULL && (options->root != NULL || options->proxy != NULL))
+        return flags_usage(flags, "--%s and --conf: the file says what is served",
+                           options->root != NULL ? "root" : "proxy");
+    if (options->command != NULL && options->conf == NULL && options->proxy == NULL)
+        return flags_usage(flags, "-- %s: where will it answer? --proxy URL says so",
+                           options->command[0]);
+    if (options->command != NULL && options->conf == NULL)
+        options->app_url = options->proxy;
+    return -1;
+}
+
+int options_parse(int argc, char **argv, struct options *ret_options)
+{
+    const struct flags flags = {.program = "lastcall",
+                                .rows = options_rows,
+                                .count = options_row_count,
+                                .target = ret_options,
+                                .given = ret_options->given,
+                                .column = 30,
+                                .is_command = true};
+    int operands;
+    bool has_dashes;
+
+    set_defaults(ret_options);
+    const char *slash = strrchr(argv[0], '/');
+    ret_options->stands_in_for_h2o = strcmp(slash != NULL ? slash + 1 : argv[0], "h2o") == 0;
+    int status = flags_parse(&flags, argc, argv, &operands, &has_dashes);
+    if (status >= 0)
+        return status;
+    if (has_dashes && operands == argc)
+        return flags_usage(&flags, "--: wants the command of an application after it");
+    if (!has_dashes && operands < argc)
+        return flags_usage(&flags, "%s: not an option", argv[operands]);
+    if (has_dashes)
+        ret_options->command = argv + operands;
+    return check_together(&flags, ret_options);
+}

@@ -1,0 +1,12 @@
+#ifndef LASTCALL_PROGRESS_H2_H
+#define LASTCALL_PROGRESS_H2_H
+
+#include <stdint.h>
+
+struct loop;
+
+/* Look at all connections of HTTP/2, and cut those that make no progress.
+ * Thread: owner loop only. */
+void progress_look_h2(struct loop *loop, uint64_t now_ns);
+
+#endif

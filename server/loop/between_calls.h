@@ -1,0 +1,32 @@
+#ifndef LASTCALL_BETWEEN_CALLS_H
+#define LASTCALL_BETWEEN_CALLS_H
+
+/* What one call of libh2o's leaves for the next, where the library has no argument for it. See the
+ * files of mends/ that are named.
+ *
+ * It belongs to the loop, and not to a thread: in between, a handler may be called, and after that
+ * the loop may be driven by another thread. */
+
+#include "h2o_api.h"
+
+struct answer;
+struct conn;
+
+struct between_calls {
+    struct conn *parsing;                /* strict_requests.c: whose input the library parses */
+    const char *refused_because;         /* answer_head.c: why the last head was refused */
+    h2o_req_t *http_connects_for;        /* upstream_http.c */
+    h2o_socket_t *http_reads_next;       /* upstream_http.c */
+    struct answer *fastcgi_reads;        /* upstream_fastcgi.c */
+    struct answer *fastcgi_connects_for; /* upstream_fastcgi.c */
+};
+
+/* Of the loop that this thread drives; a thread without a loop (the admin thread) has its own.
+ * Thread: any. */
+struct between_calls *between_calls(void);
+
+/* From now on this thread drives the loop that `state` belongs to; NULL: none.
+ * Thread: any; it sets its own. */
+void between_calls_use(struct between_calls *state);
+
+#endif

@@ -1,0 +1,346 @@
+#include "replaced.h"
+
+#include <dlfcn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "brotli.h"
+#include "calm.h"
+#include "config_p.h"
+#include "deferred_read.h"
+#include "logfiles.h"
+#include "mends.h"
+#include "tls_close.h"
+
+/* The versions whose source was read when the mends were written. */
+static const char *const known_versions[] = {"h2o/2.2.5"};
+
+/* ---- at start ---- */
+
+static const struct {
+    const char *name;
+    void *ours;
+    void **theirs;
+} functions[] = {
+#define X(name) {#name, (void *)(name), (void **)(void *)&library.name},
+    REPLACED_FUNCTIONS(X)
+#undef X
+};
+#define FUNCTIONS (sizeof(functions) / sizeof(functions[0]))
+
+/* Debian links libh2o with -z now, so the linker has filled every slot before main(). In a lazily
+ * linked library the slot holds an address of the library itself until the first call; then
+ * dlsym(3) finds the function that the linker will find. */
+static bool calls_ours(const char *name, const void *ours, const void *theirs)
+{
+    const void *target = replaced_find_target(LIBRARY_NAME, name);
+    Dl_info of_target, of_library;
+
+    if (target == NULL || target == theirs)
+        return false;
+    if (target == ours)
+        return true;
+    return dladdr(target, &of_target) != 0 && dladdr(theirs, &of_library) != 0 &&
+           of_target.dli_fbase == of_library.dli_fbase && dlsym(RTLD_DEFAULT, name) == ours;
+}
+
+static bool is_known(h2o_iovec_t server_name)
+{
+    for (size_t i = 0; i < sizeof(known_versions) / sizeof(known_versions[0]); i++)
+        if (h2o_memis(server_name.base, server_name.len, known_versions[i],
+                      strlen(known_versions[i])))
+            return true;
+    return false;
+}
+
+bool replaced_check(h2o_iovec_t server_name, char *error, size_t error_size)
+{
+    for (size_t i = 0; i < FUNCTIONS; i++) {
+        if (calls_ours(functions[i].name, functions[i].ours, *functions[i].theirs))
+            continue;
+        (void)snprintf(error, error_size,
+                       "the loaded " LIBRARY_NAME " does not call lastcall's replacement of %s",
+                       functions[i].name);
+        return false;
+    }
+    if (is_known(server_name))
+        return true;
+    (void)snprintf(error, error_size,
+                   "the loaded " LIBRARY_NAME " is %.*s; the mends were written for %s",
+                   (int)server_name.len, server_name.base, known_versions[0]);
+    return false;
+}
+
+/* ---- the replacements, in alphabetical order ---- */
+
+void h2o__proxy_process_request(h2o_req_t *req)
+{
+    if (mends_are_on())
+        joins_prepare(req);
+    if (mends_are_on())
+        upstream_http_process(req);
+    else
+        library.h2o__proxy_process_request(req);
+}
+
+int h2o_access_log_open_log(const char *path)
+{
+    return logfiles_open_log(path);
+}
+
+h2o_iovec_t h2o_build_destination(h2o_req_t *req, const char *prefix, size_t prefix_len,
+                                  int use_path_normalized)
+{
+    h2o_iovec_t destination =
+        library.h2o_build_destination(req, prefix, prefix_len, use_path_normalized);
+    return mends_are_on() && use_path_normalized != 0
+               ? redirect_check(destination, prefix, prefix_len)
+               : destination;
+}
+
+void h2o_compress_register(h2o_pathconf_t *path, h2o_compress_args_t *args)
+{
+    library.h2o_compress_register(path, args);
+    brotli_register(path, args);
+    if (mends_are_on())
+        compressed_register(path);
+}
+
+void h2o_configurator_errprintf(h2o_configurator_command_t *cmd, yoml_t *node, const char *reason,
+                                ...)
+{
+    va_list args;
+
+    va_start(args, reason);
+    config_report(cmd, node, reason, args);
+    va_end(args);
+}
+
+char *h2o_configurator_get_cmd_path(const char *cmd)
+{
+    return config_command_path(cmd);
+}
+
+h2o_fastcgi_handler_t *h2o_fastcgi_register_by_address(h2o_pathconf_t *path,
+                                                       struct sockaddr *address,
+                                                       socklen_t address_len,
+                                                       h2o_fastcgi_config_vars_t *vars)
+{
+    h2o_fastcgi_handler_t *handler =
+        library.h2o_fastcgi_register_by_address(path, address, address_len, vars);
+    if (mends_are_on())
+        upstream_fastcgi_registered((h2o_handler_t *)handler);
+    return handler;
+}
+
+h2o_fastcgi_handler_t *h2o_fastcgi_register_by_hostport(h2o_pathconf_t *path, const char *host,
+                                                        uint16_t port,
+                                                        h2o_fastcgi_config_vars_t *vars)
+{
+    h2o_fastcgi_handler_t *handler =
+        library.h2o_fastcgi_register_by_hostport(path, host, port, vars);
+    if (mends_are_on())
+        upstream_fastcgi_registered((h2o_handler_t *)handler);
+    return handler;
+}
+
+h2o_filecache_ref_t *h2o_filecache_open_file(h2o_filecache_t *cache, const char *path, int oflag)
+{
+    if (!mends_are_on())
+        return library.h2o_filecache_open_file(cache, path, oflag);
+    return special_files_open(cache, path, oflag);
+}
+
+void h2o_http1client_connect(h2o_http1client_t **client, void *data, h2o_http1client_ctx_t *ctx,
+                             h2o_iovec_t host, uint16_t port, int is_ssl,
+                             h2o_http1client_connect_cb cb)
+{
+    cb = upstream_http_connect(&data, cb);
+    library.h2o_http1client_connect(client, data, ctx, host, port, is_ssl, cb);
+}
+
+void h2o_http1client_connect_with_pool(h2o_http1client_t **client, void *data,
+                                       h2o_http1client_ctx_t *ctx, h2o_socketpool_t *pool,
+                                       h2o_http1client_connect_cb cb)
+{
+    cb = upstream_http_connect(&data, cb);
+    library.h2o_http1client_connect_with_pool(client, data, ctx, pool, cb);
+}
+
+int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_table,
+                            const uint8_t *src, size_t len, int *pseudo_header_exists_map,
+                            size_t *content_length, h2o_cache_digests_t **digests,
+                            const char **err_desc)
+{
+    if (!mends_are_on())
+        return library.h2o_hpack_parse_headers(req, header_table, src, len,
+                                               pseudo_header_exists_map, content_length, digests,
+                                               err_desc);
+    return h2_headers_parse(req, header_table, src, len, pseudo_header_exists_map, content_length,
+                            digests, err_desc);
+}
+
+void h2o_http2_accept(h2o_accept_ctx_t *ctx, h2o_socket_t *sock, struct timeval connected_at)
+{
+    h2_frames_expect_connection(sock);
+    library.h2o_http2_accept(ctx, sock, connected_at);
+}
+
+int h2o_http2_handle_upgrade(h2o_req_t *req, struct timeval connected_at)
+{
+    h2o_socket_t *sock = req->conn->callbacks->get_socket(req->conn);
+
+    h2_frames_expect_connection(sock);
+    int result = library.h2o_http2_handle_upgrade(req, connected_at);
+    if (result != 0)
+        h2_frames_expect_none(sock);
+    return result;
+}
+
+void h2o_http2_stream_reset(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream)
+{
+    calm_count_reset(conn, stream);
+    h2_body_note_reset(conn, stream);
+    library.h2o_http2_stream_reset(conn, stream);
+}
+
+void h2o_http2_stream_send_pending_data(h2o_http2_conn_t *conn, h2o_http2_stream_t *stream)
+{
+    library.h2o_http2_stream_send_pending_data(conn, stream);
+    if (mends_are_on())
+        h2_body_sent(conn, stream);
+}
+
+int h2o_http2_update_peer_settings(h2o_http2_settings_t *settings, const uint8_t *src, size_t len,
+                                   const char **err_desc)
+{
+    int result = library.h2o_http2_update_peer_settings(settings, src, len, err_desc);
+    if (result == 0 && mends_are_on())
+        h2_window_settings(settings);
+    return result;
+}
+
+void h2o_req_log_error(h2o_req_t *req, const char *module, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    library_log_request(req, module, fmt, args);
+    va_end(args);
+}
+
+void h2o_send_error_generic(h2o_req_t *req, int status, const char *reason, const char *body,
+                            int flags)
+{
+    status = h2_headers_status(status, &reason, body);
+    if (status == 503 && upstream_fastcgi_failed(req)) {
+        req->conn->ctx->emitted_error_status[H2O_STATUS_ERROR_503]--;
+        req->conn->ctx->emitted_error_status[H2O_STATUS_ERROR_502]++;
+        status = 502;
+        reason = "Gateway Error";
+        body = "the application gave no answer";
+    }
+    if (mends_are_on())
+        strict_answer(req, &status, &reason, &body);
+    library.h2o_send_error_generic(req, status, reason, body, flags);
+}
+
+void h2o_send_redirect(h2o_req_t *req, int status, const char *reason, const char *url,
+                       size_t url_len)
+{
+    h2o_iovec_t to = h2o_iovec_init(url, url_len);
+
+    if (mends_are_on())
+        to = redirect_check_folder(req, to);
+    library.h2o_send_redirect(req, status, reason, to.base, to.len);
+}
+
+void h2o_send_redirect_internal(h2o_req_t *req, h2o_iovec_t method, const char *url, size_t url_len,
+                                int preserve_overrides)
+{
+    if (!mends_are_on() || !internal_redirect_refuse(req, url, url_len))
+        library.h2o_send_redirect_internal(req, method, url, url_len, preserve_overrides);
+}
+
+void h2o_socket_close(h2o_socket_t *sock)
+{
+    tls_close_begin(sock);
+}
+
+void h2o_socket_read_start(h2o_socket_t *sock, h2o_socket_cb cb)
+{
+    h2_frames_read_start(sock);
+    if (!upstream_http_read_start(sock, cb))
+        deferred_read_start(sock, cb);
+}
+
+void h2o_socketpool_connect(h2o_socketpool_connect_request_t **request, h2o_socketpool_t *pool,
+                            h2o_loop_t *loop, h2o_multithread_receiver_t *receiver,
+                            h2o_socketpool_connect_cb cb, void *data)
+{
+    cb = upstream_fastcgi_connect(&data, cb);
+    library.h2o_socketpool_connect(request, pool, loop, receiver, cb, data);
+}
+
+/* Bytes left in the input would be read as the beginning of the next answer. */
+int h2o_socketpool_return(h2o_socketpool_t *pool, h2o_socket_t *sock)
+{
+    if (!mends_are_on() || sock->input->size == 0)
+        return library.h2o_socketpool_return(pool, sock);
+    h2o_socket_close(sock); /* the pool's callback then uncounts it */
+    return -1;
+}
+
+void h2o_throttle_resp_register(h2o_pathconf_t *path)
+{
+    if (mends_are_on())
+        throttle_register(path);
+    else
+        library.h2o_throttle_resp_register(path);
+}
+
+/* libh2o's client calls this when an upstream's connection ends before the last chunk. */
+int phr_decode_chunked_is_in_data(struct phr_chunked_decoder *decoder)
+{
+    return mends_are_on() ? 1 : library.phr_decode_chunked_is_in_data(decoder);
+}
+
+int phr_parse_headers(const char *bytes, size_t size, struct phr_header *headers, size_t *count,
+                      size_t last_size)
+{
+    int parsed = library.phr_parse_headers(bytes, size, headers, count, last_size);
+    if (!mends_are_on())
+        return parsed;
+    parsed = answer_head_look_at_cgi(parsed, size, headers, *count);
+    if (parsed > 0)
+        upstream_fastcgi_head(headers, *count);
+    return parsed;
+}
+
+int phr_parse_response(const char *bytes, size_t size, int *minor_version, int *status,
+                       const char **reason, size_t *reason_size, struct phr_header *headers,
+                       size_t *count, size_t last_size)
+{
+    int parsed = library.phr_parse_response(bytes, size, minor_version, status, reason, reason_size,
+                                            headers, count, last_size);
+    return mends_are_on() ? answer_head_look(parsed, size, *status, headers, *count) : parsed;
+}
+
+ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *bytes, size_t *len)
+{
+    if (!mends_are_on())
+        return library.phr_decode_chunked(decoder, bytes, len);
+    return strict_decode_chunked(decoder, bytes, len);
+}
+
+int phr_parse_request(const char *bytes, size_t len, const char **method, size_t *method_len,
+                      const char **path, size_t *path_len, int *minor_version,
+                      struct phr_header *headers, size_t *header_count, size_t len_before)
+{
+    if (!mends_are_on())
+        return library.phr_parse_request(bytes, len, method, method_len, path, path_len,
+                                         minor_version, headers, header_count, len_before);
+    return strict_parse_request(bytes, len, method, method_len, path, path_len, minor_version,
+                                headers, header_count, len_before);
+}

@@ -1,0 +1,11 @@
+#ifndef LASTCALL_TEST_WITH_JOURNAL_H
+#define LASTCALL_TEST_WITH_JOURNAL_H
+
+/* A folder for the record of one test, in the directory of directory.h, and an admin socket. */
+
+extern char journal[128], admin_address[160];
+
+/* Of each test. */
+int with_journal_set_up(void **state);
+
+#endif
