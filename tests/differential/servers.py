@@ -42,6 +42,20 @@ listen:
 """
 
 
+CLAIMS: list[socket.socket] = []  # open until this program ends
+
+
+def claim(port: int) -> None:
+    """Keep other test programs from the port until a server listens there: tests/support/loopback.c."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0lastcall-test-port-{port}")
+    except OSError:
+        name.close()
+        raise
+    CLAIMS.append(name)
+
+
 def free_ports(count: int) -> list[int]:
     """Below the range that clients get theirs from, so that no client ever sits on a server's port."""
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
@@ -52,6 +66,7 @@ def free_ports(count: int) -> list[int]:
         sock = socket.socket()
         try:
             sock.bind(("127.0.0.1", port))
+            claim(port)
             held.append(sock)
         except OSError:
             sock.close()

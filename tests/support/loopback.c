@@ -2,6 +2,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -27,6 +29,26 @@ static int bind_here(uint16_t port)
         return fd;
     (void)close(fd);
     return -1;
+}
+
+/*
+ * Between free_port() and the bind(2) of the server that gets the port, another test program could
+ * find the same port free. So each port is claimed by an abstract name (unix(7)), and kept until this
+ * program ends: the kernel then removes the name. tests/differential claims by the same names.
+ */
+static bool claim(uint16_t port)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int length =
+        snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "lastcall-test-port-%u", port);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    if (bind(fd, (struct sockaddr *)&name,
+             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length)) == 0)
+        return true; /* the descriptor stays open on purpose */
+    (void)close(fd);
+    return false;
 }
 
 static unsigned first_of_the_kernel(void)
@@ -58,8 +80,10 @@ uint16_t free_port(void)
         int fd = bind_here(port);
         if (fd < 0)
             continue;
+        bool ours = claim(port);
         (void)close(fd);
-        return port;
+        if (ours)
+            return port;
     }
     fail_msg("no free port in a thousand below %u", end);
     return 0;
