@@ -1,0 +1,443 @@
+/* lastcall.h - an HTTP server whose handlers may block, and whose shutdown loses no request.
+ *
+ * DRAFT of the public interface. C11 or later, and C++11 or later. Linux only.
+ *
+ * In one minute
+ *     A handler is a function. It runs on a worker thread and may block. It reads from and answers
+ *     through one handle, lc_req. Its answer leaves when it returns, unless it streams.
+ *         lc_run()                                  the library owns signals and life, like a
+ * server program lc_start() ... lc_shutdown() / lc_wait()  your program does, like Go's http.Server
+ *
+ * Threads. Every function says who may call it:
+ *     [S] setup     any one thread at a time, before lc_start() or lc_run()
+ *     [A] any       any thread, also several at a time
+ *     [H] holder    the thread that holds the request: the one its handler runs on, until that
+ *                   returns; or the one between lc_hold() and lc_let_go()
+ *     [M] main      any thread but one that holds a request: it waits for handlers to end
+ *   A call from elsewhere returns LC_E_THREAD (NULL, where a pointer is returned), is said once in
+ *   the log, and does nothing: the holder is looked up by thread, never through the handle. So a
+ *   handle that is stale, or in the wrong thread, is reported and is never undefined behaviour (a
+ *   thread gives a handle's address out again after 256 other requests at the earliest).
+ *
+ * Memory. `const char *` from a request lives until the handler has returned, or lc_finish() for
+ * one that was kept. What is handed in is copied, unless a function takes it over: then it is freed
+ *   exactly once by the function given, also when the call fails. No function frees what it was not
+ * given.
+ *
+ * Results. 0, or one of the negative LC_E_... below, or -errno. The type is `int` and stays `int`.
+ *   Ignoring them is safe: lc_start() and lc_run() fail with the first mistake of the setup, and
+ * after the first failure of an answer every later call on it fails the same way.
+ *
+ * Times are milliseconds, int64_t, on CLOCK_MONOTONIC; -1 is for ever. Sizes are bytes.
+ *
+ * ABI. soname liblastcall.so.0; each symbol has the version it came with (LASTCALL_0.2, ...). All
+ *   types are opaque, or begin with `size`, which the caller sets through the _INIT macro: the
+ *   library reads no field that the caller did not have, and writes none. Settings are names and
+ *   texts (lc_set), so a new one changes no ABI. Nothing is removed under one soname. */
+
+#ifndef LASTCALL_LASTCALL_H
+#define LASTCALL_LASTCALL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h> /* ssize_t */
+
+#define LC_VERSION "0.2.0"
+#define LC_VERSION_NUMBER 0x000200 /* 0xMMmmpp */
+#define LC_ABI 1                   /* what this header was written for; looked at by lc_new() */
+
+#if defined(__GNUC__)
+#define LC_API __attribute__((visibility("default")))
+#define LC_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define LC_MUST __attribute__((warn_unused_result))
+#define LC_END_OF_LIST __attribute__((sentinel))
+#else
+#define LC_API
+#define LC_PRINTF(f, a)
+#define LC_MUST
+#define LC_END_OF_LIST
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct lc_server lc_server;
+typedef struct lc_req lc_req;   /* a request and its answer */
+typedef struct lc_task lc_task; /* work that a drain waits for, and that is no request */
+
+/* ---- results ------------------------------------------------------------------------------- */
+
+#define LC_OK 0
+#define LC_E_THREAD (-1001)  /* not from this thread, or not any more: see Threads */
+#define LC_E_STATE (-1002)   /* too early or too late: a route after start, a start after shutdown \
+                              */
+#define LC_E_ARG (-1003)     /* CR or LF in a header, status 99, NULL, a pattern that is none */
+#define LC_E_TWICE (-1004)   /* it is answered already: the first answer stands */
+#define LC_E_GONE (-1005)    /* the client has left: nobody will read this */
+#define LC_E_ABORTED (-1006) /* the drain's deadline, or a second signal, has ended this request   \
+                              */
+#define LC_E_TIMEOUT (-1007) /* this request's own limit has; or the client takes nothing in time  \
+                              */
+#define LC_E_AGAIN (-1008)   /* lc_try_write(): the client is behind */
+#define LC_E_LENGTH (-1009)  /* more or less than the Content-Length that was announced */
+#define LC_E_DEADLINE (-1010) /* lc_shutdown(): the deadline came first, requests were cut */
+#define LC_E_FORCED (-1011)   /* lc_shutdown(): somebody cut it short */
+#define LC_E_STUCK (-1012)    /* lc_free(): a handler has not returned; its memory is left alone */
+#define LC_E_DRAINING (-1013) /* lc_wait_for(): a drain has begun; lc_go(): no new work any more   \
+                               */
+#define LC_E_CONFIG (-1014)   /* lc_errmsg() says what and where */
+#define LC_E_ABI (-1015)      /* header and library do not fit */
+#define LC_E_PRELOAD                                                                               \
+    (-1016) /* another libh2o comes first in this process: link -llastcall before it */
+#define LC_E_BUSY (-1017) /* lc_hold(): another thread holds it */
+#define LC_E_FULL (-1018) /* queue or limit reached */
+
+/* One line of English for any result; never NULL. [A] */
+LC_API const char *lc_strerror(int result);
+/* The first failure of setup or start, with file, line and column where there are; "" if none.
+ * NULL: of lc_new(). */
+LC_API const char *lc_errmsg(const lc_server *server);
+/* Of the library that is loaded: "0.2.0", 0x000200, and the highest LC_ABI that it serves. [A] */
+LC_API const char *lc_version(void);
+LC_API unsigned lc_version_number(void);
+LC_API unsigned lc_abi(void);
+
+/* ---- handlers and routes ------------------------------------------------------------------- */
+
+/* One request. May block; may be called on many threads at once. What happens without an answer:
+ * 500, and a line in the log. `user` is what was registered with it. */
+typedef void (*lc_handler)(lc_req *req, void *user);
+
+struct lc_route_options {
+    size_t size;        /* LC_ROUTE_OPTIONS_INIT sets it */
+    unsigned flags;     /* LC_INLINE, ... */
+    int64_t timeout_ms; /* from the request's arrival: then 503, LC_E_TIMEOUT for the handler; 0:
+                           none */
+    int64_t write_timeout_ms; /* a streaming handler waits so long for a client that takes nothing
+                                 (30 s) */
+    int64_t max_body;         /* 413 beyond; 0: limit-request-body */
+    unsigned max_running;     /* workers this route may have at a time; 0: all of them */
+    unsigned max_waiting;     /* requests that may wait for those; 0: pool.queue */
+    void (*free_user)(void *user); /* in lc_free() */
+};
+#define LC_ROUTE_OPTIONS_INIT                                                                      \
+    {                                                                                              \
+        sizeof(struct lc_route_options), 0, 0, 0, 0, 0, 0, NULL                                    \
+    }
+
+#define LC_INLINE 1u /* on the event loop: must not block; no streaming writes, no waiting */
+#define LC_RECORD 2u /* keep it on record (journal) whatever its method */
+
+/* "PATTERN" or "METHOD PATTERN". "/a" is that path alone, "/a/" everything below it, "/a/{id}" one
+ * segment, "/a/{rest...}" the rest. GET takes HEAD too. The most specific pattern wins, as in Go's
+ * ServeMux; two that overlap with none more specific are LC_E_ARG; another method is 405 with
+ * Allow. [S] */
+LC_API int lc_handle(lc_server *server, const char *pattern, lc_handler handler, void *user);
+LC_API int lc_handle_with(lc_server *server, const char *pattern, lc_handler handler, void *user,
+                          const struct lc_route_options *options);
+/* Around all handlers under `prefix`, in the order of these calls: it calls lc_next(), or answers
+ * itself. Behind lc_next() it can still set headers of an answer that was not streamed. [S] */
+LC_API int lc_use(lc_server *server, const char *prefix, lc_handler middleware, void *user);
+LC_API void lc_next(lc_req *req); /* [H] */
+/* A name for `handler: NAME` in a configuration file. [S] */
+LC_API int lc_name(lc_server *server, const char *name, lc_handler handler, void *user);
+/* What needs no code: files, another server, CGI programs (RFC 3875, on workers). [S] */
+LC_API int lc_files(lc_server *server, const char *prefix, const char *dir);
+LC_API int lc_proxy(lc_server *server, const char *prefix, const char *url);
+LC_API int lc_cgi(lc_server *server, const char *prefix, const char *dir);
+/* Something of your own for each worker thread, such as a database connection: made on it before it
+ * takes work (NULL: lc_start() fails), ended on it behind its last. [S] */
+LC_API int lc_each_worker(lc_server *server, void *(*begin)(unsigned worker, void *user),
+                          void (*end)(void *own, void *user), void *user);
+LC_API void *lc_own(lc_req *req); /* this worker's; NULL on a loop. [H] */
+
+/* ---- the request; all [H] ------------------------------------------------------------------ */
+
+LC_API const char *lc_method(lc_req *req);
+LC_API const char *lc_path(lc_req *req);   /* decoded, `..` resolved, no query */
+LC_API const char *lc_target(lc_req *req); /* as it was sent */
+LC_API const char *lc_host(lc_req *req);
+LC_API const char *lc_param(lc_req *req, const char *name); /* {name}, decoded; NULL: none */
+LC_API const char *lc_query(lc_req *req, const char *name); /* decoded; NULL: not there */
+LC_API const char *lc_form(lc_req *req, const char *name);  /* of a urlencoded body */
+LC_API const char *lc_header(lc_req *req,
+                             const char *name); /* several: joined by ", "; NULL: none */
+LC_API int lc_header_at(lc_req *req, size_t i, const char **name, const char **value);
+LC_API const char *lc_cookie(lc_req *req, const char *name);
+LC_API int lc_is_https(lc_req *req);
+LC_API int lc_http_version(lc_req *req); /* 10, 11, 20 */
+/* The other end of the connection, and the client as proxies that are trusted (`trusted-proxies`)
+ * name it: the address furthest to the right that is none of theirs. Without such, the same. */
+LC_API const char *lc_peer(lc_req *req);
+LC_API const char *lc_client(lc_req *req);
+/* Memory that goes with the request; NULL: none left. */
+LC_API void *lc_alloc(lc_req *req, size_t bytes);
+/* Something of yours for middleware and handler; `key` is compared as a pointer. */
+LC_API int lc_put(lc_req *req, const void *key, void *value);
+LC_API void *lc_get(lc_req *req, const void *key);
+
+/* The body. It is whole before a handler is called, so a slow upload holds no worker; beyond
+ * `body-in-memory` (1 MB) it lies in an unlinked file. Today lc_body() costs nothing and lc_read()
+ * copies from it. Code that only uses lc_read() will work where bodies stream one day. */
+LC_API int64_t lc_body_size(lc_req *req);
+LC_API const void *lc_body(lc_req *req,
+                           size_t *bytes); /* in one piece, no '\0' behind it; never NULL */
+LC_API ssize_t lc_read(lc_req *req, void *to, size_t room); /* 0: the end */
+/* To a file that appears whole or not at all (O_TMPFILE, linkat), and is on disk with LC_SYNC. */
+LC_API int lc_save_body(lc_req *req, int dirfd, const char *name, unsigned flags);
+#define LC_SYNC 1u
+/* The next part of multipart/form-data: 1, 0 at the end. What is not read of one is skipped. */
+struct lc_part {
+    size_t size;
+    const char *name, *filename, *type; /* filename: the last component only, or NULL */
+    const void *bytes;
+    size_t count;
+};
+#define LC_PART_INIT                                                                               \
+    {                                                                                              \
+        sizeof(struct lc_part), NULL, NULL, NULL, NULL, 0                                          \
+    }
+LC_API int lc_next_part(lc_req *req, struct lc_part *part);
+
+/* ---- the answer; all [H] ------------------------------------------------------------------- */
+
+LC_API int lc_status(lc_req *req, int status); /* 200..599; what a later call says counts */
+/* Replace, or add, a header. Connection, Content-Length, Transfer-Encoding, Date are the server's.
+ */
+LC_API int lc_set_header(lc_req *req, const char *name, const char *value);
+LC_API int lc_add_header(lc_req *req, const char *name, const char *value);
+/* A whole answer. `type` NULL: none. It leaves when the handler returns. */
+LC_API int lc_send(lc_req *req, int status, const char *type, const char *text);
+LC_API int lc_sendf(lc_req *req, int status, const char *type, const char *format, ...)
+    LC_PRINTF(4, 5);
+LC_API int lc_send_bytes(lc_req *req, int status, const char *type, const void *bytes,
+                         size_t count);
+/* The same, taken over and not copied: free_it(owner) is called once, on any thread, when the
+ * kernel has it all or the call has failed. lc_send_owned(r, 200, type, text, n, free, text). */
+LC_API int lc_send_owned(lc_req *req, int status, const char *type, const void *bytes, size_t count,
+                         void (*free_it)(void *owner), void *owner);
+LC_API int lc_send_file(lc_req *req, const char *path,
+                        const char *type); /* ranges, ETag, sendfile */
+LC_API int lc_redirect(lc_req *req, int status, const char *where);
+LC_API int lc_fail(lc_req *req, int status,
+                   const char *for_the_log); /* the usual page; says nothing of why */
+
+/* Streaming. The first call sends status and headers. Each waits while the client is more than
+ * `stream-buffer` (64 KB) behind, so a slow reader costs that and a worker, never more memory. Not
+ * 0: stop; nothing more will be read (LC_E_GONE, _ABORTED, _TIMEOUT). After an error the client
+ * sees a broken answer, never one that looks whole. Without lc_length() the answer is chunked. On a
+ * request that was kept (below) none of them waits: LC_E_AGAIN, and nothing was written. */
+LC_API int lc_length(lc_req *req, int64_t bytes);
+LC_API int lc_write(lc_req *req, const void *bytes, size_t count);
+LC_API int lc_writef(lc_req *req, const char *format, ...) LC_PRINTF(2, 3);
+LC_API int lc_try_write(lc_req *req, const void *bytes,
+                        size_t count); /* all of it or LC_E_AGAIN; never waits */
+LC_API int lc_flush(lc_req *req);      /* what was written is on its way, not in a buffer of ours */
+LC_API int lc_event(lc_req *req, const char *name, const char *data); /* Server-Sent Events */
+
+/* Answer later, and hold no worker meanwhile: take a token, return, and come back with it on any
+ * thread. A token is a number: used too late it is LC_E_GONE. The request counts in a drain until
+ * lc_finish(). */
+typedef uint64_t lc_token;
+LC_API lc_token lc_keep(lc_req *req); /* 0: not possible */
+LC_API int lc_hold(lc_server *server, lc_token token,
+                   lc_req **req);   /* [A], then [H]; waits for nobody */
+LC_API void lc_let_go(lc_req *req); /* [H] */
+LC_API int lc_finish(lc_req *req);  /* [H]: the answer is whole; `req` is gone */
+/* What becomes of it while nobody holds it: LC_E_GONE, _ABORTED, _DRAINING; or 0: there is room
+ * again. On a thread of the library; must not block. */
+LC_API int lc_on_kept(lc_req *req,
+                      void (*told)(lc_server *server, lc_token token, int what, void *user),
+                      void *user);
+
+/* ---- cancellation and time; [H] unless said otherwise ---------------------------------------- */
+
+LC_API int lc_cancelled(lc_req *req); /* 0, LC_E_GONE, LC_E_ABORTED, LC_E_TIMEOUT */
+/* Until this request is cut: by its own timeout or by a drain that has begun; -1: nothing is set.
+ */
+LC_API int64_t lc_time_left(lc_req *req);
+/* Sleep. Not 0: it was cancelled before that, and why. A drain that begins does not end it. */
+LC_API int lc_sleep(lc_req *req, int64_t ms);
+#define LC_ON_DRAIN 1u
+LC_API int lc_wait_for(lc_req *req, int64_t ms,
+                       unsigned also); /* with LC_ON_DRAIN: LC_E_DRAINING, too */
+/* Readable once it is cancelled: for poll(2) beside a database's socket. -1: no descriptor left. */
+LC_API int lc_cancel_fd(lc_req *req);
+/* Called once when it is cancelled, on another thread, at once if it is already:
+ * sqlite3_interrupt(), PQcancel(). NULL takes it back, and returns when no call of it runs any
+ * more. */
+LC_API int lc_on_cancel(lc_req *req, void (*cancel)(void *arg), void *arg);
+
+/* ---- the server ------------------------------------------------------------------------------ */
+
+#define lc_new() lc_new_abi(LC_ABI)
+LC_API lc_server *
+lc_new_abi(unsigned abi) LC_MUST; /* NULL: no memory, or errno ENOTSUP: LC_E_ABI, LC_E_PRELOAD */
+/* A setting by its name in a configuration file: "drain.deadline", "10s"; "pool.workers", "32". [S]
+ */
+LC_API int lc_set(lc_server *server, const char *name, const char *value);
+LC_API int lc_conf(lc_server *server, const char *file); /* a whole file; later calls win. [S] */
+/* "8080" (all interfaces), "127.0.0.1:0", "unix:/path", "tls:..." [S]; or a socket that listens
+ * already: it is taken over, and closed by the drain. */
+LC_API int lc_listen(lc_server *server, const char *address);
+LC_API int lc_listen_fd(lc_server *server, int fd);
+LC_API int lc_tls(lc_server *server, const char *certificate_file,
+                  const char *key_file);     /* PEM. [S] */
+LC_API int lc_port(const lc_server *server); /* of the first TCP listener, once started. [A] */
+
+/* The log: lines come here in place of standard error, on any thread, one at a time. `event` is a
+ * word that stays; `json` the whole line as an object. Must not call the library. [S] */
+#define LC_LOG_ERROR 0
+#define LC_LOG_WARNING 1
+#define LC_LOG_INFO 2
+LC_API int lc_on_log(lc_server *server,
+                     void (*line)(int level, const char *event, const char *text, const char *json,
+                                  void *user),
+                     void *user);
+LC_API void lc_log(lc_server *server, int level, const char *format, ...) LC_PRINTF(3, 4); /* [A] */
+
+/* Start: threads, listeners; returns when it accepts, or why not, and then nothing is left behind.
+ * Touches no signal, limit, umask, environment or descriptor 0..2 of the process, and forks
+ * nothing. Its threads have every signal blocked: a process that a handler starts inherits that, so
+ * give it its mask (posix_spawnattr_setsigmask(3)). [M] */
+LC_API int lc_start(lc_server *server) LC_MUST;
+
+struct lc_result {
+    size_t size;
+    int status;          /* as the program lastcall would exit: 0, 3 deadline, 4 forced */
+    unsigned stuck;      /* workers that have not come back */
+    uint64_t answered;   /* in the drain */
+    uint64_t unfinished; /* requests that were cut; lc_unfinished() names them */
+    uint64_t tasks;      /* tasks that had not ended */
+    int64_t took_ms;
+};
+#define LC_RESULT_INIT                                                                             \
+    {                                                                                              \
+        sizeof(struct lc_result), 0, 0, 0, 0, 0, 0                                                 \
+    }
+struct lc_cut {
+    size_t size;
+    const char *method, *path, *peer,
+        *state; /* state: "queued", "running", "responding", "task", ... */
+    int64_t age_ms;
+};
+#define LC_CUT_INIT                                                                                \
+    {                                                                                              \
+        sizeof(struct lc_cut), NULL, NULL, NULL, NULL, 0                                           \
+    }
+
+/* http.Server.Shutdown(ctx): keep newcomers out, serve who is in, wait, at most `ms` (-1: the
+ * setting drain.deadline). 0: nothing was lost. LC_E_DEADLINE, LC_E_FORCED: `result` and
+ * lc_unfinished() say what was cut. A second call joins the first; the earlier deadline counts.
+ * `result` may be NULL. [M] */
+LC_API int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result);
+LC_API int lc_drain(lc_server *server, int64_t ms,
+                    const char *why);       /* only begin it; also from a handler. [A] */
+LC_API int lc_undrain(lc_server *server);   /* LC_E_STATE: too late. [A] */
+LC_API int lc_cut_short(lc_server *server); /* as the second Ctrl+C. [A] */
+LC_API int lc_wait(lc_server *server, int64_t ms,
+                   struct lc_result *result); /* LC_E_TIMEOUT: it still runs. [M] */
+LC_API int lc_unfinished(lc_server *server, size_t i,
+                         struct lc_cut *cut); /* LC_E_ARG: no more. Behind the end. [A] */
+/* Free all of it. Cuts short what still runs. LC_E_STUCK: a handler has not returned; its thread
+ * and what it may touch are left alone. NULL is allowed. [M] */
+LC_API int lc_free(lc_server *server);
+
+#define LC_RUNNING 0
+#define LC_LAME_DUCK 1
+#define LC_CLOSING 2
+#define LC_DRAINING 3
+#define LC_ABORTING 4
+#define LC_DONE 5
+LC_API int lc_phase(lc_server *server); /* [A] */
+/* Readable when the phase has changed; read with lc_phase(). For the main loop of a program. [A] */
+LC_API int lc_phase_fd(lc_server *server);
+LC_API int lc_on_phase(lc_server *server, void (*stepped)(int phase, void *user),
+                       void *user); /* [S] */
+
+/* All of it at once: start, SIGTERM, SIGINT, SIGQUIT drain (a second cuts short), SIGUSR1 opens
+ * logs again, sd_notify, the admin listener if set. Returns the exit status when it is over. [M] */
+LC_API int lc_run(lc_server *server);
+/* The program lastcall with your handlers: its flags, -c, -t, -m master, restart without a gap at
+ * SIGHUP. `setup` is called once, behind the flags and before the file. Ends the process, a
+ * millisecond or two behind the last answer. lastcall itself is this call. */
+LC_API int lc_main(int argc, char **argv, int (*setup)(lc_server *server, void *user), void *user);
+/* For main() without lc_run(): block these in this thread and those it makes; then wait for one.
+ * End with 0. */
+LC_API int lc_block_signals(int signo, ...);
+LC_API int lc_await_signal(int signo, ...);
+
+/* ---- other work --------------------------------------------------------------------------------
+ */
+
+/* A drain waits for these, too, and names those that it could not wait for. [A] */
+LC_API lc_task *lc_task_begin(lc_server *server, const char *name); /* NULL: the end has come */
+LC_API void lc_task_end(lc_task *task);
+LC_API int lc_task_cancelled(lc_task *task);        /* 0, LC_E_ABORTED */
+LC_API int lc_task_wait(lc_task *task, int64_t ms); /* 0, LC_E_DRAINING, LC_E_ABORTED */
+/* The same on a worker, which it has until `work` returns; counted from this call on. [A] */
+LC_API int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task, void *arg),
+                 void *arg);
+
+/* ---- for tests ---------------------------------------------------------------------------------
+ */
+
+/* Call a handler without a socket, on this thread: "POST /notes", headers as "A: b\r\nC: d\r\n".
+ * Before or after start. [M] */
+struct lc_answer {
+    size_t size;
+    int status;
+    char *headers, *body;
+    size_t count;
+};
+#define LC_ANSWER_INIT                                                                             \
+    {                                                                                              \
+        sizeof(struct lc_answer), 0, NULL, NULL, 0                                                 \
+    }
+LC_API int lc_call(lc_server *server, const char *request, const char *headers, const void *body,
+                   size_t count, struct lc_answer *answer);
+LC_API void lc_answer_free(struct lc_answer *answer);
+
+/* ---- modules -----------------------------------------------------------------------------------
+ */
+
+/*     handler.module: {path: ./notes.so, name: notes, args: "db=/var/lib/notes.db"}
+ *
+ * A shared object with this symbol, linked with -llastcall; loaded once, RTLD_NOW | RTLD_LOCAL,
+ * never unloaded. The number is part of the symbol's name: who was built for another one has no
+ * such symbol, and that is said (status 78). `init` registers with lc_name() or lc_handle() under
+ * the path it stands at, on the main thread, before privileges are given up; not 0: lc_errmsg()
+ * text and status 78. */
+struct lc_module {
+    size_t size;
+    unsigned abi;
+    const char *name, *version;
+    int (*init)(lc_server *server, const char *name, const char *args, void **state);
+    void (*fini)(
+        void *state); /* behind the last handler; left out where one is stuck. NULL: none */
+};
+#define LC_MODULE(name_, version_, init_, fini_)                                                   \
+    LC_API extern const struct lc_module lastcall_module_1;                                        \
+    LC_API const struct lc_module lastcall_module_1 = {                                            \
+        sizeof(struct lc_module), LC_ABI, name_, version_, init_, fini_}
+
+#ifdef __cplusplus
+} /* extern "C" */
+
+/* An exception must not leave a handler: no C frame can catch it. lc_handle(s, "/", lc_safe<f>, p)
+ * answers 500 and logs what(). */
+#include <exception>
+template <void (*F)(lc_req *, void *)> void lc_safe(lc_req *req, void *user) noexcept
+{
+    try {
+        F(req, user);
+    } catch (const std::exception &e) {
+        (void)lc_fail(req, 500, e.what());
+    } catch (...) {
+        (void)lc_fail(req, 500, "an exception that is no std::exception");
+    }
+}
+#endif
+
+#endif

@@ -1,0 +1,45 @@
+#ifndef LASTCALL_LC_P_H
+#define LASTCALL_LC_P_H
+
+/* What the files of the library share.
+ *
+ *     lc_server.c, lc_life.c ...     a server from lc_new() to lc_free()
+ *     lc_routes.c                    patterns, middleware, names, per-worker state
+ *     lc_request.c, lc_body.c ...    the request and its answer: struct lc_req around an exchange
+ *     lc_call.c                      a handler without a socket */
+
+#include <stdarg.h>
+#include <stdbool.h>
+
+#include "lastcall/lastcall.h"
+
+struct exchange;
+struct lc_routes;
+struct server;
+
+/* ---- lc_server.c; what the other files need of it ---- */
+
+struct lc_routes *lc_routes_of(lc_server *server);
+/* NULL before lc_start(). */
+struct server *lc_running_server(lc_server *server);
+/* Setup is over: lc_start() was called. */
+bool lc_is_started(const lc_server *server);
+/* Keep the first failure of the setup, for lc_errmsg() and lc_start(). Returns `result`. */
+int lc_setup_failed(lc_server *server, int result, const char *format, ...) LC_PRINTF(3, 4);
+
+/* ---- lc_routes.c; what lc_server.c needs of it ---- */
+
+/* NULL: no memory. */
+struct lc_routes *lc_routes_create(lc_server *server);
+/* Calls each route's free_user. */
+void lc_routes_destroy(struct lc_routes *routes);
+/* Has any pattern, name or middleware been registered? */
+bool lc_routes_any(const struct lc_routes *routes);
+/* Have the server answer them: user_route_serve().     Errors: as lc_start(). */
+int lc_routes_attach(struct lc_routes *routes, struct server *server);
+/* Per-worker state: begin is called on each worker before it takes work, end after its last. See
+ * lc_each_worker(). */
+int lc_routes_worker_begin(struct lc_routes *routes, unsigned worker, void **ret_own);
+void lc_routes_worker_end(struct lc_routes *routes, void *own);
+
+#endif
