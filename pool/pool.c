@@ -212,7 +212,7 @@ void pool_cancel(struct pool_job *job)
     atomic_store_explicit(&job->cancelled, true, memory_order_release);
     if (job->ran != NULL) {
         (void)atomic_fetch_add_explicit(&job->ran->pokes, 1, memory_order_release);
-        pool_futex_wake(&job->ran->pokes);
+        futex_wake(&job->ran->pokes);
     }
     pool_unlock(pool);
 }
@@ -233,7 +233,7 @@ bool pool_job_wait(struct pool_job *job, uint32_t ms)
         uint32_t pokes = atomic_load_explicit(&pool_self->pokes, memory_order_acquire);
         if (pool_job_is_cancelled(job))
             return true;
-        over = !pool_futex_wait(&pool_self->pokes, pokes, deadline_ns);
+        over = !futex_wait(&pool_self->pokes, pokes, deadline_ns);
     }
     return pool_job_is_cancelled(job);
 }

@@ -138,7 +138,7 @@ static void sleep_until_a_job(struct pool *pool, uint64_t *seen)
     if (look_at_all(pool, seen) || atomic_load(&monitor->stopping))
         atomic_store(&monitor->asleep, 0);
     while (atomic_load(&monitor->asleep) != 0)
-        (void)pool_futex_wait(&monitor->asleep, 1, UINT64_MAX);
+        (void)futex_wait(&monitor->asleep, 1, UINT64_MAX);
 }
 
 static void *monitor_main(void *arg)

@@ -114,6 +114,7 @@
 
 #include "clock.h"
 #include "fair.h"
+#include "futex.h"
 #include "require.h"
 
 struct fiber;
@@ -292,11 +293,6 @@ static inline void team_add_permit(struct pool_team *team)
 
 /* ---- pool_park.c ---- */
 
-/* Sleep on a futex word while it is `value`, until `deadline_ns` on CLOCK_MONOTONIC (UINT64_MAX:
- * for ever). May return early. Returns false at the deadline. */
-bool pool_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns);
-void pool_futex_wake(_Atomic uint32_t *word);
-
 /* The time for the queue. Lock: mu. */
 uint64_t pool_queue_now_locked(struct pool *pool);
 
@@ -354,7 +350,7 @@ static inline void pool_monitor_note(struct pool *pool)
 {
     if (__builtin_expect(atomic_load(&pool->monitor.asleep) != 0, 0)) { /* see monitor note */
         atomic_store(&pool->monitor.asleep, 0);
-        pool_futex_wake(&pool->monitor.asleep);
+        futex_wake(&pool->monitor.asleep);
     }
 }
 

@@ -3,32 +3,13 @@
 
 #include "pool_p.h"
 
-#include <linux/futex.h>
 #include <stdio.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "thread.h"
 
 /* After a thread could not be started. */
 #define GROW_AGAIN_NS NS_PER_S
-
-/* ---- futex(2) ---- */
-
-bool pool_futex_wait(_Atomic uint32_t *word, uint32_t value, uint64_t deadline_ns)
-{
-    const struct timespec until = clock_timespec(deadline_ns);
-    /* With the bitset variant the time is absolute, on CLOCK_MONOTONIC. */
-    long err = syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value,
-                       deadline_ns == UINT64_MAX ? NULL : &until, NULL, FUTEX_BITSET_MATCH_ANY);
-    return err == 0 || errno != ETIMEDOUT;
-}
-
-void pool_futex_wake(_Atomic uint32_t *word)
-{
-    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
 
 /* ---- who has to come ---- */
 
@@ -219,7 +200,7 @@ void pool_wake(struct pool_worker *w)
     }
     /* release: pairs with the acquire in pool_park_locked */
     atomic_store_explicit(&w->asleep, 0, memory_order_release);
-    pool_futex_wake(&w->asleep);
+    futex_wake(&w->asleep);
 }
 
 void pool_wake_all(struct pool_worker *list)
@@ -272,7 +253,7 @@ void pool_park_locked(struct pool_worker *w, uint64_t until_ns)
     atomic_store_explicit(&w->asleep, 1, memory_order_relaxed);
     pool_unlock(pool);
     while (atomic_load_explicit(&w->asleep, memory_order_acquire) != 0)
-        if (!pool_futex_wait(&w->asleep, 1, until_ns) && gives_up(w))
+        if (!futex_wait(&w->asleep, 1, until_ns) && gives_up(w))
             break;
     pool_lock(pool);
     pool->timed -= timed;
