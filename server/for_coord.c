@@ -40,7 +40,7 @@ static bool is_among(const uint64_t *ids, size_t count, uint64_t id)
 static void op_lame_duck(void *data, bool on)
 {
     struct server *server = data;
-    atomic_store_explicit(&server->lame_duck, on, memory_order_relaxed);
+    atomic_store(&server->lame_duck, on);
     order_all(server, ORDER_LAME_DUCK);
 }
 
@@ -86,7 +86,7 @@ static void op_hand_over(void *data)
             keep_newcomers_out(listener);
     }
     atomic_store_explicit(&server->handed_over, true, memory_order_relaxed);
-    atomic_store_explicit(&server->lame_duck, true, memory_order_relaxed);
+    atomic_store(&server->lame_duck, true);
     order_all(server, ORDER_HAND_OVER | ORDER_LAME_DUCK | ORDER_CLOSING);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cancels.h"
 #include "config_tree.h"
 #include "limit.h"
 #include "log.h"
@@ -69,7 +70,8 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     server->coord = coord;
     /* calloc(3) does not align: the counts have their own cache lines. */
     server->loops = aligned_alloc(_Alignof(struct loop), loops * sizeof(*server->loops));
-    if (server->loops == NULL)
+    server->cancels = cancels_create();
+    if (server->loops == NULL || server->cancels == NULL)
         return -ENOMEM;
     memset(server->loops, 0, loops * sizeof(*server->loops));
     if (server->config.stall_ns > 0)
@@ -127,6 +129,7 @@ void server_destroy(struct server *server)
     /* The last one first: the library's status page forgets its loops in that order only. */
     for (unsigned i = server->started; i-- > 0;)
         loop_release(&server->loops[i]);
+    cancels_destroy(server->cancels);
     /* The library gives all paths one logger for duration-stats, and would free it for each. */
     if (server->tree == NULL || yoml_get(server->tree, "duration-stats") == NULL)
         h2o_config_dispose(&server->globalconf);

@@ -28,8 +28,26 @@ static void put_quoted(FILE *out, const char *text)
     (void)fputc('"', out);
 }
 
+/* What answers on `/`, and on the paths below it. */
+static void put_routes(FILE *out, const struct options *options)
+{
+    if (options->proxy != NULL) {
+        (void)fputs("      /:\n        proxy.reverse.url: ", out);
+        put_quoted(out, options->proxy);
+        (void)fputc('\n', out);
+    } else if (!options->has_own_routes) {
+        (void)fputs("      /hello: {handler: hello}\n"
+                    "      /sleep: {handler: sleep}\n"
+                    "      /burn: {handler: burn}\n"
+                    "      /stream: {handler: stream}\n"
+                    "      /: {handler: hello-later}\n",
+                    out);
+    }
+}
+
 yoml_t *config_flags_tree(const struct options *options, char *error, size_t error_size)
 {
+    bool is_empty = options->has_own_routes && options->root == NULL && options->proxy == NULL;
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
@@ -38,23 +56,13 @@ yoml_t *config_flags_tree(const struct options *options, char *error, size_t err
         (void)snprintf(error, error_size, "no memory to start");
         return NULL;
     }
-    (void)fputs("hosts:\n  default:\n    paths:\n", out);
+    (void)fprintf(out, "hosts:\n  default:\n    paths:%s\n", is_empty ? " {}" : "");
     if (options->root != NULL) {
         (void)fputs("      /files:\n        file.dir: ", out);
         put_quoted(out, options->root);
-    }
-    if (options->proxy != NULL) {
-        (void)fputs("\n      /:\n        proxy.reverse.url: ", out);
-        put_quoted(out, options->proxy);
         (void)fputc('\n', out);
-    } else {
-        (void)fputs("\n      /hello: {handler: hello}\n"
-                    "      /sleep: {handler: sleep}\n"
-                    "      /burn: {handler: burn}\n"
-                    "      /stream: {handler: stream}\n"
-                    "      /: {handler: hello-later}\n",
-                    out);
     }
+    put_routes(out, options);
     yoml_t *tree = NULL;
     if (fclose(out) == 0)
         tree = tree_load_bytes("(flags)", text, size, error, error_size);

@@ -17,6 +17,8 @@ static void set_say_close(struct loop *loop, bool on)
 {
     loop->say_close = on;
     loop->ctx.shutdown_requested = on; /* for requests parsed later; request.c has the others */
+    if (on)
+        job_tell_of_drain(loop);
 }
 
 static void begin_handing_over(struct loop *loop)

@@ -58,8 +58,9 @@ static int send_plain(h2o_req_t *req, const char *text, size_t bytes)
 
 /* ---- hello-later, sleep and burn ---- */
 
-static void hello_world(struct exchange *exchange)
+static void hello_world(struct exchange *exchange, void *user)
 {
+    (void)user;
     (void)exchange_sleep(exchange, 3000);
     exchange_print(exchange, "Hello World\n");
 }
@@ -84,11 +85,12 @@ static void nap(struct exchange *exchange, uint64_t ms, bool ignore_cancel)
         ;
 }
 
-static void sleep_and_count(struct exchange *exchange)
+static void sleep_and_count(struct exchange *exchange, void *user)
 {
     uint64_t ms, ignore_cancel, one_in;
     size_t query_bytes = strlen(exchange->query);
 
+    (void)user;
     if (!query_number(exchange->query, query_bytes, "ms", SLEEP_LONGEST_MS, 0, &ms) ||
         !query_number(exchange->query, query_bytes, "ignore-cancel", 1, 0, &ignore_cancel) ||
         !query_number(exchange->query, query_bytes, "one_in", SLEEP_RAREST, 1, &one_in) ||
@@ -105,10 +107,11 @@ static void sleep_and_count(struct exchange *exchange)
     exchange_print(exchange, "%zu\n", exchange->body_bytes);
 }
 
-static void burn(struct exchange *exchange)
+static void burn(struct exchange *exchange, void *user)
 {
     uint64_t us;
 
+    (void)user;
     if (!query_number(exchange->query, strlen(exchange->query), "us", BURN_LONGEST_US, 0, &us)) {
         exchange->status = 400;
         exchange_print(exchange, "us must be a number from 0 to %d\n", BURN_LONGEST_US);

@@ -4,19 +4,19 @@
 /* Routes of a program that uses the library, of a module, and of CGI: a function is called for each
  * request, on a thread of the pool. All of these: Thread: before start. */
 
-#include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "exchange.h"
+#include "h2o_api.h"
 
-struct h2o_pathconf; /* st_h2o_pathconf_t */
 struct mux;
 struct server;
 
 struct user_route {
     void (*handler)(struct exchange *exchange, void *user);
     void *user;
-    int64_t timeout_ms;       /* from the request's arrival; 0: none */
+    int64_t timeout_ms;       /* from the request's arrival: then 503; 0: none */
     int64_t write_timeout_ms; /* that write() waits for a client that takes nothing */
     int64_t max_body;         /* bytes; 413 beyond; 0: limit-request-body */
     unsigned max_running;     /* handlers at once; 0: no limit */
@@ -25,8 +25,13 @@ struct user_route {
     bool is_recorded;         /* on record whatever the method */
 };
 
+/* Have the requests on one path of the configuration answered by `route`, which lives as long as
+ * the server. */
+void user_route_register(h2o_pathconf_t *path, const struct user_route *route);
+
 /* Have the requests of this server that nothing in its configuration takes answered by the routes
- * of `mux` (see mux.h; its values are struct user_route *). Both live as long as the server. */
-int user_route_serve(struct server *server, const struct mux *mux);
+ * of `mux` (see mux.h; its values are struct user_route *). Both live as long as the server.
+ * After config_apply(), once. */
+void user_route_serve(struct server *server, const struct mux *mux);
 
 #endif

@@ -61,6 +61,12 @@ struct progress {
     uint64_t announced_ns;   /* the first GOAWAY for that reason */
 };
 
+/* The other end of the connection, as text. */
+struct conn_peer {
+    char host[46]; /* INET6_ADDRSTRLEN; "": not looked for yet */
+    uint16_t port;
+};
+
 struct conn {
     /* conn.c; immutable, but for `sock` and the TLS handshake */
     h2o_linklist_t link; /* loop->conns */
@@ -133,6 +139,7 @@ struct conn {
     struct conn_bodies bodies;        /* bodies.c */
     struct job *watched;              /* job.c: HTTP/1, the request being served; the socket reports
                                        * a hang-up */
+    struct conn_peer peer;            /* exchange_copy.c */
     struct pool_share *share_of_pool; /* job.c: HTTP/2; NULL: it has had no job yet */
 
     /* mends/requests/strict_requests.c */

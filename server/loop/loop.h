@@ -31,6 +31,7 @@ struct conn;
 struct journal_part;
 struct listener;
 struct loop;
+struct place_table;
 struct server;
 
 /* The calls from the lower files up, in one table: driver/hooks.c fills it, and the loop has it
@@ -146,7 +147,8 @@ struct loop {
         h2o_linklist_t abandoned; /* struct job, link: client gone, handler still running */
         struct done_link *kept;   /* jobs for the next requests; job_memory.c */
         unsigned kept_count;
-    } jobs; /* job.c */
+    } jobs;                          /* job.c */
+    struct place_table *user_places; /* user_mux.c; NULL: it has no routes of a program */
     struct {
         uint64_t turn_ns; /* that this turn has spent in handlers so far */
     } handlers;           /* job.c; loop_thread.c begins the turn */

@@ -21,6 +21,7 @@
 #include "server_config.h"
 #include "tickets.h"
 
+struct cancels;
 struct loop;
 struct watchdog;
 
@@ -38,6 +39,7 @@ struct server {
     struct pool *pool;
     struct coord *coord;
     struct watchdog *watchdog; /* NULL: watchdog.stall is off */
+    struct cancels *cancels;   /* see cancels.h */
     struct journal *journal;   /* NULL: no record is kept */
     uint64_t max_connections;
     uint64_t max_arriving; /* bytes; see bodies.c */
@@ -58,7 +60,8 @@ struct server {
     _Atomic bool is_full; /* and not yet well below the limit again */
 
     /* for_coord.c writes; atomic, relaxed: an order to the loops follows each write */
-    _Atomic bool lame_duck;             /* answers say `Connection: close` */
+    _Atomic bool lame_duck;             /* answers say `Connection: close`; seq_cst: see drain
+                                         * note, exchange_cancel.c */
     _Atomic uint64_t spread_ns;         /* of ORDER_FINISH */
     _Atomic uint64_t release_spread_ns; /* of ORDER_RELEASE_IDLE */
     _Atomic unsigned given_up;          /* bits of enum drain_class */

@@ -11,6 +11,7 @@
  * after exchange_keep() nobody, until exchange_hold() gives it to a thread. Only the holder may use
  * it. */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,10 @@ struct pool_job;
 struct server;
 
 #define EXCHANGE_SCRATCH 256
+#define EXCHANGE_ALLOC_MOST ((size_t)16 << 20) /* bytes that alloc() gives one exchange */
+
+/* May block. It should look at the cancellation where it waits.     Thread: a worker. */
+typedef void (*exchange_handler)(struct exchange *exchange, void *user);
 
 /* Results: 0, or a negative errno of these. */
 #define EXCHANGE_GONE (-EPIPE)         /* the client has left */
@@ -73,11 +78,13 @@ struct exchange {
     const char *path;  /* as it was sent, with the query */
     const char *query; /* after the `?`, or "" */
     const char *authority;
-    const char *peer; /* "192.0.2.1", "2001:db8::1", or "unix" */
+    const char *peer; /* "192.0.2.1", "2001:db8::1", or "unix"; of user routes, else NULL */
     unsigned peer_port;
     unsigned version; /* 0x100, 0x101, 0x200 */
     bool is_https;
-    const struct exchange_field *fields; /* for routes of user_route.h; NULL for the others */
+    /* For routes of user_route.h only; NULL for the others. Where the request has an authority or a
+     * body, `host` and `content-length` are among them, however they were sent. */
+    const struct exchange_field *fields;
     size_t field_count;
     const char *body; /* in one piece; a '\0' follows where it was copied */
     size_t body_bytes;
@@ -102,6 +109,15 @@ struct exchange {
 
     struct pool_job *job; /* NULL: no real request */
 };
+
+/* ---- for handlers of this house; Thread: the holder ---- */
+
+/* Sleep, or less if the exchange is cancelled. Returns false if it was less.     Blocks: yes. */
+bool exchange_sleep(struct exchange *exchange, uint32_t ms);
+
+/* printf the answer's body. */
+void exchange_print(struct exchange *exchange, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* ---- requests that are kept; see exchange_ops.keep ---- */
 

@@ -2,10 +2,6 @@
 
 #include <errno.h>
 #include <openssl/err.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -46,9 +42,9 @@ static void on_peer(h2o_socket_t *sock, const char *err)
     struct job *job = conn->watched;
     job_unwatch_peer(conn); /* the socket stays readable: stop looking */
     /* End of file may also come from a client that has shut down its sending side (shutdown(2)) and
-     * waits for the answer. So the cancel flag is advice: the handler's answer is sent. */
+     * waits for the answer. So this is advice: the handler's answer is sent. */
     if (n <= 0 && !job->finished)
-        pool_cancel(&job->pool_job);
+        job_cancel(job, WHY_END_OF_INPUT);
 }
 
 static void watch_peer(struct job *job)
@@ -76,38 +72,10 @@ static int shed(h2o_req_t *req, h2o_iovec_t why)
     return 0;
 }
 
-static const char *reason_of(int status)
-{
-    switch (status) {
-    case 200:
-        return "OK";
-    case 400:
-        return "Bad Request";
-    case 404:
-        return "Not Found";
-    case 405:
-        return "Method Not Allowed";
-    default:
-        return status < 500 ? "Response" : "Internal Server Error";
-    }
-}
-
 static void answer(struct job *job)
 {
-    static h2o_generator_t generator; /* nothing to stop, nothing to continue */
-    h2o_req_t *req = job->inflight->req;
-    h2o_iovec_t body = {job->exchange.text, job->exchange.text_bytes};
-    bool head = h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
-
     job_unwatch_peer(job->inflight->conn);
-    req->res.status = job->exchange.status;
-    req->res.reason = reason_of(job->exchange.status);
-    req->res.content_length = body.len;
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL,
-                   job->exchange.content_type, strlen(job->exchange.content_type));
-    h2o_start_response(req, &generator);
-    /* No copy: the job is freed with the request. */
-    h2o_send(req, &body, head || body.len == 0 ? 0 : 1, H2O_SEND_STATE_FINAL);
+    exchange_answer(job);
 }
 
 static void answer_dropped(struct job *job)
@@ -118,7 +86,8 @@ static void answer_dropped(struct job *job)
                                          "than its part of the queue\n")));
 }
 
-static void finish(struct job *job)
+/* The handler has returned, or will never be called. */
+static void on_returned(struct job *job)
 {
     job->finished = true;
     if (job->inflight == NULL) {
@@ -127,12 +96,47 @@ static void finish(struct job *job)
             onrecord_end(job->loop, job->left);
         count_add(&job->loop->counts.abandoned, (uint64_t)-1); /* after the record; see op_census */
         job_free(job);
-    } else if (!job->loop->frozen && !job->inflight->given_up) {
+    } else if (!job->loop->frozen && !job->inflight->given_up && !job->cut) {
         if (job->dropped)
             answer_dropped(job);
         else
             answer(job);
     }
+}
+
+void job_finish_all(struct loop *loop)
+{
+    for (struct done_link *done = loop_take_done(loop), *next; done != NULL; done = next) {
+        struct job *job = container_of(done, struct job, link_done);
+        next = done->next; /* it may be freed */
+        /* seq_cst: the link is off the stack; see news note */
+        if (atomic_exchange(&job->news, 0) & NEWS_RETURNED)
+            on_returned(job);
+    }
+}
+
+/* ---- its limit ---- */
+
+/* The time for this request is over. */
+static void on_limit(h2o_timeout_entry_t *entry)
+{
+    struct job *job = container_of(entry, struct job, limit);
+
+    if (job->inflight == NULL || job->finished || job->loop->frozen || job->inflight->given_up)
+        return;
+    job->cut = true;
+    job_disown(job->inflight);
+    job_cancel(job, EXCHANGE_TIMEOUT);
+    job_unwatch_peer(job->inflight->conn);
+    (void)shed(job->inflight->req, h2o_iovec_init(H2O_STRLIT("the request took too long\n")));
+}
+
+static void set_limit(struct job *job)
+{
+    if (job->call->limit == NULL)
+        return;
+    job->limit.cb = on_limit;
+    h2o_timeout_link(job->loop->evloop, job->call->limit, &job->limit);
 }
 
 /* ---- to the handler ---- */
@@ -152,7 +156,7 @@ static int queue(struct job *job)
 
     if (req->version >= 0x200)
         job->pool_job.share = share_of(inflight->conn);
-    job->pool_job.brief = place_is_brief(job->place);
+    job->pool_job.brief = place_is_brief(job->call->place);
     if (job->slot != NULL)
         journal_set_queued(job->slot); /* before a worker can have it */
     if (pool_submit(job->loop->server->pool, &job->pool_job) != 0) {
@@ -175,41 +179,63 @@ static NOT_LOOKED_INTO void go_on(struct job *job, enum pool_placed placed)
     ERR_clear_error(); /* the library takes what a handler left there for its connection's error */
     if (placed == POOL_ENDED) {
         job->loop->handlers.turn_ns += job->took_ns;
-        job->finished = true;
-        answer(job);
+        on_returned(job);
     } else {
         job->loop->handlers.turn_ns += clock_now_ns() - job->pool_job.placed_ns;
-        place_was_left(job->place, placed == POOL_LEFT_BUSY);
+        place_was_left(job->call->place, placed == POOL_LEFT_BUSY);
         watch_peer(job);
     }
 }
 
-int job_submit(h2o_req_t *req, exchange_handler handler, struct place *place)
+static int run_here(struct job *job)
+{
+    job_run_here(job);
+    ERR_clear_error();
+    on_returned(job);
+    return 0;
+}
+
+static int refuse_body(h2o_req_t *req)
+{
+    h2o_send_error_generic(req, 413, "Content Too Large",
+                           "the body is larger than this route takes\n", 0);
+    return 0;
+}
+
+static struct job *make(struct inflight *inflight, const struct job_call *call)
+{
+    struct job *job = job_create(inflight, call);
+
+    if (job == NULL)
+        return NULL;
+    if (call->is_recorded)
+        onrecord_begin_anyway(inflight);
+    job->slot = inflight->slot;
+    inflight->job = job;
+    set_limit(job);
+    return job;
+}
+
+int job_submit(h2o_req_t *req, const struct job_call *call)
 {
     struct loop *loop = loop_of(req->conn);
     struct inflight *inflight = inflight_of(req);
+    enum pool_placed placed = POOL_NOT_PLACED;
 
     assert_owner(loop);
     REQUIRE(inflight != NULL && inflight->job == NULL);
-    struct job *job = job_create(inflight, handler, place);
+    if (call->max_body > 0 && req->entity.len > call->max_body)
+        return refuse_body(req);
+    struct job *job = make(inflight, call);
     if (job == NULL)
         return shed(req,
                     h2o_iovec_init(H2O_STRLIT("the bodies of other requests fill the memory\n")));
-    job->slot = inflight->slot;
-    inflight->job = job;
-    enum pool_placed placed = POOL_NOT_PLACED;
-    if (place_is_here(place, loop))
+    if (call->on_loop)
+        return run_here(job);
+    if (place_is_here(call->place, loop))
         placed = pool_place(loop->server->pool, loop->index, &job->pool_job);
     if (placed == POOL_NOT_PLACED)
         return queue(job);
     go_on(job, placed);
     return 0;
-}
-
-void job_finish_all(struct loop *loop)
-{
-    for (struct done_link *done = loop_take_done(loop), *next; done != NULL; done = next) {
-        next = done->next; /* finish() may free it */
-        finish(container_of(done, struct job, link_done));
-    }
 }

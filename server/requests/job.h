@@ -8,13 +8,14 @@
  * The handler is called in place, by the thread that drives the loop, or by a worker: see place.h.
  *
  * The exchange belongs to the job, not to libh2o's request: it holds copies, so the worker never
- * touches memory of a loop. If the client goes away, the cancel flag is raised and the answer is
+ * touches memory of a loop. If the client goes away, the exchange is cancelled and the answer is
  * dropped; if it went before a worker was free, the handler is not called at all. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "exchange.h"
 #include "h2o_api.h"
 #include "pool.h"
 
@@ -25,43 +26,23 @@ struct journal_slot;
 struct loop;
 struct place;
 
-#define EXCHANGE_SCRATCH 256
-
-/* What a pool handler is given, and what it fills in. */
-struct exchange {
-    /* of the request; not to be changed */
-    const char *method;
-    const char *path;  /* with the query */
-    const char *query; /* after the `?`, or "" */
-    const char *body;
-    size_t body_bytes;
-    /* of the response */
-    int status;               /* 200 */
-    const char *content_type; /* static text; "text/plain; charset=utf-8" */
-    char *text;               /* malloc(3)ed, freed with the job, or `scratch`; NULL: no body */
-    size_t text_bytes;
-    char *scratch; /* EXCHANGE_SCRATCH bytes for a short text */
-    /* for the calls below */
-    struct pool_job *job;
+/* Whom the requests of a route are for, on one loop; immutable, and lives as long as the loop. */
+struct job_call {
+    exchange_handler handler;
+    void *user;
+    struct place *place;  /* of this route and loop */
+    bool is_user;         /* it gets the header, the peer and so on; see exchange_copy.c */
+    bool on_loop;         /* it never blocks: it is called on the loop's stack */
+    bool is_recorded;     /* on record, whatever the method */
+    uint64_t max_body;    /* bytes; 0: limit-request-body */
+    uint64_t limit_ns;    /* from the request's arrival to its answer; 0: none */
+    h2o_timeout_t *limit; /* the loop's list for that time; NULL: none */
 };
 
-/* Runs on a worker and may block. It should look at the cancel flag where it waits.
- * Thread: worker. */
-typedef void (*exchange_handler)(struct exchange *exchange);
-
-/* Sleep, or less if the client went away or the server gives up. Returns false if it was less.
- * Thread: the exchange's worker.     Blocks: yes. */
-bool exchange_sleep(struct exchange *exchange, uint32_t ms);
-
-/* printf the response's body.     Thread: the exchange's worker. */
-void exchange_print(struct exchange *exchange, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
 /* Have a request's handler called, in place or by a worker; for on_req of a handler. A full queue
- * is answered with 503 and Retry-After at once. `place` is this route's and this loop's, and lives
- * as long as the loop. Thread: owner loop only; on return another thread may be that. Blocks: as
- * pool_place().     Returns 0: taken care of. */
-int job_submit(h2o_req_t *req, exchange_handler handler, struct place *place);
+ * is answered with 503 and Retry-After at once. Thread: owner loop only; on return another thread
+ * may be that. Blocks: as pool_place().     Returns 0: taken care of. */
+int job_submit(h2o_req_t *req, const struct job_call *call);
 
 /* ---- for the files of server/; Thread: owner loop only ---- */
 
@@ -74,8 +55,10 @@ struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot);
 void job_disown_all(struct loop *loop);
 /* Free what is kept for the next jobs. */
 void job_memory_release(struct loop *loop);
-/* Raise the cancel flags of handlers that have been called, too. */
+/* Cancel the handlers that have been called, too. */
 void job_cancel_all(struct loop *loop);
+/* A drain has begun: wake the handlers that wait for it. */
+void job_tell_of_drain(struct loop *loop);
 /* After the sockets were cut: end the requests that wait for a job. */
 void job_give_up_all(struct loop *loop);
 /* The same for one request: its handler, if it has not been called, will not be. */

@@ -23,7 +23,7 @@ struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot)
     h2o_linklist_insert(&job->loop->jobs.abandoned, &job->link);
     count_add(&job->loop->counts.abandoned, 1); /* before the request is counted off */
     atomic_store(&job->gone, true);
-    pool_cancel(&job->pool_job);
+    job_cancel(job, EXCHANGE_GONE);
     if (!atomic_load(
             &job->pool_job.started)) /* see gone note: then the worker keeps off the slot */
         return slot;
@@ -59,7 +59,7 @@ void job_give_up(struct inflight *inflight)
         return;
     job->given_up = true;
     job_disown(inflight);
-    pool_cancel(&job->pool_job);
+    job_cancel(job, EXCHANGE_ABORTED);
     if (inflight->req->version >= 0x200)
         return; /* the stream's reset ends the request */
     job_unwatch_peer(inflight->conn);
@@ -79,7 +79,16 @@ void job_cancel_all(struct loop *loop)
     for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         if (inflight->job != NULL && !inflight->job->finished)
-            pool_cancel(&inflight->job->pool_job);
+            job_cancel(inflight->job, EXCHANGE_ABORTED);
+    }
+}
+
+void job_tell_of_drain(struct loop *loop)
+{
+    for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
+        struct job *job = container_of(node, struct inflight, link)->job;
+        if (job != NULL && atomic_load(&job->waits_for_drain))
+            job_wake(job);
     }
 }
 
@@ -121,7 +130,7 @@ void job_list_abandoned(struct loop *loop, struct coord_requests *list)
             continue;
         item->method = strdup(job->exchange.method);
         item->path = strdup(job->exchange.path);
-        item->authority = strdup(job->authority);
+        item->authority = strdup(job->exchange.authority);
         item->peer = strdup("?");
         item->state = "abandoned";
         item->age_ns = now_ns - job->begun_ns;

@@ -1,8 +1,5 @@
 #include "job_p.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "journal.h"
@@ -27,17 +24,31 @@ static void run(struct pool_job *pool_job)
                             strnlen(job->exchange.method, WATCHDOG_METHOD), job->exchange.path,
                             strnlen(job->exchange.path, WATCHDOG_PATH), job->begun_ns);
     struct place_watch watch;
-    place_begin(&watch, job->place, pool_job->placed_ns);
-    job->handler(&job->exchange);
+    place_begin(&watch, job->call->place, pool_job->placed_ns);
+    job->call->handler(&job->exchange, job->call->user);
     job->took_ns = place_end(&watch);
+    job_end_hook(job);
     if (slot != NULL)
         watchdog_slot_end(slot);
 }
 
+void job_run_here(struct job *job)
+{
+    atomic_store_explicit(&job->pool_job.started, true, memory_order_relaxed);
+    job->call->handler(&job->exchange, job->call->user);
+    job_end_hook(job);
+}
+
+/* See news note. */
+void job_tell(struct job *job, unsigned news)
+{
+    if (atomic_fetch_or(&job->news, news) == 0)
+        loop_push_done(job->loop, &job->link_done);
+}
+
 static void done(struct pool_job *pool_job)
 {
-    struct job *job = container_of(pool_job, struct job, pool_job);
-    loop_push_done(job->loop, &job->link_done);
+    job_tell(container_of(pool_job, struct job, pool_job), NEWS_RETURNED);
 }
 
 /* Called on the thread of any loop: a request of another connection needs the place in the queue.
@@ -46,34 +57,7 @@ static void dropped(struct pool_job *pool_job)
 {
     struct job *job = container_of(pool_job, struct job, pool_job);
     job->dropped = true;
-    loop_push_done(job->loop, &job->link_done);
+    job_tell(job, NEWS_RETURNED);
 }
 
 const struct pool_job job_calls = {.run = run, .done = done, .dropped = dropped};
-
-bool exchange_sleep(struct exchange *exchange, uint32_t ms)
-{
-    return !pool_job_wait(exchange->job, ms);
-}
-
-void exchange_print(struct exchange *exchange, const char *format, ...)
-{
-    char *text = NULL;
-    va_list args;
-
-    /* Most answers are short: they take no memory that another thread frees. */
-    va_start(args, format);
-    int n = vsnprintf(exchange->scratch, EXCHANGE_SCRATCH, format, args);
-    va_end(args);
-    if (n >= EXCHANGE_SCRATCH) {
-        va_start(args, format);
-        n = vasprintf(&text, format, args);
-        va_end(args);
-    }
-    if (exchange->text != exchange->scratch)
-        free(exchange->text);
-    exchange->text = n < 0 ? NULL : text != NULL ? text : exchange->scratch;
-    exchange->text_bytes = n < 0 ? 0 : (size_t)n;
-    if (n < 0)
-        exchange->status = 500;
-}

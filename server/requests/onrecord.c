@@ -18,15 +18,12 @@
  * An inline handler is called at once, and may hand the request on to another server, as a proxy
  * does: so a request that is not queued is "running" from the gate on. */
 
-void onrecord_begin(struct inflight *inflight)
+static void put(struct inflight *inflight)
 {
     h2o_req_t *req = inflight->req;
     struct journal_part *part = inflight->loop->record.part;
     struct sockaddr_storage peer;
 
-    if (!journal_wants(part, req->input.method.base, req->input.method.len, req->input.path.base,
-                       req->input.path.len))
-        return;
     const struct journal_request request = {
         .method = {req->input.method.base, req->input.method.len},
         .authority = {req->input.authority.base, req->input.authority.len},
@@ -46,6 +43,21 @@ void onrecord_begin(struct inflight *inflight)
                            header->value.len);
     }
     journal_commit(part, req->entity.base);
+}
+
+void onrecord_begin(struct inflight *inflight)
+{
+    const h2o_req_t *req = inflight->req;
+
+    if (journal_wants(inflight->loop->record.part, req->input.method.base, req->input.method.len,
+                      req->input.path.base, req->input.path.len))
+        put(inflight);
+}
+
+void onrecord_begin_anyway(struct inflight *inflight)
+{
+    if (inflight->loop->record.part != NULL && inflight->slot == NULL)
+        put(inflight);
 }
 
 void onrecord_end(struct loop *loop, struct journal_slot *slot)

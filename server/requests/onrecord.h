@@ -10,6 +10,9 @@ struct loop;
 /* A request has passed the gate: put it on record, if its route is recorded. */
 void onrecord_begin(struct inflight *inflight);
 
+/* The same for a route whose requests are all recorded, if there is a record at all. */
+void onrecord_begin_anyway(struct inflight *inflight);
+
 /* It is over: answered, or its client has left and no handler runs for it. */
 void onrecord_end(struct loop *loop, struct journal_slot *slot);
 

@@ -29,6 +29,7 @@ struct options {
     enum options_mode mode;
     bool stands_in_for_h2o; /* started under that name: h2o's limit of a body is the default, and
                              * host_may_differ holds (server_config.h) */
+    bool has_own_routes;    /* a program's routes answer (user_route.h): no demo routes */
     const char *listen[OPTIONS_LISTEN_MAX];
     size_t listen_count;
     uint64_t threads;
