@@ -83,7 +83,8 @@ static void look_around(struct coord *coord, enum coord_phase phase, struct drai
     /* A job that has ended in the pool may still have its slot in the record until its loop has
      * handled it. If the process ended before that, the record would list a request that was
      * answered. */
-    ret_view->jobs = coord->pool_active > 0 || coord->census.abandoned > 0;
+    ret_view->jobs =
+        coord->pool_active > 0 || coord->census.abandoned > 0 || coord->census.tasks > 0;
     ret_view->archived = phase == PHASE_ABORTING; /* coord_enter_phase() has returned */
 }
 

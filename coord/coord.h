@@ -35,6 +35,7 @@ struct coord_census {
     uint64_t idle_released; /* idle connections that the drain has closed */
     uint64_t handed_over;   /* connections that a successor took */
     uint64_t given_up;      /* requests that a limit of the server cut during the drain */
+    uint64_t tasks;         /* work that is no request, and that the drain waits for */
     uint64_t abandoned; /* handlers whose request is gone: running, or returned and not yet handled
                            by the loop */
 };
@@ -88,6 +89,9 @@ struct coord_status {
     size_t trigger_count;
     size_t triggers_left_out;
     struct coord_census begin; /* when the drain began; zeroed before */
+    struct coord_census end;   /* zeroed before DONE */
+    uint64_t jobs_left;        /* in the pool at DONE; 0 before */
+    uint64_t requested_ns;     /* when the drain was requested; 0: it was not */
     uint64_t unfinished;       /* requests on record as unfinished; 0 before the end of ABORTING */
     int exit_status;           /* of the process; -1 before DONE */
 };
@@ -174,6 +178,20 @@ void coord_request_drain(struct coord *coord, const char *trigger, const char *d
  * Thread: any.     Blocks: never. */
 bool coord_request_drain_within(struct coord *coord, const char *trigger, const char *detail,
                                 uint64_t deadline_ns);
+
+/* Begin the drain, or join one; whichever it is, it ends when CLOCK_MONOTONIC reads `until_ns`, or
+ * at its own deadline if that is earlier (drain_limit_at()); CLOCK_NEVER: at its own deadline.
+ * Thread: any.     Blocks: never. */
+void coord_request_drain_until(struct coord *coord, const char *trigger, const char *detail,
+                               uint64_t until_ns);
+
+/* Cut the drain short, as a second signal does; begin one if there is none. `trigger` names what
+ * asked.     Thread: any.     Blocks: never. */
+void coord_force(struct coord *coord, const char *trigger);
+
+/* The requests that could not be finished; borrowed until coord_destroy(). Those that a limit of
+ * the server cut earlier (census.given_up) are not among them.     Thread: any, at DONE. */
+const struct coord_requests *coord_get_unfinished(struct coord *coord);
 
 /* The same, because something has ended that the server cannot do without. A drain that it begins
  * and that ends clean has the exit status `status` instead of 0. Neither that drain nor one that

@@ -66,6 +66,31 @@ bool coord_request_drain_within(struct coord *coord, const char *trigger, const 
     return first;
 }
 
+void coord_request_drain_until(struct coord *coord, const char *trigger, const char *detail,
+                               uint64_t until_ns)
+{
+    coord_lock(coord);
+    (void)request_locked(coord, trigger, detail);
+    if (until_ns != CLOCK_NEVER)
+        drain_limit_at(&coord->drain, until_ns, clock_now_ns());
+    coord_unlock(coord);
+}
+
+void coord_force(struct coord *coord, const char *trigger)
+{
+    coord_lock(coord);
+    if (coord->drain.phase != PHASE_DONE && coord->drain.phase != PHASE_ABORTING) {
+        drain_force(&coord->drain);
+        if (coord->report.forced_by[0] == '\0')
+            (void)snprintf(coord->report.forced_by, sizeof(coord->report.forced_by), "%s", trigger);
+        if (coord->drain.requested_ns == 0)
+            coord->drain.requested_ns = clock_now_ns();
+        report_add_trigger(&coord->report, trigger, "", clock_now_ns());
+        poke_locked(coord);
+    }
+    coord_unlock(coord);
+}
+
 bool coord_request_drain_ending(struct coord *coord, const char *trigger, const char *detail,
                                 int status)
 {

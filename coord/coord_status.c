@@ -21,23 +21,31 @@ void coord_get_status(struct coord *coord, struct coord_status *ret_status)
         .handed_over = coord->handed_over,
         .revocable = coord_is_revocable_locked(coord),
         .stands_by = coord->stands_by,
-        .lame_duck_until_ns = drain->phase == PHASE_LAME_DUCK
-                                  ? drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns
-                                  : CLOCK_NEVER,
+        .lame_duck_until_ns =
+            drain->phase == PHASE_LAME_DUCK ? drain_lame_duck_until_ns(drain) : CLOCK_NEVER,
         .deadline_at_ns = drain->deadline_at_ns,
         .drain = drain->config,
         .trigger_count = coord->report.trigger_count,
         .triggers_left_out = coord->report.triggers_left_out,
         .begin = coord->report.begin,
+        .requested_ns = drain->requested ? drain->requested_ns : 0,
         .exit_status = coord->report.status,
     };
     if (coord->report.status !=
-        COORD_STATUS_UNDECIDED) /* before that, the coordinator's thread writes it */
+        COORD_STATUS_UNDECIDED) { /* before that, the coordinator's thread writes them */
         ret_status->unfinished = coord->report.unfinished.count + coord->report.unfinished.left_out;
+        ret_status->end = coord->report.end;
+        ret_status->jobs_left = coord->report.pool_active_at_end;
+    }
     memcpy(ret_status->final_by, coord->final_by, sizeof(coord->final_by));
     memcpy(ret_status->entered_ns, drain->entered_ns, sizeof(drain->entered_ns));
     memcpy(ret_status->triggers, coord->report.triggers, sizeof(coord->report.triggers));
     coord_unlock(coord);
+}
+
+const struct coord_requests *coord_get_unfinished(struct coord *coord)
+{
+    return &coord->report.unfinished;
 }
 
 void coord_on_step(struct coord *coord, void (*stepped)(void *arg, enum coord_phase phase),

@@ -11,6 +11,7 @@ void drain_init(struct drain *drain, const struct drain_config *config, uint64_t
     drain->phase = PHASE_RUNNING;
     drain->entered_ns[PHASE_RUNNING] = now_ns;
     drain->deadline_at_ns = CLOCK_NEVER;
+    drain->limit_at_ns = CLOCK_NEVER;
     drain->grace_at_ns = CLOCK_NEVER;
     for (size_t i = 0; i < DRAIN_CLASSES; i++)
         drain->class_at_ns[i] = CLOCK_NEVER;
@@ -58,9 +59,51 @@ static uint64_t most_of(uint64_t deadline_ns)
     return deadline_ns - deadline_ns / 10;
 }
 
+static uint64_t earlier(uint64_t one_ns, uint64_t other_ns)
+{
+    return one_ns < other_ns ? one_ns : other_ns;
+}
+
+static void keep_limit(struct drain *drain, uint64_t now_ns)
+{
+    uint64_t left_ns = drain->limit_at_ns > now_ns ? drain->limit_at_ns - now_ns : 0;
+
+    if (drain->limit_at_ns == CLOCK_NEVER)
+        return;
+    drain->deadline_at_ns = earlier(drain->deadline_at_ns, drain->limit_at_ns);
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        drain->class_at_ns[i] = earlier(drain->class_at_ns[i], drain->limit_at_ns);
+    drain->grace_at_ns = earlier(drain->grace_at_ns, now_ns + most_of(left_ns));
+}
+
+void drain_limit_at(struct drain *drain, uint64_t at_ns, uint64_t now_ns)
+{
+    drain->limit_at_ns = earlier(drain->limit_at_ns, at_ns);
+    if (drain->phase == PHASE_CLOSING || drain->phase == PHASE_DRAINING)
+        keep_limit(drain, now_ns);
+}
+
+uint64_t drain_lame_duck_until_ns(const struct drain *drain)
+{
+    uint64_t from_ns = drain->entered_ns[PHASE_LAME_DUCK];
+    uint64_t until_ns = from_ns + drain->config.lame_duck_ns;
+
+    if (drain->limit_at_ns == CLOCK_NEVER)
+        return until_ns;
+    return drain->limit_at_ns > from_ns
+               ? earlier(until_ns, from_ns + (drain->limit_at_ns - from_ns) / 2)
+               : from_ns;
+}
+
 uint64_t drain_spread_ns(const struct drain *drain, uint64_t now_ns)
 {
-    uint64_t end_ns = drain->entered_ns[PHASE_CLOSING] + most_of(drain->config.deadline_ns);
+    uint64_t deadline_ns = drain->config.deadline_ns;
+    uint64_t begin_ns = drain->entered_ns[PHASE_CLOSING];
+
+    if (drain->limit_at_ns != CLOCK_NEVER)
+        deadline_ns =
+            earlier(deadline_ns, drain->limit_at_ns > begin_ns ? drain->limit_at_ns - begin_ns : 0);
+    uint64_t end_ns = begin_ns + most_of(deadline_ns);
     uint64_t room_ns = end_ns > now_ns ? end_ns - now_ns : 0;
 
     return drain->config.spread_ns < room_ns ? drain->config.spread_ns : room_ns;
@@ -96,6 +139,7 @@ bool drain_undo(struct drain *drain)
     if (!drain_can_undo(drain))
         return false;
     drain->requested = false;
+    drain->limit_at_ns = CLOCK_NEVER;
     /* Another request may come before the next look. Both would then be one drain, with the
      * beginning, the counts and the lame duck of the first. */
     drain->called_off = drain->phase == PHASE_LAME_DUCK;
@@ -130,7 +174,7 @@ static enum coord_phase next_phase(struct drain *drain, uint64_t now_ns,
         /* Even a forced drain goes through CLOSING: only that keeps new connections out. */
         if (drain->forced)
             return PHASE_CLOSING;
-        if (now_ns - drain->entered_ns[PHASE_LAME_DUCK] >= drain->config.lame_duck_ns)
+        if (now_ns >= drain_lame_duck_until_ns(drain))
             return PHASE_CLOSING;
         return PHASE_LAME_DUCK;
     case PHASE_CLOSING:
@@ -200,6 +244,7 @@ void drain_enter(struct drain *drain, enum coord_phase next, uint64_t now_ns)
         for (size_t i = 0; i < DRAIN_CLASSES; i++)
             drain->class_at_ns[i] = now_ns + class_ns(&drain->config, i);
         drain->grace_at_ns = now_ns + grace_ns;
+        keep_limit(drain, now_ns);
     }
 }
 
@@ -219,7 +264,7 @@ uint64_t drain_next_look_ns(const struct drain *drain)
 {
     switch (drain->phase) {
     case PHASE_LAME_DUCK:
-        return drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns;
+        return drain_lame_duck_until_ns(drain);
     case PHASE_CLOSING:
     case PHASE_DRAINING:
         return next_point_ns(drain);

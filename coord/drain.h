@@ -53,6 +53,7 @@ struct drain {
     bool idle_released;
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t requested_ns;
+    uint64_t limit_at_ns;    /* no deadline is later; CLOCK_NEVER: there is no such limit */
     unsigned given_up;       /* bits of the classes whose deadline has passed */
     uint64_t deadline_at_ns; /* the last deadline; CLOCK_NEVER before CLOSING */
     uint64_t
@@ -92,6 +93,13 @@ uint64_t drain_longest_ns(const struct drain_config *config);
 /* Limit the whole drain to `longest_ns`: this becomes the general deadline, and no class has a
  * later one. */
 void drain_limit(struct drain *drain, uint64_t longest_ns);
+
+/* The drain ends at `at_ns`, or at an earlier deadline that it has. A lame duck that is before it
+ * takes half of the time until then at most. To call the drain off takes the limit away. */
+void drain_limit_at(struct drain *drain, uint64_t at_ns, uint64_t now_ns);
+
+/* When the lame duck ends. Only in LAME_DUCK. */
+uint64_t drain_lame_duck_until_ns(const struct drain *drain);
 
 /* The time from now over which idle connections may be closed. It ends early enough before the
  * deadline for the last of them to be gone. */

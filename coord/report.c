@@ -108,7 +108,7 @@ static uint64_t left_ns(const struct drain *drain, uint64_t now_ns)
 {
     uint64_t end_ns = drain->deadline_at_ns;
     if (drain->phase == PHASE_LAME_DUCK)
-        end_ns = drain->entered_ns[PHASE_LAME_DUCK] + drain->config.lame_duck_ns;
+        end_ns = drain_lame_duck_until_ns(drain);
     return end_ns == CLOCK_NEVER || end_ns < now_ns ? 0 : end_ns - now_ns;
 }
 
