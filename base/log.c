@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "scope.h"
 
 #define LINE_SIZE 2048
 #define PATIENCE_MS 10
@@ -183,15 +184,31 @@ static char *dump_line(json_t *line)
     return dump;
 }
 
-static void write_json(enum log_level level, const char *event, json_t *fields, const char *text)
+static json_t *make_line(enum log_level level, const char *event, json_t *fields, const char *text)
 {
     char wall[CLOCK_TEXT_SIZE + 8];
     json_t *line = json_pack("{s:s, s:s, s:s, s:o}", "time", clock_format_wall(wall), "level",
                              level_names[level], "event", event, "message", log_json_text(text));
+
+    if (line != NULL && fields != NULL)
+        (void)json_object_update_missing(line, fields);
+    return line;
+}
+
+char *log_json_line(enum log_level level, const char *event, json_t *fields, const char *text)
+{
+    json_t *line = make_line(level, event, fields, text);
+    char *dump = line != NULL ? json_dumps(line, JSON_COMPACT) : NULL;
+
+    json_decref(line);
+    return dump;
+}
+
+static void write_json(enum log_level level, const char *event, json_t *fields, const char *text)
+{
+    json_t *line = make_line(level, event, fields, text);
     if (line == NULL)
         return;
-    if (fields != NULL)
-        (void)json_object_update_missing(line, fields);
     char *dump = dump_line(line);
     json_decref(line);
     if (dump == NULL)
@@ -239,23 +256,32 @@ static void defuse(char *text)
     }
 }
 
+void log_write(enum log_level level, const char *event, json_t *fields, const char *text)
+{
+    (void)pthread_mutex_lock(&state.mu);
+    confess_drops();
+    if (state.format == LOG_FORMAT_JSON)
+        write_json(level, event, fields, text);
+    else
+        write_text(level, text);
+    (void)pthread_mutex_unlock(&state.mu);
+}
+
 void log_line(enum log_level level, const char *event, json_t *fields, const char *format, ...)
 {
     char text[LINE_SIZE];
     va_list args;
 
     if ((int)level <= atomic_load_explicit(&state.level, memory_order_relaxed)) {
+        const struct scope *scope = scope_get();
         va_start(args, format);
         (void)vsnprintf(text, sizeof(text), format, args);
         va_end(args);
         defuse(text);
-        (void)pthread_mutex_lock(&state.mu);
-        confess_drops();
-        if (state.format == LOG_FORMAT_JSON)
-            write_json(level, event, fields, text);
+        if (scope != NULL && scope->line != NULL)
+            scope->line(scope->arg, level, event, fields, text);
         else
-            write_text(level, text);
-        (void)pthread_mutex_unlock(&state.mu);
+            log_write(level, event, fields, text);
     }
     json_decref(fields);
 }
@@ -306,7 +332,9 @@ void log_pass(const char *bytes, size_t n)
 
 bool log_has_status_line(void)
 {
-    return state.terminal;
+    const struct scope *scope = scope_get();
+
+    return state.terminal && (scope == NULL || scope->speaks_for_process);
 }
 
 void log_status(const char *format, ...)
@@ -314,7 +342,7 @@ void log_status(const char *format, ...)
     char text[LINE_SIZE], line[LINE_SIZE + 16];
     va_list args;
 
-    if (!state.terminal)
+    if (!log_has_status_line())
         return;
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);

@@ -1,8 +1,8 @@
 #ifndef LASTCALL_LOG_H
 #define LASTCALL_LOG_H
 
-/* The log: one line per event on standard error, for people or as JSON. On a terminal there is one
- * more line below it, which changes in place.
+/* The log: one line per event on standard error (or where the thread's scope says, see scope.h),
+ * for people or as JSON. On a terminal there is one more line below it, which changes in place.
  *
  * A line is one write(2), and no longer than what a pipe takes whole (PIPE_BUF), so lines of
  * several processes do not mix. Where standard error is systemd's journal, a line for people begins
@@ -35,6 +35,14 @@ bool log_level_named(const char *name, enum log_level *ret_level);
 void log_line(enum log_level level, const char *event, json_t *fields, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+/* The same on standard error, whatever the thread's scope (scope.h) is; `text` is one line, and
+ * `fields` are borrowed.     Thread: any.     Blocks: on stderr. */
+void log_write(enum log_level level, const char *event, json_t *fields, const char *text);
+
+/* The JSON form of a line, of any length.     Owner: the caller; free(3). NULL: no memory.
+ * Thread: any.     Blocks: never. */
+char *log_json_line(enum log_level level, const char *event, json_t *fields, const char *text);
+
 /* Write one line, an error, in a process that aborts: without the log's lock, which a stuck thread
  * may hold, and without memory.     Thread: any.     Blocks: on stderr, 10 ms at most. */
 void log_last_line(const char *event, const char *text);
@@ -42,7 +50,8 @@ void log_last_line(const char *event, const char *text);
 /* Write the output of another process unchanged.     Thread: any.     Blocks: on stderr. */
 void log_pass(const char *bytes, size_t n);
 
-/* Is standard error a terminal, so that there can be a changing line?     Thread: any. */
+/* Is standard error a terminal, so that there can be a changing line, and is it this thread's scope
+ * that shows it?     Thread: any. */
 bool log_has_status_line(void);
 
 /* Replace the changing line; an empty text removes it. Does nothing without a terminal.

@@ -5,10 +5,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "scope.h"
+
 struct start {
     char name[THREAD_NAME_SIZE];
     void *(*run)(void *arg);
     void *arg;
+    const struct scope *scope;
 };
 
 static void *begin(void *arg)
@@ -16,6 +19,7 @@ static void *begin(void *arg)
     struct start start = *(struct start *)arg;
 
     free(arg);
+    (void)scope_enter(start.scope);
     (void)pthread_setname_np(pthread_self(), start.name); /* the thread works without it, too */
     return start.run(start.arg);
 }
@@ -30,6 +34,7 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg
     (void)snprintf(start->name, sizeof(start->name), "%s", name);
     start->run = run;
     start->arg = arg;
+    start->scope = scope_get();
     /* A thread inherits its creator's mask. If it blocked the signals itself, one could reach it
      * before that. */
     (void)sigfillset(&all);

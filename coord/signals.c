@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "require.h"
+#include "scope.h"
 
 /* signals_stop() sends it to this thread only. It is a real-time signal, so no other program sends
  * it. */
@@ -26,6 +27,7 @@ static const int idle_signals[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH};
 struct signals {
     pthread_t thread;
     struct coord *coord;
+    const struct scope *scope;
 };
 
 /* The signals that the thread takes. */
@@ -157,6 +159,7 @@ static void *signal_thread(void *arg)
     sigset_t set;
 
     (void)pthread_setname_np(pthread_self(), "signal");
+    (void)scope_enter(signals->scope);
     fill_set(&set);
     for (;;) {
         /* sigwait(3) with the sender, for the log. */
@@ -254,6 +257,7 @@ int signals_start(struct coord *coord, struct signals **ret_signals)
     if (signals == NULL)
         return -ENOMEM;
     signals->coord = coord;
+    signals->scope = scope_get();
     /* Not thread_start(): signals that signals_block() leaves open, as SIGTSTP, stay open here. */
     int err = pthread_create(&signals->thread, NULL, signal_thread, signals);
     if (err != 0) {
@@ -272,4 +276,7 @@ void signals_stop(struct signals *signals)
     REQUIRE(err == 0); /* it fails only for a thread that was joined, which happens only here */
     (void)pthread_join(signals->thread, NULL);
     free(signals);
+    memset(&on_reopen, 0, sizeof(on_reopen)); /* of a server that ends now */
+    memset(&spare, 0, sizeof(spare));
+    memset(&on_restart, 0, sizeof(on_restart));
 }

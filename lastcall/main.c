@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,16 +23,26 @@
  * server. A server reads its configuration, does what needs root, drops privileges, and starts its
  * subsystems (subsystems.c). */
 
-#define PROGRESS_NS (3 * NS_PER_S)
+/* How long to wait for threads that have nothing left to do (TEAR_DOWN), and after the deadline for
+ * threads that may be stuck (ABORT_DOWN). Debug builds wait longer: they look for leaks, also on
+ * slow machines. */
+#ifdef NDEBUG
+#define TEAR_DOWN_NS (200 * NS_PER_MS)
+#define ABORT_DOWN_NS (5 * NS_PER_MS)
+#else
+#define TEAR_DOWN_NS (10 * NS_PER_S)
+#define ABORT_DOWN_NS (1 * NS_PER_S)
+#endif
 
 /* Open what needs root, drop privileges, and check the paths as the user that remains. The
  * listeners are open. */
-static int drop_privileges(const struct options *options, struct predecessor *predecessor)
+static int drop_privileges(struct server *server, const struct options *options,
+                           struct predecessor *predecessor)
 {
     char error[512];
 
     if (options->error_log != NULL) {
-        if (!logfiles_redirect(options->error_log, error, sizeof(error)))
+        if (!logfiles_redirect(server_logfiles(server), options->error_log, error, sizeof(error)))
             return process_fail_with(EXIT_STATUS_CONFIG, error);
         log_init(options->log_format, options->quiet); /* standard error is a file now */
     }
@@ -55,24 +66,6 @@ static int drop_privileges(const struct options *options, struct predecessor *pr
     return process_check_paths(options); /* this user may write less than root */
 }
 
-/* Both read files with passwords, which may be readable by root only. */
-static int read_secrets(struct process *process)
-{
-    const struct options *options = process->options;
-    char registration_error[REGISTRATION_ERROR_SIZE] = "no memory to start";
-    char queue_error[QUEUE_ERROR_SIZE];
-    const struct registration_config registration =
-        settings_registration(options, options->test ? -1 : server_port(process->server));
-    const struct queue_config queue = settings_queue(options);
-
-    if (registration.url != NULL &&
-        registration_create(&registration, &process->registration, registration_error) != 0)
-        return process_fail_with(EXIT_STATUS_CONFIG, registration_error);
-    if (queue.url != NULL && queue_create(&queue, &process->queue, queue_error) != 0)
-        return process_fail_with(EXIT_STATUS_CONFIG, queue_error);
-    return 0;
-}
-
 static int be_master(struct process *process)
 {
     struct master_config config = {.predecessor = &process->predecessor,
@@ -92,19 +85,6 @@ static int be_master(struct process *process)
     return master_run(&config);
 }
 
-/* Read the configuration and open the listeners. */
-static int read_configuration(struct process *process, struct options *options)
-{
-    int status = server_create(options->inheritance, &process->server);
-
-    if (status == 0)
-        status = config_apply(options, process->server);
-    if (status != 0)
-        return status;
-    const struct server_config config = settings_server(options);
-    return server_configure(process->server, &config, options->test);
-}
-
 /* With --test: what else could stop the start? */
 static int check_only(const struct options *options)
 {
@@ -117,7 +97,7 @@ static int check_only(const struct options *options)
 static int make_ready(struct process *process, const struct options *options)
 {
     const struct admin_config admin = settings_admin(options);
-    int status = read_secrets(process);
+    int status = process_read_secrets(process);
 
     if (status != 0)
         return status;
@@ -129,42 +109,97 @@ static int make_ready(struct process *process, const struct options *options)
     status = admin_open(&admin, process->server, &process->admin);
     if (status == 0)
         status = server_settle_inheritance(process->server);
-    return status == 0 ? drop_privileges(options, &process->predecessor) : status;
+    return status == 0 ? drop_privileges(process->server, options, &process->predecessor) : status;
 }
 
-static int run(struct process *process)
+#ifdef NDEBUG
+static bool is_drained(const struct process *process, int status)
 {
-    const struct coord_config config = {.ops = &server_ops,
-                                        .server = process->server,
-                                        .drain = settings_drain(process->options),
-                                        .report_path = process->options->report,
-                                        .progress_ns = PROGRESS_NS};
-    int err = coord_create(&config, &process->coord);
+    struct coord_census left = {0};
+    server_ops.census(process->server, &left);
+    return !process_is_cut_short(status) && left.connections == 0;
+}
+#endif
 
-    return err == 0 ? process_serve(process)
-                    : process_fail(EXIT_STATUS_UNAVAILABLE, "the coordinator", err);
+/* End the threads. A thread that is stuck, in a handler or on a slow disk, is not waited for. */
+static void tear_down(struct process *process, int status)
+{
+    bool ran = process_has_started(process);
+    (void)ran;
+#ifdef NDEBUG
+    /* Drained: no connection, request or job is left, so end at once. Joining a dozen threads would
+     * take longer than everything else after the last response. Debug and sanitizer builds join
+     * them, to find leaks. */
+    if (ran && is_drained(process, status))
+        _exit(status);
+#endif
+    uint64_t until_ns =
+        clock_now_ns() + (process_is_cut_short(status) ? ABORT_DOWN_NS : TEAR_DOWN_NS);
+    bool stuck = process_stop_loops(process, until_ns) != 0;
+#ifdef NDEBUG
+    /* Only memory is left to free, which the kernel does faster. */
+    stuck |= ran;
+#endif
+    if (stuck)
+        _exit(status);
+    process_stop(process);
+}
+
+/* Start everything, be the coordinator until the drain is over, and stop everything; by _exit(2) if
+ * a thread is stuck or nothing is left to do. Returns the exit status. */
+static int serve(struct process *process)
+{
+    int status = process_start(process);
+
+    if (status == 0) {
+        /* With an application, READY follows once that is up (see app.c). The process that started
+         * a successor reports READY for it. */
+        if (!process_owns_app(process) && !process->is_successor)
+            notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
+        status = coord_run(process->coord);
+    }
+    process->status = status;
+    process_leave(process); /* may change the status */
+    tear_down(process, process->status);
+    return process->status;
+}
+
+/* The buffer of a body grows by doubling. glibc would keep the smaller buffers, and so hold twice
+ * the memory of the bodies; when each is mapped by itself, free(3) returns it at once (mallopt(3)).
+ */
+#define MAPPED_FROM (128 << 10)
+#define TRIMMED_FROM (1 << 20)
+
+static void tune_memory(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, MAPPED_FROM);
+    (void)mallopt(M_TRIM_THRESHOLD, TRIMMED_FROM); /* setting one ends glibc's tuning of both */
 }
 
 static int be_server(struct process *process, struct options *options)
 {
+    tune_memory();
     int err = signals_spare_children();
     if (err != 0)
         return process_fail(EXIT_STATUS_UNAVAILABLE, "signals", err);
     (void)getrlimit(RLIMIT_NOFILE, &process->files);
-    int status = read_configuration(process, options);
+    int status = process_read_configuration(process, options);
     if (status == 0)
         status = make_ready(process, options);
     if (status == 0 && options->test)
         (void)puts("configuration OK");
-    else if (status == 0)
-        status = run(process);
+    else if (status == 0 &&
+             (status = process_create_coord(process, &server_ops, process->server)) == 0)
+        status = serve(process);
     if (pid_file_fd() >= 0) /* the start failed before the subsystem that removes it */
         pid_file_remove(options->pid_file);
     admin_destroy(process->admin);
     registration_destroy(process->registration);
     queue_destroy(process->queue);
     server_destroy(process->server);
-    process_end_threads(process, status); /* after the loops' memory: see pool_start_loop() */
+    /* after the loops' memory: see pool_start_loop() */
+    if (pool_destroy(process->pool, clock_now_ns() + TEAR_DOWN_NS) != 0)
+        _exit(status);
     coord_destroy(process->coord); /* a worker may have been telling it that the pool is idle */
     journal_destroy(process->journal);
     return status;
@@ -197,7 +232,8 @@ static int take_inheritance(struct process *process, struct options *options)
 int main(int argc, char **argv)
 {
     struct options options;
-    struct process process = {.options = &options, .argv = argv, .status = -1};
+    struct process process = {
+        .role = PROCESS_PROGRAM, .options = &options, .argv = argv, .status = -1};
 
     standard_fds_fill();
     if (cli_names_command(argc, argv)) {

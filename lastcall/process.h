@@ -1,9 +1,9 @@
 #ifndef LASTCALL_PROCESS_H
 #define LASTCALL_PROCESS_H
 
-/* Everything that runs in the process. main.c prepares it, subsystems.c starts and stops it,
- * subsystems_app.c has what concerns an application, and subsystems_restart.c the callbacks of a
- * restart. */
+/* Everything that runs for a server. prepare.c reads the configuration, subsystems.c starts and
+ * stops it, subsystems_app.c has what concerns an application, and subsystems_restart.c the
+ * callbacks of a restart. */
 
 #include <stdbool.h>
 #include <sys/resource.h>
@@ -25,7 +25,15 @@
 #include "predecessor.h"
 #include "watch.h"
 
+/* Whose server it is; each has all that the ones before it have. */
+enum process_role {
+    PROCESS_EMBEDDED, /* of a program that has a life of its own */
+    PROCESS_RUNNER,   /* of a program that leaves its signals to it */
+    PROCESS_PROGRAM,  /* of lastcall itself: an application, restarts */
+};
+
 struct process {
+    enum process_role role;
     const struct options *options;
     struct predecessor predecessor;
     char **argv;
@@ -50,21 +58,41 @@ struct process {
     struct app_settings
         *masters_app;     /* for a master that starts the application; NULL: none does */
     struct rlimit files;  /* the limit on open files before the server raised it */
+    size_t started;       /* subsystems, in their order */
     int status;           /* the exit status, once it is known, before that -1; with `error`, of a
                            * start that failed */
+    int start_error;      /* of a subsystem that could not start: a negative errno */
     const char *at_fault; /* what a failed start was about; NULL: the subsystem's name says it */
     char error[JOURNAL_ERROR_SIZE]; /* the whole log line about a failed start; or "" */
 };
 
-/* ---- subsystems.c ---- Thread: main only. */
+/* ---- prepare.c ---- Thread: main only. Errors: 0; an enum exit_status, logged. */
 
-/* Start everything, be the coordinator until the drain is over, and stop everything; by _exit(2) if
- * a thread is stuck or nothing is left to do. Returns the exit status. */
-int process_serve(struct process *process);
+/* Make the server, read the configuration, and open the listeners. */
+int process_read_configuration(struct process *process, struct options *options);
+/* What needs files with passwords, which may be readable by root only. */
+int process_read_secrets(struct process *process);
+/* `ops` and `server` are those of the server, or of a front before it. */
+int process_create_coord(struct process *process, const struct coord_server_ops *ops, void *server);
 
-/* End the threads of the pool, after server_destroy(). One that does not end makes the process
- * leave by _exit(2) with `status`.     Thread: main only.     Blocks: briefly. */
-void process_end_threads(struct process *process, int status);
+/* ---- subsystems.c ---- Thread: that of the coordinator. */
+
+/* Start everything; it accepts when this returns. If it fails, what was started must still be left
+ * and stopped.     Errors: 0; an enum exit_status, logged. */
+int process_start(struct process *process);
+/* Is everything started, or was a part left out because the start failed? */
+bool process_has_started(const struct process *process);
+
+/* After the drain, and after a start that failed, in this order: */
+
+/* Work that other processes see: leave the registration, the pid file, the journal. It may change
+ * process->status. */
+void process_leave(struct process *process);
+/* End the loops and the jobs, before CLOCK_MONOTONIC reads `until_ns`.     Blocks: yes.
+ * Errors: 0; -EBUSY a thread is stuck: nothing may be freed. It may be called again. */
+int process_stop_loops(struct process *process, uint64_t until_ns);
+/* End the other threads.     Blocks: briefly. */
+void process_stop(struct process *process);
 
 /* The journal's folder and settings, for `--test`.     Errors: 0; an enum exit_status, logged. */
 int process_check_journal(const struct options *options);

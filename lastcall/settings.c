@@ -28,7 +28,8 @@ struct server_config settings_server(const struct options *options)
                                   .journal_hold = options->journal_hold,
                                   .generation_header = options->generation_header,
                                   .generation = options->generation,
-                                  .conns_fd = options->conns_fd};
+                                  .conns_fd = options->conns_fd,
+                                  .is_embedded = options->is_embedded};
 }
 
 struct admin_config settings_admin(const struct options *options)

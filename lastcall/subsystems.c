@@ -12,18 +12,7 @@
 #include "user.h"
 
 /* The table of the process's subsystems. They start in the order in which they need each other and
- * stop in the reverse order; in between the main thread is the coordinator. */
-
-/* How long to wait for threads that have nothing left to do (TEAR_DOWN), and after the deadline for
- * threads that may be stuck (ABORT_DOWN). Debug builds wait longer: they look for leaks, also on
- * slow machines. */
-#ifdef NDEBUG
-#define TEAR_DOWN_NS (200 * NS_PER_MS)
-#define ABORT_DOWN_NS (5 * NS_PER_MS)
-#else
-#define TEAR_DOWN_NS (10 * NS_PER_S)
-#define ABORT_DOWN_NS (1 * NS_PER_S)
-#endif
+ * stop in the reverse order; in between a thread is the coordinator. */
 
 int process_fail(int status, const char *what, int err)
 {
@@ -113,7 +102,8 @@ static int start_pool(struct process *process)
                                        .queue = (unsigned)process->options->queue,
                                        .loops = (unsigned)process->options->threads,
                                        .on_idle = on_pool_idle,
-                                       .on_idle_arg = process->coord};
+                                       .on_idle_arg = process->coord,
+                                       .on_driver_end = server_end_thread};
     int err = pool_create(&config, &process->pool);
     if (err == 0)
         coord_attach_pool(process->coord, process->pool);
@@ -167,7 +157,7 @@ static int start_signals(struct process *process)
     signals_on_spare(process_take_spare_signal, process);
     /* A process with an application of its own does not restart, because the successor would start
      * the application a second time: the application gets these signals. */
-    if (!process_owns_app(process))
+    if (process->role == PROCESS_PROGRAM && !process_owns_app(process))
         signals_on_restart(process_on_restart_signal, process->restarter);
     return signals_start(process->coord, &process->signals);
 }
@@ -244,111 +234,91 @@ static void stop_registration(struct process *process)
 
 /* Started in this order, stopped in the reverse order. */
 static const struct subsystem {
+    enum process_role least; /* others start without it */
     const char *name;
     int (*start)(struct process *process); /* 0; a negative errno */
     /* Work that other processes see, so it is done however this one ends. May be NULL. */
     void (*leave)(struct process *process);
-    /* Join and free; skipped if the process ends at once. May be NULL. tear_down() stops the loops,
-     * the workers and the threads that inspect them, because those may be stuck. */
+    /* Join and free; skipped if the process ends at once. May be NULL. process_stop_loops() stops
+     * the loops, the workers and the threads that inspect them, because those may be stuck. */
     void (*stop)(struct process *process);
 } subsystems[] = {
-    {"the in-flight record", start_journal, leave_journal, NULL}, /* main() frees it last */
-    {"the retry queue", start_queue, leave_queue, stop_queue},
-    {"worker threads", start_pool, NULL, NULL},
-    {"loops", start_server, NULL, NULL}, /* they accept after the last row */
-    {"the admin listener", start_admin, leave_admin, NULL},
-    {"the pid file", start_pid_file, leave_pid_file, NULL},
-    {"the application", process_start_app, process_leave_app, process_stop_app},
-    {"the watching thread", start_watch, NULL, stop_watch},
-    {"the heartbeat", start_heartbeat, NULL, stop_heartbeat},
-    {"the look at the stop time-out", start_budget, NULL, stop_budget},
-    {"the registration", start_registration, leave_registration, stop_registration},
+    /* What is freed last: the record, the pool and the server, by the caller. */
+    {PROCESS_EMBEDDED, "the in-flight record", start_journal, leave_journal, NULL},
+    {PROCESS_EMBEDDED, "the retry queue", start_queue, leave_queue, stop_queue},
+    {PROCESS_EMBEDDED, "worker threads", start_pool, NULL, NULL},
+    {PROCESS_EMBEDDED, "loops", start_server, NULL, NULL}, /* they accept after the last row */
+    {PROCESS_EMBEDDED, "the admin listener", start_admin, leave_admin, NULL},
+    {PROCESS_EMBEDDED, "the pid file", start_pid_file, leave_pid_file, NULL},
+    {PROCESS_PROGRAM, "the application", process_start_app, process_leave_app, process_stop_app},
+    {PROCESS_EMBEDDED, "the watching thread", start_watch, NULL, stop_watch},
+    {PROCESS_EMBEDDED, "the heartbeat", start_heartbeat, NULL, stop_heartbeat},
+    {PROCESS_RUNNER, "the look at the stop time-out", start_budget, NULL, stop_budget},
+    {PROCESS_EMBEDDED, "the registration", start_registration, leave_registration,
+     stop_registration},
     /* In a successor it reports READY: everything that may fail comes before it. */
-    {"the restart thread", process_start_restarter, process_leave_restarter,
+    {PROCESS_PROGRAM, "the restart thread", process_start_restarter, process_leave_restarter,
      process_stop_restarter},
-    {"the signal thread", start_signals, NULL, stop_signals},
-    {"accepting", begin_serving, NULL, NULL}, /* last: a start that fails has accepted nothing */
+    {PROCESS_RUNNER, "the signal thread", start_signals, NULL, stop_signals},
+    /* Last: a start that fails has accepted nothing. */
+    {PROCESS_EMBEDDED, "accepting", begin_serving, NULL, NULL},
 };
 #define SUBSYSTEMS (sizeof(subsystems) / sizeof(subsystems[0]))
 
-static void leave_subsystems(struct process *process, size_t started)
+static bool has(const struct process *process, size_t i)
 {
-    for (size_t i = started; i-- > 0;)
-        if (subsystems[i].leave != NULL)
+    return process->role >= subsystems[i].least;
+}
+
+int process_start(struct process *process)
+{
+    int err = 0;
+
+    while (process->started < SUBSYSTEMS &&
+           (!has(process, process->started) ||
+            (err = subsystems[process->started].start(process)) == 0)) {
+        process->at_fault = NULL;
+        process->started++;
+    }
+    if (err == 0)
+        return 0;
+    process->start_error = process->error[0] == '\0' ? err : 0;
+    if (process->error[0] != '\0')
+        return process_fail_with(process->status, process->error);
+    return process_fail(
+        EXIT_STATUS_UNAVAILABLE,
+        process->at_fault != NULL ? process->at_fault : subsystems[process->started].name, err);
+}
+
+bool process_has_started(const struct process *process)
+{
+    return process->started == SUBSYSTEMS;
+}
+
+void process_leave(struct process *process)
+{
+    for (size_t i = process->started; i-- > 0;)
+        if (subsystems[i].leave != NULL && has(process, i))
             subsystems[i].leave(process);
 }
 
-#ifdef NDEBUG
-static bool is_drained(struct process *process, int status)
+int process_stop_loops(struct process *process, uint64_t until_ns)
 {
-    struct coord_census left = {0};
-    server_ops.census(process->server, &left);
-    return !process_is_cut_short(status) && left.connections == 0;
-}
-#endif
-
-/* End the threads. A thread that is stuck, in a handler or on a slow disk, is not waited for. */
-static void tear_down(struct process *process, size_t started, int status)
-{
-    bool ran = started == SUBSYSTEMS;
-    (void)ran;
-#ifdef NDEBUG
-    /* Drained: no connection, request or job is left, so end at once. Joining a dozen threads would
-     * take longer than everything else after the last response. Debug and sanitizer builds join
-     * them, to find leaks. */
-    if (ran && is_drained(process, status))
-        _exit(status);
-#endif
-    uint64_t until_ns =
-        clock_now_ns() + (process_is_cut_short(status) ? ABORT_DOWN_NS : TEAR_DOWN_NS);
-    bool stuck = admin_stop(process->admin, until_ns) != 0; /* it reads loops and pool */
-    if (!stuck)
-        stuck = server_stop(process->server, until_ns) != 0;
-    if (!stuck && process->pool != NULL) { /* a loop that still runs may still submit */
-        pool_close(process->pool);
-        stuck = pool_wait_idle(process->pool, until_ns) != 0;
-    }
-#ifdef NDEBUG
-    /* Only memory is left to free, and libh2o's code for that is little tested. */
-    stuck |= ran;
-#endif
-    if (stuck)
-        _exit(status);
-    for (size_t i = started; i-- > 0;)
-        if (subsystems[i].stop != NULL)
-            subsystems[i].stop(process);
+    if (admin_stop(process->admin, until_ns) != 0) /* it reads loops and pool */
+        return -EBUSY;
+    if (server_stop(process->server, until_ns) != 0)
+        return -EBUSY;
+    if (process->pool == NULL)
+        return 0;
+    pool_close(process->pool); /* a loop that still runs may still submit */
+    return pool_wait_idle(process->pool, until_ns) != 0 ? -EBUSY : 0;
 }
 
-void process_end_threads(struct process *process, int status)
+void process_stop(struct process *process)
 {
-    if (pool_destroy(process->pool, clock_now_ns() + TEAR_DOWN_NS) != 0)
-        _exit(status);
-}
-
-int process_serve(struct process *process)
-{
-    size_t started = 0;
-    int err = 0, status;
-
-    while (started < SUBSYSTEMS && (err = subsystems[started].start(process)) == 0) {
-        process->at_fault = NULL;
-        started++;
+    while (process->started > 0) {
+        process->started--;
+        if (subsystems[process->started].stop != NULL && has(process, process->started))
+            subsystems[process->started].stop(process);
     }
-    if (err == 0) {
-        /* With an application, READY follows once that is up (see app.c). The process that started
-         * a successor reports READY for it. */
-        if (!process_owns_app(process) && !process->is_successor)
-            notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
-        status = coord_run(process->coord);
-    } else if (process->error[0] != '\0') {
-        status = process_fail_with(process->status, process->error);
-    } else {
-        status = process_fail(
-            EXIT_STATUS_UNAVAILABLE,
-            process->at_fault != NULL ? process->at_fault : subsystems[started].name, err);
-    }
-    process->status = status;
-    leave_subsystems(process, started);
-    tear_down(process, started, process->status);
-    return process->status;
 }

@@ -97,17 +97,19 @@ void process_take_charge(struct process *process)
 
 static void commit(void *arg)
 {
-    process_take_charge(arg);
-    claim_pid_file(arg);
+    struct process *process = arg;
+
+    process_take_charge(process);
+    claim_pid_file(process);
     /* The log files may have been moved since this process opened them: until now the pid file
      * named the predecessor, so a signal to reopen them went there. From now on it comes here. */
-    logfiles_follow();
+    logfiles_follow(server_logfiles(process->server));
 }
 
 static void reopen(void *arg)
 {
-    (void)arg;
-    logfiles_reopen();
+    const struct process *process = arg;
+    logfiles_reopen(server_logfiles(process->server));
 }
 
 static int log_fd(void *arg)
@@ -188,7 +190,7 @@ void process_reopen_logs(void *arg)
 {
     const struct process *process = arg;
 
-    logfiles_reopen();
+    logfiles_reopen(server_logfiles(process->server));
     restarter_logs_reopened(process->restarter);
 }
 

@@ -81,6 +81,8 @@ static struct pool *allocate(const struct pool_config *config)
                    config->name != NULL ? config->name : "worker");
     pool->on_idle = config->on_idle;
     pool->on_idle_arg = config->on_idle_arg;
+    pool->on_driver_end = config->on_driver_end;
+    pool->on_driver_end_arg = config->on_driver_end_arg;
     fair_init(&pool->queue, config->workers);
     make_mutex(&pool->mu);
     clock_cond_init(&pool->idle);

@@ -71,6 +71,10 @@ struct pool_config {
      * pool_watch_idle(pool, true) holds. May be NULL. */
     void (*on_idle)(void *arg);
     void *on_idle_arg;
+    /* Called on each thread that has driven a loop before it ends, in pool_destroy(), without any
+     * lock. May be NULL. */
+    void (*on_driver_end)(void *arg);
+    void *on_driver_end_arg;
 };
 
 struct pool_stats {

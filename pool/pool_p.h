@@ -179,6 +179,8 @@ struct pool {
     size_t queue_max;
     void (*on_idle)(void *arg);
     void *on_idle_arg;
+    void (*on_driver_end)(void *arg);
+    void *on_driver_end_arg;
     unsigned most; /* jobs at once */
     char name[16];
     void *(*thread_main)(void *worker);

@@ -209,6 +209,12 @@ void *pool_worker_main(void *arg)
         arrive_locked(pool);
     while (drove_locked(w) || did_job_locked(w) || idled_locked(w))
         ;
+    if (w->has_driven &&
+        pool->on_driver_end != NULL) { /* `leaving` holds: no job comes meanwhile */
+        pool_unlock(pool);
+        pool->on_driver_end(pool->on_driver_end_arg);
+        pool_lock(pool);
+    }
     end_locked(w);
     pool_unlock(pool);
     return NULL;

@@ -55,8 +55,8 @@ static void name_address(const struct inherited *item, char *name, size_t size)
         (void)snprintf(name, size, "unix:%s", un->sun_path);
 }
 
-static int add_descriptor(struct inheritance *inheritance, int fd, const char *source, char *error,
-                          size_t error_size)
+int inherit_add_descriptor(struct inheritance *inheritance, int fd, bool is_held,
+                           const char *source, char *error, size_t error_size)
 {
     struct sockaddr_storage address;
     socklen_t length = sizeof(address);
@@ -84,7 +84,7 @@ static int add_descriptor(struct inheritance *inheritance, int fd, const char *s
      */
     item->address_length = address.ss_family == AF_UNIX ? sizeof(struct sockaddr_un) : length;
     item->is_dual = is_dual(fd, address.ss_family);
-    item->is_held = true;
+    item->is_held = is_held;
     name_address(item, item->name, sizeof(item->name));
     inheritance->is_activation = true;
     return 0;
@@ -108,7 +108,8 @@ static int from_manager(struct inheritance *inheritance, char *error, size_t err
         (void)snprintf(source, sizeof(source), "LISTEN_FDS%s%.*s%s", length > 0 ? " (" : "",
                        length < 100 ? (int)length : 100, names != NULL ? names : "",
                        length > 0 ? ")" : "");
-        int err = add_descriptor(inheritance, LISTEN_FDS_START + (int)i, source, error, error_size);
+        int err = inherit_add_descriptor(inheritance, LISTEN_FDS_START + (int)i, true, source,
+                                         error, error_size);
         if (err != 0)
             return err;
         if (names != NULL)
@@ -132,7 +133,8 @@ static int from_starter(struct inheritance *inheritance, char *error, size_t err
                            (int)length, text);
             return -EINVAL;
         }
-        int err = add_descriptor(inheritance, (int)fd, "SERVER_STARTER_PORT", error, error_size);
+        int err = inherit_add_descriptor(inheritance, (int)fd, true, "SERVER_STARTER_PORT", error,
+                                         error_size);
         if (err != 0)
             return err;
         text += length + (text[length] == ';');

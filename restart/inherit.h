@@ -34,6 +34,12 @@ struct inheritance {
  * Thread: main only, before start.     Errors: 0; -EINVAL, and `error` holds one line. */
 int inherit_from_environment(struct inheritance *inheritance, char *error, size_t error_size);
 
+/* Add a descriptor; `is_held`: its giver keeps it open. `source` names the giver, for messages.
+ * Owner:  the inheritance, if this succeeds.     Thread: the owner's.
+ * Errors: 0; -EINVAL it is no listening socket, or no memory, and `error` holds one line. */
+int inherit_add_descriptor(struct inheritance *inheritance, int fd, bool is_held,
+                           const char *source, char *error, size_t error_size);
+
 /* Add the listener of a message HANDOVER_LISTENER, and take its descriptors.
  * Thread: the owner's.     Errors: 0; -EPROTO the message has no listener; -ENOMEM. */
 int inherit_add(struct inheritance *inheritance, struct message *message);

@@ -9,8 +9,10 @@
 #include "config_tree.h"
 #include "limit.h"
 #include "log.h"
+#include "logfiles.h"
 #include "loop.h"
 #include "loop_thread.h"
+#include "mends.h"
 #include "server_state.h"
 #include "watchdog.h"
 
@@ -132,7 +134,7 @@ void server_destroy(struct server *server)
     cancels_destroy(server->cancels);
     /* The library gives all paths one logger for duration-stats, and would free it for each. */
     if (server->tree == NULL || yoml_get(server->tree, "duration-stats") == NULL)
-        h2o_config_dispose(&server->globalconf);
+        left_over_config(&server->globalconf, "main");
     for (unsigned i = 0; i < server->started; i++)
         loop_destroy(&server->loops[i]);
     watchdog_destroy(server->watchdog);
@@ -140,13 +142,25 @@ void server_destroy(struct server *server)
     listener_list_release(&server->listeners);
     tickets_free(server->tickets);
     tree_free(server->tree);
+    logfiles_free(server->logfiles);
     (void)pthread_cond_destroy(&server->listed);
     (void)pthread_mutex_destroy(&server->list_mu);
     (void)pthread_mutex_destroy(&server->mu);
     free(server);
 }
 
+void server_end_thread(void *server)
+{
+    (void)server;
+    left_over_thread();
+}
+
 /* ---- what others ask ---- */
+
+struct logfiles *server_logfiles(struct server *server)
+{
+    return server->logfiles;
+}
 
 bool server_is_moving(struct server *server)
 {

@@ -15,7 +15,13 @@
 struct server;
 
 struct inheritance;
+struct logfiles;
 struct server_config;
+
+/* Does libh2o call the functions that replace its own? Not if another libh2o came first in this
+ * process. server_create() looks as well, and logs what is wrong.
+ * Thread: one at a time.     Blocks: never.     Errors: false, and `error` holds one line. */
+bool server_has_library(char *error, size_t error_size);
 
 /* Make a server without listeners and without paths, and look whether libh2o calls the functions
  * that replace its own. config_apply() then reads the configuration into it. Listeners that were
@@ -38,6 +44,9 @@ int server_settle_inheritance(struct server *server);
 
 /* The port of the first TCP listener; 0: there is none.     Thread: any, before the drain. */
 int server_port(const struct server *server);
+
+/* Its log files: see logfiles.h.     Thread: any, until server_destroy(). */
+struct logfiles *server_logfiles(struct server *server);
 
 struct journal;
 
@@ -90,6 +99,10 @@ uint64_t server_stalls(struct server *server);
  * reads `deadline_ns`: then nothing may be freed and the process should leave by _exit(2). Thread:
  * main only.     Blocks: yes. */
 int server_stop(struct server *server, uint64_t deadline_ns);
+
+/* Free what libh2o keeps for this thread, which ends now. For pool_config.on_driver_end, and for a
+ * thread that has called server_destroy().     Thread: any; its own. */
+void server_end_thread(void *server);
 
 /* Free it all. NULL is allowed.     Thread: main only, after server_stop() returned 0 or if
  * server_start() was never called; when the pool is idle,

@@ -44,6 +44,8 @@ struct server_config {
     bool generation_header; /* answers carry Lastcall-Generation */
     uint64_t generation;    /* 1, and one more with each restart */
     int conns_fd;           /* connections of the predecessor arrive here; -1: none do */
+
+    bool is_embedded; /* in a program whose limits are its own: the one on open files stays */
 };
 
 #endif

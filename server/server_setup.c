@@ -1,4 +1,3 @@
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -8,17 +7,13 @@
 #include "exit_status.h"
 #include "limit.h"
 #include "log.h"
+#include "logfiles.h"
 #include "mends.h"
 #include "replaced.h"
 #include "server_state.h"
 
 /* A server before it starts: libh2o, the settings and the limits. */
 
-/* The buffer of a body grows by doubling. glibc would keep the smaller buffers, and so hold twice
- * the memory of the bodies; when each is mapped by itself, free(3) returns it at once (mallopt(3)).
- */
-#define MAPPED_FROM (128 << 10)
-#define TRIMMED_FROM (1 << 20)
 #define ARRIVING_LEAST (64 << 20)
 
 static int fail(int status, const char *error)
@@ -108,6 +103,12 @@ static int set_up_library(struct server *server)
     return 0;
 }
 
+bool server_has_library(char *error, size_t error_size)
+{
+    return replaced_init(error, error_size) &&
+           (!mends_are_on() || replaced_check_calls(error, error_size));
+}
+
 int server_create(struct inheritance *inheritance, struct server **ret_server)
 {
     char error[REPLACED_ERROR_SIZE];
@@ -119,9 +120,8 @@ int server_create(struct inheritance *inheritance, struct server **ret_server)
         free(server);
         return fail(EXIT_STATUS_UNAVAILABLE, error);
     }
-    (void)mallopt(M_MMAP_THRESHOLD, MAPPED_FROM);
-    (void)mallopt(M_TRIM_THRESHOLD, TRIMMED_FROM); /* setting one ends glibc's tuning of both */
     server->listeners.inheritance = inheritance;
+    server->logfiles = logfiles_create();
     server->launched = time(NULL);
     server->successor.conns_fd = -1;
     (void)pthread_mutex_init(&server->mu, NULL);

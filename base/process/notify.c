@@ -13,6 +13,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "scope.h"
+
 /* sd_notify() of libsystemd waits as long as the manager's queue is full: a manager that hangs
  * would delay our drain. The protocol is one datagram, and sd_notify(3), "Notes", allows a program
  * to send it itself. */
@@ -58,7 +60,10 @@ bool notify_wanted(void)
     struct sockaddr_un there;
     socklen_t size;
 
-    if (atomic_load_explicit(&handed_over, memory_order_relaxed))
+    const struct scope *scope = scope_get();
+
+    if (atomic_load_explicit(&handed_over, memory_order_relaxed) ||
+        (scope != NULL && !scope->speaks_for_process))
         return false;
     return send_through != NULL || find_manager(&there, &size);
 }

@@ -2,7 +2,8 @@
 #define LASTCALL_NOTIFY_H
 
 /* Messages to the service manager, over the socket in $NOTIFY_SOCKET (sd_notify(3)). Without that
- * socket all functions do nothing. */
+ * socket, and on a thread whose scope (scope.h) does not speak for the process, all functions do
+ * nothing. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -8,6 +8,7 @@
 #include "admin_p.h"
 #include "admin_share.h"
 #include "log.h"
+#include "mends.h"
 #include "thread.h"
 #include "wakeup.h"
 
@@ -90,9 +91,9 @@ static void release(struct admin *admin)
     admin_share_stop(admin);
     h2o_socket_close(admin->wake_sock);
     admin_conns_release(admin);
-    h2o_context_dispose(&admin->ctx);
-    h2o_config_dispose(&admin->globalconf);
-    h2o_evloop_destroy(admin->evloop);
+    left_over_context(&admin->ctx);
+    left_over_config(&admin->globalconf, NULL);
+    left_over_evloop(admin->evloop);
     coord_requests_release(&admin->oldest.list);
     free(admin->unfinished);
 }
@@ -111,6 +112,7 @@ static void *admin_thread(void *arg)
     admin->closed = true;
     (void)pthread_mutex_unlock(&admin->mu);
     release(admin);
+    left_over_thread();
     (void)pthread_mutex_lock(&admin->mu);
     admin->ended = true;
     (void)pthread_cond_signal(&admin->told);

@@ -8,6 +8,7 @@
 #include "config_p.h"
 #include "config_tree.h"
 #include "log.h"
+#include "logfiles.h"
 #include "pool_route.h"
 #include "routes.h"
 
@@ -84,8 +85,11 @@ static int load_tree(struct server *server, const struct options *options)
 {
     char error[1024];
 
-    server->tree = options->conf != NULL ? tree_load_file(options->conf, error, sizeof(error))
-                                         : config_flags_tree(options, error, sizeof(error));
+    if (options->is_embedded)
+        server->tree = config_embedded_tree(options, error, sizeof(error));
+    else
+        server->tree = options->conf != NULL ? tree_load_file(options->conf, error, sizeof(error))
+                                             : config_flags_tree(options, error, sizeof(error));
     if (server->tree != NULL)
         return 0;
     log_line(LOG_LEVEL_ERROR, "configuration", NULL, "%s", error);
@@ -100,7 +104,9 @@ static int apply_tree(struct server *server, struct options *options)
     LSAN_DISABLED(reader = make_reader(server, options));
     if (load_tree(server, options) != 0)
         return status;
+    logfiles_collect(server->logfiles);
     LSAN_DISABLED(err = h2o_configurator_apply(&server->globalconf, server->tree, options->test));
+    logfiles_collect(NULL);
     if (err != 0)
         return reader->listen_failed ? EXIT_STATUS_UNAVAILABLE : EXIT_STATUS_CONFIG;
     status = config_flags_check_listens(reader);
@@ -119,7 +125,7 @@ int config_apply(struct options *options, struct server *server)
         return status;
     if (!options->stands_in_for_h2o)
         server->globalconf.max_request_entity_size = BODY_LARGEST;
-    if (options->user == NULL && options->conf != NULL && getuid() == 0)
+    if (!options->is_embedded && options->user == NULL && options->conf != NULL && getuid() == 0)
         options->user = "nobody"; /* unless the file names another user */
     server->globalconf.user = (char *)(uintptr_t)options->user;
     return apply_tree(server, options);

@@ -14,26 +14,12 @@
 
 /* ---- paths ---- */
 
-static void put_quoted(FILE *out, const char *text)
-{
-    (void)fputc('"', out);
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            (void)fputc('\\', out);
-        if ((unsigned char)*text < 0x20)
-            (void)fprintf(out, "\\x%02x", (unsigned char)*text);
-        else
-            (void)fputc(*text, out);
-    }
-    (void)fputc('"', out);
-}
-
 /* What answers on `/`, and on the paths below it. */
 static void put_routes(FILE *out, const struct options *options)
 {
     if (options->proxy != NULL) {
         (void)fputs("      /:\n        proxy.reverse.url: ", out);
-        put_quoted(out, options->proxy);
+        config_put_quoted(out, options->proxy);
         (void)fputc('\n', out);
     } else if (!options->has_own_routes) {
         (void)fputs("      /hello: {handler: hello}\n"
@@ -59,7 +45,7 @@ yoml_t *config_flags_tree(const struct options *options, char *error, size_t err
     (void)fprintf(out, "hosts:\n  default:\n    paths:%s\n", is_empty ? " {}" : "");
     if (options->root != NULL) {
         (void)fputs("      /files:\n        file.dir: ", out);
-        put_quoted(out, options->root);
+        config_put_quoted(out, options->root);
         (void)fputc('\n', out);
     }
     put_routes(out, options);
@@ -142,17 +128,30 @@ static bool serves_what_it_was_given(const struct config_reader *reader)
            reader->options->listen_count == 0 && server->listeners.count == 0;
 }
 
+/* The sockets that a program has handed to its server. */
+static int listen_on_given(struct server *server)
+{
+    return listener_open_inherited(&server->listeners, false) == 0
+               ? 0
+               : config_refuse(EXIT_STATUS_UNAVAILABLE,
+                               "cannot listen on the socket that was given");
+}
+
 int config_flags_listen(struct config_reader *reader)
 {
     struct options *options = reader->options;
     struct server *server = reader->server;
     char error[512];
 
+    if (options->is_embedded)
+        server->listeners.flag = "address"; /* for a message: choose another */
     if (serves_what_it_was_given(reader))
-        return listener_open_inherited(&server->listeners) == 0
+        return listener_open_inherited(&server->listeners, true) == 0
                    ? 0
                    : config_refuse(EXIT_STATUS_UNAVAILABLE, "no memory to start");
     if (options->listen_count == 0) {
+        if (options->is_embedded)
+            return listen_on_given(server);
         if (options->conf != NULL || server->listeners.count > 0)
             return 0;
         options->listen[options->listen_count++] = "127.0.0.1:8080";
@@ -161,6 +160,7 @@ int config_flags_listen(struct config_reader *reader)
     for (size_t i = 0; i < options->listen_count; i++) {
         size_t before = server->listeners.count;
         int err = listener_open(&server->listeners, options->listen[i], error, sizeof(error));
+        options->listen_error = err;
         if (err != 0)
             return config_refuse(err == -EINVAL ? EXIT_STATUS_USAGE : EXIT_STATUS_UNAVAILABLE,
                                  error);
@@ -168,7 +168,7 @@ int config_flags_listen(struct config_reader *reader)
         if (status != 0)
             return status;
     }
-    return 0;
+    return options->is_embedded ? listen_on_given(server) : 0;
 }
 
 int config_flags_check(const struct options *options)

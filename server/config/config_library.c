@@ -27,7 +27,9 @@ static int on_name_threads(h2o_configurator_command_t *cmd, h2o_configurator_con
         return -1;
     if (threads < 1 || threads > 1024)
         return config_fail(cmd, node, "%s: want a whole number from 1 to 1024", node->data.scalar);
-    h2o_hostinfo_max_threads = threads;
+    if (h2o_hostinfo_max_threads !=
+        threads) /* for all servers of this process: the last one counts */
+        h2o_hostinfo_max_threads = threads;
     return 0;
 }
 
@@ -44,7 +46,8 @@ static int on_temp_path(h2o_configurator_command_t *cmd, h2o_configurator_contex
     if (access(node->data.scalar, W_OK | X_OK) != 0)
         return config_fail(cmd, node, "cannot make files in %s: %s", node->data.scalar,
                            strerrordesc_np(errno));
-    (void)strcpy(template, path);
+    if (strcmp(template, path) != 0) /* for all servers of this process: the last one counts */
+        (void)strcpy(template, path);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "config.h"
 #include "options.h"
@@ -39,8 +40,6 @@ struct config_directive {
     int flags; /* enum config_flags */
     h2o_configurator_command_cb cb;
 };
-
-/* ---- config.c ---- */
 
 /* ---- config_reader.c ---- */
 
@@ -86,6 +85,14 @@ int config_flags_check(const struct options *options);
 int config_flags_check_listens(const struct config_reader *reader);
 /* Open --listen, which overrides the addresses of a file, or the sockets of a service manager. */
 int config_flags_listen(struct config_reader *reader);
+
+/* ---- config_embedded.c ---- */
+
+/* The tree of a server of the library: what calls have set, and the file, if there is one. NULL,
+ * and `error` holds one line. */
+yoml_t *config_embedded_tree(const struct options *options, char *error, size_t error_size);
+/* Write `text` as YAML does between quotes. */
+void config_put_quoted(FILE *out, const char *text);
 
 /* ---- config_report.c ---- */
 

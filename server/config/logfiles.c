@@ -23,10 +23,35 @@ struct logfile {
     struct logfile *next;
 };
 
-/* immutable after start: logs are opened while the configuration is read */
-static struct logfile *files;
+struct logfiles {
+    struct logfile
+        *first; /* immutable after start: logs are opened while the configuration is read */
+};
 
-static int last_error; /* of logfiles_open_log() */
+/* libh2o tells logfiles_open_log() the path alone. */
+static _Thread_local struct logfiles *collecting;
+static _Thread_local int last_error; /* of logfiles_open_log() */
+
+struct logfiles *logfiles_create(void)
+{
+    return calloc(1, sizeof(struct logfiles));
+}
+
+void logfiles_free(struct logfiles *files)
+{
+    while (files != NULL && files->first != NULL) {
+        struct logfile *file = files->first;
+        files->first = file->next;
+        free(file->path);
+        free(file);
+    }
+    free(files);
+}
+
+void logfiles_collect(struct logfiles *files)
+{
+    collecting = files;
+}
 
 int logfiles_take_error(void)
 {
@@ -35,18 +60,18 @@ int logfiles_take_error(void)
     return err;
 }
 
-static void note(const char *path, int fd)
+static void note(struct logfiles *files, const char *path, int fd)
 {
     struct logfile *file = malloc(sizeof(*file));
     char *copy = strdup(path);
 
-    if (file == NULL || copy == NULL) { /* it is used, but never reopened */
+    if (files == NULL || file == NULL || copy == NULL) { /* it is used, but never reopened */
         free(file);
         free(copy);
         return;
     }
-    *file = (struct logfile){.path = copy, .fd = fd, .next = files};
-    files = file;
+    *file = (struct logfile){.path = copy, .fd = fd, .next = files->first};
+    files->first = file;
 }
 
 int logfiles_open_log(const char *path)
@@ -55,13 +80,13 @@ int logfiles_open_log(const char *path)
         return library.h2o_access_log_open_log(path);
     int fd = file_open_log(path);
     if (fd >= 0)
-        note(path, fd);
+        note(collecting, path, fd);
     else
         last_error = -fd;
     return fd >= 0 ? fd : -1; /* libh2o knows no other error */
 }
 
-bool logfiles_redirect(const char *path, char *error, size_t error_size)
+bool logfiles_redirect(struct logfiles *files, const char *path, char *error, size_t error_size)
 {
     bool is_command = path[0] == '|';
     int fd = is_command ? logfiles_open_log(path) : file_open_log(path);
@@ -79,8 +104,8 @@ bool logfiles_redirect(const char *path, char *error, size_t error_size)
         (void)snprintf(error, error_size, "cannot log to %s: %s", path, strerrordesc_np(errno));
     (void)close(fd);
     if (done && !is_command) {
-        note(path, STDOUT_FILENO);
-        note(path, STDERR_FILENO);
+        note(files, path, STDOUT_FILENO);
+        note(files, path, STDERR_FILENO);
     }
     return done;
 }
@@ -116,13 +141,14 @@ static void reopen(const struct logfile *file, size_t *reopened)
 
 /* The signal thread and the restart thread may call this at the same time: the lock makes sure that
  * the file opened last is the newest. */
-static size_t reopen_all(bool moved_only)
+static size_t reopen_all(const struct logfiles *files, bool moved_only)
 {
     static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
     size_t reopened = 0;
 
     (void)pthread_mutex_lock(&mu);
-    for (const struct logfile *file = files; file != NULL; file = file->next)
+    for (const struct logfile *file = files != NULL ? files->first : NULL; file != NULL;
+         file = file->next)
         if (!moved_only || was_moved(file))
             reopen(file, &reopened);
     (void)pthread_mutex_unlock(&mu);
@@ -135,14 +161,14 @@ static void say(size_t reopened)
              reopened == 1 ? "" : "s");
 }
 
-void logfiles_reopen(void)
+void logfiles_reopen(const struct logfiles *files)
 {
-    say(reopen_all(false));
+    say(reopen_all(files, false));
 }
 
-void logfiles_follow(void)
+void logfiles_follow(const struct logfiles *files)
 {
-    size_t reopened = reopen_all(true);
+    size_t reopened = reopen_all(files, true);
 
     if (reopened > 0)
         say(reopened);

@@ -16,6 +16,7 @@
 #include "job.h"
 #include "journal.h"
 #include "make_room.h"
+#include "mends.h"
 #include "progress.h"
 #include "server_state.h"
 
@@ -175,7 +176,7 @@ void loop_release(struct loop *loop)
     job_memory_release(loop);
     loop_ticks_release(loop);
     h2o_socket_close(loop->doors.sock);
-    h2o_context_dispose(&loop->ctx);
+    left_over_context(&loop->ctx);
     coord_requests_release(&loop->listing.list);
     free(loop->listeners);
     left(loop);
@@ -191,5 +192,5 @@ void loop_destroy(struct loop *loop)
     while (!h2o_linklist_is_empty(&loop->evloop->_timeouts))
         h2o_linklist_unlink(loop->evloop->_timeouts.next);
 #endif
-    h2o_evloop_destroy(loop->evloop);
+    left_over_evloop(loop->evloop);
 }

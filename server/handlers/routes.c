@@ -292,7 +292,8 @@ bool routes_register(h2o_pathconf_t *path, const char *name)
 
     for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
         if (strcmp(name, routes[i].name) == 0) {
-            fill_piece();
+            if (piece[0] == '\0') /* once: loops of another server may be running */
+                fill_piece();
             if (routes[i].handler != NULL)
                 pool_route_register(path, routes[i].handler, routes[i].is_root_only);
             else

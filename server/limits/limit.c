@@ -20,11 +20,11 @@
 #define FILES_TO_START 12 /* of the admin listener, and what is opened in passing */
 #define FILES_A_LOOP_TO_START 6
 
-static uint64_t open_files_limit(void)
+static uint64_t open_files_limit(bool may_raise)
 {
     struct rlimit files = {.rlim_cur = 1024, .rlim_max = 1024};
 
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && may_raise && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &files); /* else it stays as it was: the next line says */
         (void)getrlimit(RLIMIT_NOFILE, &files);
@@ -36,7 +36,7 @@ uint64_t limit_connections(const struct server *server)
 {
     typedef unsigned long long ull;
     const struct server_config *config = &server->config;
-    uint64_t files = open_files_limit(), wanted = config->max_connections;
+    uint64_t files = open_files_limit(!config->is_embedded), wanted = config->max_connections;
     uint64_t reserved = FILES_RESERVED + config->threads * (FILES_A_LOOP + server->listeners.count);
     uint64_t fit = files > 2 * reserved ? files - reserved : files / 2;
     uint64_t usual = server->takes_second_files ? fit / 2 : fit;
@@ -84,7 +84,7 @@ int limit_check_files(const struct server *server)
         log_line(LOG_LEVEL_ERROR, "start-failed", NULL,
                  "cannot start: the limit on open files is %llu, which leaves %zu, and the start "
                  "takes %zu (raise it with ulimit -n)",
-                 (unsigned long long)open_files_limit(), got, want);
+                 (unsigned long long)open_files_limit(false), got, want);
     else
         log_line(LOG_LEVEL_ERROR, "start-failed", NULL, "cannot start: %s", strerrordesc_np(err));
     return EXIT_STATUS_UNAVAILABLE;

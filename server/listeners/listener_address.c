@@ -103,11 +103,11 @@ int listener_open_address(struct listener_list *list, const char *name,
     return 0;
 }
 
-int listener_open_inherited(struct listener_list *list)
+int listener_open_inherited(struct listener_list *list, bool held)
 {
     for (size_t i = 0; i < list->inheritance->count; i++) {
         const struct inherited item = list->inheritance->items[i];
-        if (!item.is_held || item.fd < 0)
+        if ((held && !item.is_held) || item.fd < 0)
             continue;
         struct listener *listener = listener_append(list);
         if (listener == NULL)

@@ -67,19 +67,36 @@ static int hand_over(const char *path, const struct listener_how *how, char *err
     return -EPERM;
 }
 
-/* The file has its permissions from the beginning: the socket's own, less what umask(2) takes. */
+/* The file that this process has just made; the folder may be one in which others write. */
+static int add_permissions(const char *path, mode_t mode)
+{
+    char name[32];
+    struct stat st;
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), err = 0;
+
+    if (fd < 0 || fstat(fd, &st) != 0)
+        err = -errno;
+    else if (!S_ISSOCK(st.st_mode) || st.st_uid != geteuid())
+        err = -EEXIST;
+    (void)snprintf(name, sizeof(name), "/proc/self/fd/%d", fd); /* fchmod(2) takes no O_PATH */
+    if (err == 0 && (st.st_mode & 07777) != mode && chmod(name, mode) != 0)
+        err = -errno;
+    if (fd >= 0)
+        (void)close(fd);
+    return err;
+}
+
+/* The file has the socket's own permissions from the beginning, less what umask(2) takes, which is
+ * not changed here: it is the whole process's. What it took is given before the socket listens. */
 static int bind_unix(const struct listener *listener, const struct sockaddr_un *address, int mode)
 {
-    mode_t before = 0;
-
     if (mode >= 0 && fchmod(listener->fd, (mode_t)mode) != 0)
         return -errno;
-    if (mode >= 0)
-        before = umask(0);
-    int err =
-        bind(listener->fd, (const struct sockaddr *)address, sizeof(*address)) != 0 ? -errno : 0;
-    if (mode >= 0)
-        (void)umask(before);
+    if (bind(listener->fd, (const struct sockaddr *)address, sizeof(*address)) != 0)
+        return -errno;
+    int err = mode >= 0 ? add_permissions(address->sun_path, (mode_t)mode) : 0;
+    if (err != 0)
+        (void)unlink(address->sun_path);
     return err;
 }
 

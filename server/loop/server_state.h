@@ -22,12 +22,14 @@
 #include "tickets.h"
 
 struct cancels;
+struct logfiles;
 struct loop;
 struct watchdog;
 
 struct server {
     /* immutable after start */
     struct server_config config;
+    struct logfiles *logfiles;
     yoml_t *tree; /* the configuration file's; freed last, texts of it are in use */
     struct listener_list listeners;
     h2o_globalconf_t globalconf;

@@ -31,18 +31,26 @@ static const struct {
 bool replaced_init(char *error, size_t error_size)
 {
     const char *text = getenv("LASTCALL_UNMENDED");
+    static bool done; /* what is found stays; the loops of another server may be reading it */
 
+    if (done)
+        return true;
     unmended = text != NULL && strcmp(text, "1") == 0;
     for (size_t i = 0; i < FUNCTIONS; i++) {
         *functions[i].theirs = dlsym(RTLD_NEXT, functions[i].name);
         if (*functions[i].theirs != NULL)
             continue;
+        /* The linker found it, so it is in an object before this one. */
+        bool is_before = dlsym(RTLD_DEFAULT, functions[i].name) != NULL;
         (void)snprintf(error, error_size,
-                       "the loaded " LIBRARY_NAME " has no function %s: install Debian's "
-                       "libh2o-evloop0.13 (2.2.5)",
+                       is_before ? LIBRARY_NAME " comes before lastcall's library in this process "
+                                                "(%s): link -llastcall before it, or do not load it"
+                                 : "the loaded " LIBRARY_NAME " has no function %s: install "
+                                   "Debian's libh2o-evloop0.13 (2.2.5)",
                        functions[i].name);
         return false;
     }
+    done = true;
     return true;
 }
 

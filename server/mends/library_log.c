@@ -101,7 +101,11 @@ static bool point_to(void **word, void *target, bool is_protected)
 bool library_log_init(void)
 {
     static FILE *stream; /* libh2o's `stderr` from now on; never closed */
+    static bool done;    /* the loops of another server may be running */
     bool is_protected;
+
+    if (done)
+        return true;
     void **word = replaced_find_word("libh2o-evloop", "stderr", &is_protected);
 
     if (word == NULL)
@@ -112,5 +116,6 @@ bool library_log_init(void)
             return false;
         (void)setvbuf(stream, NULL, _IOLBF, TEXT_SIZE);
     }
-    return point_to(word, &stream, is_protected);
+    done = point_to(word, &stream, is_protected);
+    return done;
 }

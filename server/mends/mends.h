@@ -11,6 +11,19 @@
 #include "h2o_api.h"
 #include "picohttpparser.h"
 
+/* ---- the end of a server ---- */
+
+/* left_over.c: what libh2o does not free. These take the place of h2o_evloop_destroy(),
+ * h2o_context_dispose() and h2o_config_dispose(); `own_status` is the name of a simple status
+ * handler that was registered, or NULL.     Thread: the owner's. */
+void left_over_evloop(h2o_evloop_t *evloop);
+void left_over_context(h2o_context_t *ctx);
+void left_over_config(h2o_globalconf_t *conf, const char *own_status);
+/* A thread that has called libh2o ends; what it has made there is freed.     Thread: any; its own.
+ */
+void left_over_thread(void);
+void left_over_note_h2(const h2o_http2_settings_t *settings);
+
 /* ---- HTTP/2 ---- */
 
 struct h2_frame {

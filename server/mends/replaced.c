@@ -54,7 +54,7 @@ static bool is_known(h2o_iovec_t server_name)
     return false;
 }
 
-bool replaced_check(h2o_iovec_t server_name, char *error, size_t error_size)
+bool replaced_check_calls(char *error, size_t error_size)
 {
     for (size_t i = 0; i < FUNCTIONS; i++) {
         if (calls_ours(functions[i].name, functions[i].ours, *functions[i].theirs))
@@ -64,6 +64,13 @@ bool replaced_check(h2o_iovec_t server_name, char *error, size_t error_size)
                        functions[i].name);
         return false;
     }
+    return true;
+}
+
+bool replaced_check(h2o_iovec_t server_name, char *error, size_t error_size)
+{
+    if (!replaced_check_calls(error, error_size))
+        return false;
     if (is_known(server_name))
         return true;
     (void)snprintf(error, error_size,
@@ -216,6 +223,8 @@ int h2o_http2_update_peer_settings(h2o_http2_settings_t *settings, const uint8_t
                                    const char **err_desc)
 {
     int result = library.h2o_http2_update_peer_settings(settings, src, len, err_desc);
+
+    left_over_note_h2(settings);
     if (result == 0 && mends_are_on())
         h2_window_settings(settings);
     return result;

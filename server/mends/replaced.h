@@ -15,7 +15,13 @@
 
 #include "library.h"
 
-/* Does the loaded libh2o call every replacement, and is `server_name`, which h2o_config_init() sets
+/* Does the loaded libh2o call every replacement? It does not if another libh2o came first in this
+ * process: linked before this library, or loaded before it with dlopen(3).
+ * Thread: any, after replaced_init().     Blocks: never.
+ * Errors: true; false, and `error` holds one line with the cause. */
+bool replaced_check_calls(char *error, size_t error_size);
+
+/* The same, and is `server_name`, which h2o_config_init() sets
  * from the library's version, one of those that the mends were written for?
  * Thread: main only, after replaced_init().     Blocks: never.
  * Errors: true; false, and `error` holds one line with the cause. */

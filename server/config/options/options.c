@@ -10,7 +10,7 @@
 
 /* The command line: the defaults, then the flags, then what they say together. */
 
-static void set_defaults(struct options *options)
+void options_init(struct options *options)
 {
     uint64_t cores = (uint64_t)get_nprocs();
 
@@ -77,7 +77,7 @@ int options_parse(int argc, char **argv, struct options *ret_options)
     int operands;
     bool has_dashes;
 
-    set_defaults(ret_options);
+    options_init(ret_options);
     const char *slash = strrchr(argv[0], '/');
     ret_options->stands_in_for_h2o = strcmp(slash != NULL ? slash + 1 : argv[0], "h2o") == 0;
     int status = flags_parse(&flags, argc, argv, &operands, &has_dashes);

@@ -22,6 +22,13 @@ enum options_mode {
     OPTIONS_MODE_DAEMON, /* the same, detached from the terminal */
 };
 
+/* A directive that stands in no file, but was set by a call. */
+struct options_extra {
+    const char *path; /* the path it belongs to, as "/files"; NULL: to the whole server */
+    const char *name, *value;
+    bool overrides; /* what the file says */
+};
+
 struct options {
     bool given[OPTIONS_ROWS_MAX]; /* the flags that were given, by row of the table */
     const char *conf;             /* NULL: no file, only flags */
@@ -103,6 +110,12 @@ struct options {
     uint64_t restart_probation_ns; /* for it to show that it stays */
     bool generation_header;        /* answers carry Lastcall-Generation */
 
+    /* Not settings: of a server of the library, which lc_set() and the like fill. */
+    bool is_embedded;                  /* the process is not the server's own */
+    const struct options_extra *extra; /* in their order; borrowed */
+    size_t extra_count;
+    int listen_error; /* why an address of `listen` could not be opened: a negative errno */
+
     /* Not settings: what this process inherited. main() writes them before they are read. */
     struct inheritance *inheritance; /* NULL: none */
     int conns_fd;                    /* connections of the predecessor arrive here; -1: none do */
@@ -114,6 +127,9 @@ struct options {
  * EXIT_STATUS_USAGE after one line on standard error. Texts point into argv.
  * Thread: main only. */
 int options_parse(int argc, char **argv, struct options *ret_options);
+
+/* The defaults alone.     Thread: any. */
+void options_init(struct options *ret_options);
 
 #define OPTIONS_WANT_SIZE FLAGS_WANT_SIZE
 
@@ -132,6 +148,11 @@ bool options_has_group(const char *group);
 /* The keys of that group, for a message; `names` is room for them, OPTIONS_NAMES_SIZE bytes.
  * Thread: any. */
 const char *options_names_of_group(const char *group, char *names);
+
+/* Set a value as a flag does: a file does not change it; or, unless `is_last`, may change it.
+ * As options_set_directive().     Thread: any. */
+const char *options_override(struct options *options, const char *directive, const char *text,
+                             bool is_last, char *want);
 
 /* Set a value of a file, unless a flag overrides it. `text` is borrowed for as long as
  * *options. Returns NULL, or what is wanted instead of `text`; `want` is room for that,

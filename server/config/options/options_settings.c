@@ -57,6 +57,20 @@ const char *options_names_of_group(const char *group, char *names)
     return names;
 }
 
+const char *options_override(struct options *options, const char *directive, const char *text,
+                             bool is_last, char *want)
+{
+    for (size_t i = 0; i < options_row_count; i++) {
+        if (options_rows[i].setting == NULL || strcmp(options_rows[i].setting, directive) != 0)
+            continue;
+        const char *wanted = flags_set(&options_rows[i], text, options, want);
+        if (wanted == NULL)
+            options->given[i] = is_last;
+        return wanted;
+    }
+    return "there is no such setting";
+}
+
 const char *options_set_directive(struct options *options, const char *directive, const char *text,
                                   char *want)
 {

@@ -12,6 +12,7 @@
  * A configuration can be any file by mistake, so everything is bounded: the bytes of a file, the
  * depth of nesting, and the nodes and texts of the tree after its aliases are expanded. */
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "yoml.h"
@@ -33,6 +34,10 @@ yoml_t *tree_load_file(const char *path, char *error, size_t error_size);
 /* The same for `bytes` in memory; messages call the file `name`. */
 yoml_t *tree_load_bytes(const char *name, const char *bytes, size_t size, char *error,
                         size_t error_size);
+
+/* Set `key`, a text, in a mapping that was loaded, whatever it was before. *mapping may move. Both
+ * are copied.     Thread: any.     Errors: false without memory. */
+bool tree_put(yoml_t **mapping, const yoml_t *key, const yoml_t *value);
 
 /* NULL is allowed.     Thread: any. */
 void tree_free(yoml_t *node);

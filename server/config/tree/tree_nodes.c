@@ -190,3 +190,23 @@ yoml_t *tree_copy(struct tree_load *load, const yoml_t *node)
     }
     return copy;
 }
+
+bool tree_put(yoml_t **mapping, const yoml_t *key, const yoml_t *value)
+{
+    char error[64] = "";
+    struct tree_load load = {.error = error, .error_size = sizeof(error)};
+    yoml_t *copy = tree_copy(&load, value), *name = NULL;
+
+    for (size_t i = 0; copy != NULL && i < (*mapping)->data.mapping.size; i++) {
+        yoml_mapping_element_t *pair = &(*mapping)->data.mapping.elements[i];
+        if (pair->key->type != YOML_TYPE_SCALAR ||
+            strcmp(pair->key->data.scalar, key->data.scalar) != 0)
+            continue;
+        tree_free(pair->value);
+        pair->value = copy;
+        return true;
+    }
+    if (copy != NULL && (name = tree_copy(&load, key)) == NULL)
+        tree_free(copy);
+    return name != NULL && tree_insert(&load, mapping, (*mapping)->data.mapping.size, name, copy);
+}

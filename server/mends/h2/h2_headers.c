@@ -138,5 +138,6 @@ int h2_headers_status(int status, const char **reason, const char *body)
 
 void h2_headers_init(void)
 {
-    H2O_TOKEN_HOST->http2_should_reject = 0; /* see h2_rules.c */
+    if (H2O_TOKEN_HOST->http2_should_reject != 0) /* once: loops of another server may be running */
+        H2O_TOKEN_HOST->http2_should_reject = 0;  /* see h2_rules.c */
 }

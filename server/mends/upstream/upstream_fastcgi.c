@@ -274,6 +274,7 @@ void upstream_fastcgi_registered(h2o_handler_t *handler)
 {
     if (handler == NULL)
         return;
-    library_on_req = handler->on_req;
+    if (library_on_req == NULL) /* loops of another server of this process may be reading it */
+        library_on_req = handler->on_req;
     handler->on_req = on_request;
 }
