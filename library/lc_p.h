@@ -27,6 +27,11 @@ bool lc_is_started(const lc_server *server);
 /* Keep the first failure of the setup, for lc_errmsg() and lc_start(). Returns `result`. */
 int lc_setup_failed(lc_server *server, int result, const char *format, ...) LC_PRINTF(3, 4);
 
+/* Have a directive of a configuration file under a path: "/files", "file.dir", "/srv". The
+ * directives of one path are added one after the other. Not beside lc_conf(): then lc_start()
+ * fails. Thread: before start.     Errors: 0; -ENOMEM, and the setup has failed. */
+int lc_add_to_path(lc_server *server, const char *path, const char *name, const char *value);
+
 /* ---- lc_routes.c; what lc_server.c needs of it ---- */
 
 /* NULL: no memory. */

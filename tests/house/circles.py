@@ -20,7 +20,7 @@ import re
 import subprocess
 import sys
 
-FOLDERS = "base pool journal coord redis app restart server lastcall cli bench".split()
+FOLDERS = "base pool journal coord redis app restart server lastcall library cli bench".split()
 BUILT_AS = {"lastcall": "program"}  # lastcall/CMakeLists.txt builds in program/
 MOST = 3
 

@@ -1,0 +1,122 @@
+#ifndef LASTCALL_LC_SERVER_P_H
+#define LASTCALL_LC_SERVER_P_H
+
+/* A server, as the files that begin, run and end it share it.
+ *
+ *     SETUP --lc_start()--> STARTING --> RUNS --the drain is over--> OVER --lc_free()--> freed
+ *                                 \--> FAILED
+ *
+ * From lc_start() on the server has a thread of its own, `life`: it reads the configuration, starts
+ * everything, is the coordinator, and ends everything at lc_free(). So libh2o's code runs with all
+ * signals blocked, and what it keeps for each thread goes with a thread of ours. */
+
+#include <pthread.h>
+
+#include "lc_p.h"
+#include "options.h"
+#include "process.h"
+#include "scope.h"
+
+#define LC_ERROR_SIZE 512
+
+enum lc_stage { LC_SETUP, LC_STARTING, LC_RUNS, LC_OVER, LC_FAILED };
+
+/* What may be ended, in this order; each step once. */
+enum lc_end { LC_END_TASKS, LC_END_LOOPS, LC_END_SERVER, LC_END_POOL, LC_END_REST, LC_ENDED };
+
+struct lc_task {
+    lc_server *server;
+    char name[64];
+    uint64_t begun_ns;
+    lc_task *next, *previous; /* tasks.mu */
+};
+
+struct lc_server {
+    /* set up; immutable after lc_start() */
+    struct options options;
+    char **texts; /* that the options borrow */
+    size_t text_count;
+    struct options_extra *extra;
+    size_t extra_count;
+    struct inheritance given; /* listening sockets */
+    struct lc_routes *routes;
+    void (*stepped)(int phase, void *user);
+    void *stepped_user;
+
+    /* the thread `life` alone, while it runs */
+    struct process process;
+    struct scope scope;
+    enum lc_end end;
+    int last_step; /* the phase that was told; -1: none */
+
+    pthread_t life;
+
+    struct {
+        void (*line)(int level, const char *event, const char *text, const char *json, void *user);
+        void *user;         /* both immutable after lc_start() */
+        pthread_mutex_t mu; /* one line at a time */
+    } log;
+
+    /* tasks.mu; see lc_task.c */
+    struct {
+        pthread_mutex_t mu;
+        pthread_cond_t changed;
+        lc_task *first;
+        uint64_t count;
+        bool draining; /* a drain has begun */
+        bool closing;  /* and cannot be called off */
+        bool aborted;
+    } tasks;
+
+    /* mu */
+    pthread_mutex_t mu;
+    pthread_cond_t changed; /* stage, ends */
+    enum lc_stage stage;
+    int failed;                /* the first failure; 0: none */
+    char error[LC_ERROR_SIZE]; /* of it */
+    int status;                /* the exit status, once it is known */
+    int port;
+    int phase_fd;        /* an eventfd; -1: nobody asked for it */
+    unsigned ends;       /* so often lc_free() has ordered the end */
+    unsigned ends_tried; /* and so often it was tried */
+    bool has_ended;      /* by the last try */
+};
+
+/* ---- lc_state.c ---- */
+
+/* `time` in milliseconds from now, on CLOCK_MONOTONIC in nanoseconds; -1: CLOCK_NEVER. */
+uint64_t lc_until_ns(int64_t ms);
+/* Does this thread belong to the server? Then it must not wait for the server's end. */
+bool lc_is_of(const lc_server *server);
+/* The coordinator; NULL before the start. */
+struct coord *lc_coord(lc_server *server);
+
+/* ---- lc_life.c ---- */
+
+/* Start as lc_start() does. Afterwards server->status is the exit status of a start that failed. */
+int lc_begin(lc_server *server, enum process_role role);
+
+/* ---- lc_log.c ---- */
+
+void lc_log_init(lc_server *server);
+void lc_log_release(lc_server *server);
+
+/* ---- lc_task.c ---- */
+
+void lc_tasks_init(lc_server *server);
+void lc_tasks_release(lc_server *server);
+/* What the coordinator does with them.     Thread: life. */
+void lc_tasks_step(lc_server *server, enum coord_phase phase);
+uint64_t lc_tasks_count(lc_server *server);
+/* Append them; with `abort`, order them to end. Those that find no memory are counted as left out.
+ */
+void lc_tasks_list(lc_server *server, bool abort, struct coord_requests *list);
+/* Wait until none is left. False: one is.     Blocks: until CLOCK_MONOTONIC reads `until_ns`. */
+bool lc_tasks_wait(lc_server *server, uint64_t until_ns);
+
+/* ---- lc_ops.c ---- */
+
+/* The server's callbacks, with the tasks. Their argument is the lc_server. */
+extern const struct coord_server_ops lc_ops;
+
+#endif

@@ -1,0 +1,62 @@
+#include <stdio.h>
+
+#include "clock.h"
+#include "lc_server_p.h"
+
+/* What every file of the library may ask of a server. */
+
+struct lc_routes *lc_routes_of(lc_server *server)
+{
+    return server->routes;
+}
+
+struct server *lc_running_server(lc_server *server)
+{
+    return lc_is_started(server) ? server->process.server : NULL;
+}
+
+bool lc_is_started(const lc_server *server)
+{
+    lc_server *locked = (lc_server *)(uintptr_t)server;
+
+    (void)pthread_mutex_lock(&locked->mu);
+    bool started = server->stage != LC_SETUP;
+    (void)pthread_mutex_unlock(&locked->mu);
+    return started;
+}
+
+int lc_setup_failed(lc_server *server, int result, const char *format, ...)
+{
+    va_list args;
+
+    (void)pthread_mutex_lock(&server->mu);
+    if (server->failed == LC_OK) {
+        server->failed = result;
+        va_start(args, format);
+        (void)vsnprintf(server->error, sizeof(server->error), format, args);
+        va_end(args);
+    }
+    (void)pthread_mutex_unlock(&server->mu);
+    return result;
+}
+
+uint64_t lc_until_ns(int64_t ms)
+{
+    const int64_t longest = INT64_C(100) * 365 * 24 * 3600 * 1000;
+
+    return ms < 0 || ms > longest ? CLOCK_NEVER : clock_now_ns() + (uint64_t)ms * NS_PER_MS;
+}
+
+bool lc_is_of(const lc_server *server)
+{
+    return scope_get() == &server->scope;
+}
+
+struct coord *lc_coord(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mu);
+    struct coord *coord =
+        server->stage == LC_RUNS || server->stage == LC_OVER ? server->process.coord : NULL;
+    (void)pthread_mutex_unlock(&server->mu);
+    return coord;
+}
