@@ -85,9 +85,8 @@ int listener_open_address(struct listener_list *list, const char *name,
                           const struct sockaddr *address, socklen_t length,
                           const struct listener_how *how, char *error, size_t error_size);
 
-/* Open the sockets that were passed to us and that the configuration does not name; with `held` only
- * those of a service manager.
- * Thread: before start.     Errors: 0; a negative errno. */
+/* Open the sockets that were passed to us and that the configuration does not name; with `held`
+ * only those of a service manager. Thread: before start.     Errors: 0; a negative errno. */
 int listener_open_inherited(struct listener_list *list, bool held);
 
 /* For a message to a successor. The descriptor is a duplicate, and the caller's; -1: the listener

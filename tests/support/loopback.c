@@ -33,8 +33,8 @@ static int bind_here(uint16_t port)
 
 /*
  * Between free_port() and the bind(2) of the server that gets the port, another test program could
- * find the same port free. So each port is claimed by an abstract name (unix(7)), and kept until this
- * program ends: the kernel then removes the name. tests/differential claims by the same names.
+ * find the same port free. So each port is claimed by an abstract name (unix(7)), and kept until
+ * this program ends: the kernel then removes the name. tests/differential claims by the same names.
  */
 static bool claim(uint16_t port)
 {
