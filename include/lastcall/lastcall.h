@@ -5,8 +5,8 @@
  * In one minute
  *     A handler is a function. It runs on a worker thread and may block. It reads from and answers
  *     through one handle, lc_req. Its answer leaves when it returns, unless it streams.
- *         lc_run()                                  the library owns signals and life, like a
- * server program lc_start() ... lc_shutdown() / lc_wait()  your program does, like Go's http.Server
+ *         lc_run()                                  the library owns signals and life
+ *         lc_start() ... lc_shutdown() / lc_wait()  your program does, like Go's http.Server
  *
  * Threads. Every function says who may call it:
  *     [S] setup     any one thread at a time, before lc_start() or lc_run()
@@ -15,18 +15,20 @@
  *                   returns; or the one between lc_hold() and lc_let_go()
  *     [M] main      any thread but one that holds a request: it waits for handlers to end
  *   A call from elsewhere returns LC_E_THREAD (NULL, where a pointer is returned), is said once in
- *   the log, and does nothing: the holder is looked up by thread, never through the handle. So a
- *   handle that is stale, or in the wrong thread, is reported and is never undefined behaviour (a
- *   thread gives a handle's address out again after 256 other requests at the earliest).
+ *   the log, and does nothing: the holder is looked up by thread, never through the handle. A
+ *   handle is given out once: with each handler, and with each lc_hold(). So a handle that is
+ *   stale, or in the wrong thread, is reported and is never undefined behaviour.
  *
  * Memory. `const char *` from a request lives until the handler has returned, or lc_finish() for
- * one that was kept. What is handed in is copied, unless a function takes it over: then it is freed
- *   exactly once by the function given, also when the call fails. No function frees what it was not
- * given.
+ *   one that was kept. What is handed in is copied, unless a function takes it over: then it is
+ *   freed exactly once by the function given, also when the call fails. No function frees what it
+ *   was not given.
  *
  * Results. 0, or one of the negative LC_E_... below, or -errno. The type is `int` and stays `int`.
  *   Ignoring them is safe: lc_start() and lc_run() fail with the first mistake of the setup, and
- * after the first failure of an answer every later call on it fails the same way.
+ *   after the first failure of an answer (LC_E_TWICE, _STATE, _AGAIN are none) every later call on
+ *   it fails the same way. Such an answer becomes 500, or one that the client sees is broken;
+ *   lc_fail() can still choose another status.
  *
  * Times are milliseconds, int64_t, on CLOCK_MONOTONIC; -1 is for ever. Sizes are bytes.
  *
@@ -69,25 +71,29 @@ typedef struct lc_task lc_task; /* work that a drain waits for, and that is no r
 /* ---- results ------------------------------------------------------------------------------- */
 
 #define LC_OK 0
-#define LC_E_THREAD (-1001)  /* not from this thread, or not any more: see Threads */
-#define LC_E_STATE (-1002)   /* too early or too late: a route after start, a start after shutdown \
-                              */
-#define LC_E_ARG (-1003)     /* CR or LF in a header, status 99, NULL, a pattern that is none */
-#define LC_E_TWICE (-1004)   /* it is answered already: the first answer stands */
-#define LC_E_GONE (-1005)    /* the client has left: nobody will read this */
-#define LC_E_ABORTED (-1006) /* the drain's deadline, or a second signal, has ended this request   \
-                              */
-#define LC_E_TIMEOUT (-1007) /* this request's own limit has; or the client takes nothing in time  \
-                              */
-#define LC_E_AGAIN (-1008)   /* lc_try_write(): the client is behind */
-#define LC_E_LENGTH (-1009)  /* more or less than the Content-Length that was announced */
+#define LC_E_THREAD (-1001) /* not from this thread, or not any more: see Threads */
+#define LC_E_STATE                                                                                 \
+    (-1002)                /* too early or too late: a route after start, a start after shutdown   \
+                            */
+#define LC_E_ARG (-1003)   /* CR or LF in a header, status 99, NULL, a pattern that is none */
+#define LC_E_TWICE (-1004) /* it is answered already: the first answer stands */
+#define LC_E_GONE (-1005)  /* the client has left: nobody will read this */
+#define LC_E_ABORTED                                                                               \
+    (-1006) /* the drain's deadline, or a second signal, has ended this request                    \
+             */
+#define LC_E_TIMEOUT                                                                               \
+    (-1007)                   /* this request's own limit has; or the client takes nothing in time \
+                               */
+#define LC_E_AGAIN (-1008)    /* lc_try_write(): the client is behind */
+#define LC_E_LENGTH (-1009)   /* more or less than the Content-Length that was announced */
 #define LC_E_DEADLINE (-1010) /* lc_shutdown(): the deadline came first, requests were cut */
 #define LC_E_FORCED (-1011)   /* lc_shutdown(): somebody cut it short */
 #define LC_E_STUCK (-1012)    /* lc_free(): a handler has not returned; its memory is left alone */
-#define LC_E_DRAINING (-1013) /* lc_wait_for(): a drain has begun; lc_go(): no new work any more   \
-                               */
-#define LC_E_CONFIG (-1014)   /* lc_errmsg() says what and where */
-#define LC_E_ABI (-1015)      /* header and library do not fit */
+#define LC_E_DRAINING                                                                              \
+    (-1013)                 /* lc_wait_for(): a drain has begun; lc_go(): no new work any more     \
+                             */
+#define LC_E_CONFIG (-1014) /* lc_errmsg() says what and where */
+#define LC_E_ABI (-1015)    /* header and library do not fit */
 #define LC_E_PRELOAD                                                                               \
     (-1016) /* another libh2o comes first in this process: link -llastcall before it */
 #define LC_E_BUSY (-1017) /* lc_hold(): another thread holds it */
@@ -105,39 +111,44 @@ LC_API unsigned lc_abi(void);
 
 /* ---- handlers and routes ------------------------------------------------------------------- */
 
-/* One request. May block; may be called on many threads at once. What happens without an answer:
- * 500, and a line in the log. `user` is what was registered with it. */
+/* One request. May block; may be called on many threads at once. `user` is what was registered with
+ * it. Without an answer, also with no more than a status or headers: 500, and a line in the log. */
 typedef void (*lc_handler)(lc_req *req, void *user);
 
 struct lc_route_options {
-    size_t size;        /* LC_ROUTE_OPTIONS_INIT sets it */
-    unsigned flags;     /* LC_INLINE, ... */
-    int64_t timeout_ms; /* from the request's arrival: then 503, LC_E_TIMEOUT for the handler; 0:
-                           none */
-    int64_t write_timeout_ms; /* a streaming handler waits so long for a client that takes nothing
-                                 (30 s) */
-    int64_t max_body;         /* 413 beyond; 0: limit-request-body */
-    unsigned max_running;     /* workers this route may have at a time; 0: all of them */
-    unsigned max_waiting;     /* requests that may wait for those; 0: pool.queue */
-    void (*free_user)(void *user); /* in lc_free() */
+    size_t size;    /* LC_ROUTE_OPTIONS_INIT sets it */
+    unsigned flags; /* LC_INLINE, ... */
+    /* from the request's arrival: then 503, and LC_E_TIMEOUT for the handler; 0: none */
+    int64_t timeout_ms;
+    /* a streaming handler waits so long for a client that takes nothing; 0: 30 seconds */
+    int64_t write_timeout_ms;
+    int64_t max_body;     /* 413 beyond; 0: limit-request-body */
+    unsigned max_running; /* handlers of this route at a time; 0: no limit */
+    unsigned max_waiting; /* requests that may wait for those; 0: pool.queue */
+    /* in lc_free(), or at once if the call fails */
+    void (*free_user)(void *user);
 };
 #define LC_ROUTE_OPTIONS_INIT                                                                      \
     {                                                                                              \
         sizeof(struct lc_route_options), 0, 0, 0, 0, 0, 0, NULL                                    \
     }
 
-#define LC_INLINE 1u /* on the event loop: must not block; no streaming writes, no waiting */
+/* On the event loop: it must not block, so lc_write() and the like, lc_sleep() and lc_wait_for()
+ * are LC_E_STATE. */
+#define LC_INLINE 1u
 #define LC_RECORD 2u /* keep it on record (journal) whatever its method */
 
 /* "PATTERN" or "METHOD PATTERN". "/a" is that path alone, "/a/" everything below it, "/a/{id}" one
- * segment, "/a/{rest...}" the rest. GET takes HEAD too. The most specific pattern wins, as in Go's
- * ServeMux; two that overlap with none more specific are LC_E_ARG; another method is 405 with
- * Allow. [S] */
+ * segment, "/a/{rest...}" the rest, "/a/{$}" the path "/a/" alone. GET takes HEAD too. The most
+ * specific pattern wins, as in Go's ServeMux; two that overlap with none more specific are
+ * LC_E_ARG, and so is what is no pattern; another method is 405 with Allow. At most 16 parameters
+ * and 64 segments. Segments are compared with %XX decoded; no path is redirected. [S] */
 LC_API int lc_handle(lc_server *server, const char *pattern, lc_handler handler, void *user);
 LC_API int lc_handle_with(lc_server *server, const char *pattern, lc_handler handler, void *user,
                           const struct lc_route_options *options);
-/* Around all handlers under `prefix`, in the order of these calls: it calls lc_next(), or answers
- * itself. Behind lc_next() it can still set headers of an answer that was not streamed. [S] */
+/* Around all handlers of requests for `prefix` or below it ("/a": /a and /a/b), in the order of
+ * these calls: it calls lc_next(), or answers itself. After lc_next() it can still set headers of
+ * an answer that was not streamed. A request is not passed on twice. [S] */
 LC_API int lc_use(lc_server *server, const char *prefix, lc_handler middleware, void *user);
 LC_API void lc_next(lc_req *req); /* [H] */
 /* A name for `handler: NAME` in a configuration file. [S] */
@@ -146,29 +157,40 @@ LC_API int lc_name(lc_server *server, const char *name, lc_handler handler, void
 LC_API int lc_files(lc_server *server, const char *prefix, const char *dir);
 LC_API int lc_proxy(lc_server *server, const char *prefix, const char *url);
 LC_API int lc_cgi(lc_server *server, const char *prefix, const char *dir);
-/* Something of your own for each worker thread, such as a database connection: made on it before it
- * takes work (NULL: lc_start() fails), ended on it behind its last. [S] */
+/* Something of your own for each thread that runs handlers, such as a database connection. `begin`
+ * makes it on that thread, before its first handler, and `end` (or NULL) ends it there after the
+ * last. `worker` counts from 0. lc_start() makes one and ends it at once, and fails if `begin`
+ * returns NULL; later that is 503, a line in the log, and another try with the next request. Once
+ * for a server. [S] */
 LC_API int lc_each_worker(lc_server *server, void *(*begin)(unsigned worker, void *user),
                           void (*end)(void *own, void *user), void *user);
-LC_API void *lc_own(lc_req *req); /* this worker's; NULL on a loop. [H] */
+/* This thread's; NULL for LC_INLINE, and on a request of lc_hold(). [H] */
+LC_API void *lc_own(lc_req *req);
 
 /* ---- the request; all [H] ------------------------------------------------------------------ */
 
+/* A text ends with '\0'. A %00 of a client is not decoded, so none ends early. The same call
+ * returns the same text again. NULL also means that the request has no memory left: 16 MB for all
+ * texts and lc_alloc(). */
 LC_API const char *lc_method(lc_req *req);
-LC_API const char *lc_path(lc_req *req);   /* decoded, `..` resolved, no query */
+LC_API const char *lc_path(lc_req *req);   /* decoded, then `.` and `..` resolved; no query */
 LC_API const char *lc_target(lc_req *req); /* as it was sent */
-LC_API const char *lc_host(lc_req *req);
-LC_API const char *lc_param(lc_req *req, const char *name); /* {name}, decoded; NULL: none */
-LC_API const char *lc_query(lc_req *req, const char *name); /* decoded; NULL: not there */
-LC_API const char *lc_form(lc_req *req, const char *name);  /* of a urlencoded body */
-LC_API const char *lc_header(lc_req *req,
-                             const char *name); /* several: joined by ", "; NULL: none */
+LC_API const char *lc_host(lc_req *req);   /* with the port, if it was sent */
+/* {name}, decoded: it may have a '/' in it. NULL: none of that name. */
+LC_API const char *lc_param(lc_req *req, const char *name);
+/* The first of that name, decoded, + as a space; NULL: none. */
+LC_API const char *lc_query(lc_req *req, const char *name);
+LC_API const char *lc_form(lc_req *req, const char *name); /* of a urlencoded body */
+/* Several: joined by ", " (Cookie: "; "). NULL: none. */
+LC_API const char *lc_header(lc_req *req, const char *name);
+/* The one with number `i`, from 0; its name in lower case. LC_E_ARG: no more. */
 LC_API int lc_header_at(lc_req *req, size_t i, const char **name, const char **value);
-LC_API const char *lc_cookie(lc_req *req, const char *name);
+LC_API const char *lc_cookie(lc_req *req, const char *name); /* not decoded, without "" */
 LC_API int lc_is_https(lc_req *req);
 LC_API int lc_http_version(lc_req *req); /* 10, 11, 20 */
-/* The other end of the connection, and the client as proxies that are trusted (`trusted-proxies`)
- * name it: the address furthest to the right that is none of theirs. Without such, the same. */
+/* The other end of the connection ("unix": a Unix socket), and the client as trusted proxies name
+ * it in X-Forwarded-For: the address furthest to the right that is none of theirs. The setting
+ * trusted-proxies lists them: "10.0.0.0/8, ::1". Without such, the same. */
 LC_API const char *lc_peer(lc_req *req);
 LC_API const char *lc_client(lc_req *req);
 /* Memory that goes with the request; NULL: none left. */
@@ -177,20 +199,27 @@ LC_API void *lc_alloc(lc_req *req, size_t bytes);
 LC_API int lc_put(lc_req *req, const void *key, void *value);
 LC_API void *lc_get(lc_req *req, const void *key);
 
-/* The body. It is whole before a handler is called, so a slow upload holds no worker; beyond
- * `body-in-memory` (1 MB) it lies in an unlinked file. Today lc_body() costs nothing and lc_read()
- * copies from it. Code that only uses lc_read() will work where bodies stream one day. */
+/* The body. It is whole before a handler is called, so a slow upload holds no worker. Today
+ * lc_body() costs nothing and lc_read() copies from it. Code that only uses lc_read() will work
+ * where bodies stream one day. */
 LC_API int64_t lc_body_size(lc_req *req);
-LC_API const void *lc_body(lc_req *req,
-                           size_t *bytes); /* in one piece, no '\0' behind it; never NULL */
+/* In one piece; maybe no '\0' follows; never NULL. */
+LC_API const void *lc_body(lc_req *req, size_t *bytes);
 LC_API ssize_t lc_read(lc_req *req, void *to, size_t room); /* 0: the end */
-/* To a file that appears whole or not at all (O_TMPFILE, linkat), and is on disk with LC_SYNC. */
+/* To the file `name` in a folder (or AT_FDCWD), which appears whole or not at all. A file or a
+ * symbolic link of that name is replaced and not followed; with LC_NEW it is -EEXIST. With LC_SYNC
+ * it is on disk, with its name. LC_E_ARG: `name` has a '/', or is "", ".", "..". */
 LC_API int lc_save_body(lc_req *req, int dirfd, const char *name, unsigned flags);
 #define LC_SYNC 1u
-/* The next part of multipart/form-data: 1, 0 at the end. What is not read of one is skipped. */
+#define LC_NEW 2u
+/* The next part of multipart/form-data (RFC 7578): 1, 0 at the end, LC_E_ARG: the body is none, or
+ * not well-formed. `bytes` lie in the body. At most 1,000 parts, each with 16 header fields in 8
+ * KB. */
 struct lc_part {
     size_t size;
-    const char *name, *filename, *type; /* filename: the last component only, or NULL */
+    const char *name;     /* never NULL */
+    const char *filename; /* the last component alone; may be ""; NULL: it is no file */
+    const char *type;     /* NULL: not said */
     const void *bytes;
     size_t count;
 };
@@ -202,12 +231,17 @@ LC_API int lc_next_part(lc_req *req, struct lc_part *part);
 
 /* ---- the answer; all [H] ------------------------------------------------------------------- */
 
-LC_API int lc_status(lc_req *req, int status); /* 200..599; what a later call says counts */
-/* Replace, or add, a header. Connection, Content-Length, Transfer-Encoding, Date are the server's.
- */
+/* LC_E_ARG: a status outside of 200..599; a text with CR, LF or another control character; a body
+ * with 204, 205 or 304. LC_E_TWICE: it is answered, and the first answer stands. LC_E_STATE: its
+ * headers have left. */
+LC_API int lc_status(lc_req *req, int status); /* of lc_write() and lc_send_file(); 200 */
+/* Replace (NULL: remove), or add, a header. At most 100. LC_E_ARG also: Connection, Content-Length,
+ * Date, Keep-Alive, Proxy-Connection, Server, TE, Trailer, Transfer-Encoding, Upgrade, which are
+ * the server's. */
 LC_API int lc_set_header(lc_req *req, const char *name, const char *value);
 LC_API int lc_add_header(lc_req *req, const char *name, const char *value);
-/* A whole answer. `type` NULL: none. It leaves when the handler returns. */
+/* A whole answer. `type` NULL: what lc_set_header() has set, or none. It leaves when the handler
+ * returns. */
 LC_API int lc_send(lc_req *req, int status, const char *type, const char *text);
 LC_API int lc_sendf(lc_req *req, int status, const char *type, const char *format, ...)
     LC_PRINTF(4, 5);
@@ -217,56 +251,66 @@ LC_API int lc_send_bytes(lc_req *req, int status, const char *type, const void *
  * kernel has it all or the call has failed. lc_send_owned(r, 200, type, text, n, free, text). */
 LC_API int lc_send_owned(lc_req *req, int status, const char *type, const void *bytes, size_t count,
                          void (*free_it)(void *owner), void *owner);
-LC_API int lc_send_file(lc_req *req, const char *path,
-                        const char *type); /* ranges, ETag, sendfile */
-LC_API int lc_redirect(lc_req *req, int status, const char *where);
-LC_API int lc_fail(lc_req *req, int status,
-                   const char *for_the_log); /* the usual page; says nothing of why */
+/* A file, with ETag, Last-Modified, the conditions of RFC 9110 and a range (several: all of it).
+ * `type` NULL: by its name. -errno: it cannot be sent, and the page is 404, 403 or 500 unless the
+ * handler answers otherwise. The path is followed as open(2) does: see that a client cannot choose
+ * it. */
+LC_API int lc_send_file(lc_req *req, const char *path, const char *type);
+LC_API int lc_redirect(lc_req *req, int status, const char *where); /* 301, 302, 303, 307, 308 */
+/* The usual page of an error (400..599), which says nothing of why; a line in the log does, unless
+ * it is NULL. After a failed answer it answers still; a stream becomes a broken one. */
+LC_API int lc_fail(lc_req *req, int status, const char *for_the_log);
 
 /* Streaming. The first call sends status and headers. Each waits while the client is more than
  * `stream-buffer` (64 KB) behind, so a slow reader costs that and a worker, never more memory. Not
  * 0: stop; nothing more will be read (LC_E_GONE, _ABORTED, _TIMEOUT). After an error the client
- * sees a broken answer, never one that looks whole. Without lc_length() the answer is chunked. On a
- * request that was kept (below) none of them waits: LC_E_AGAIN, and nothing was written. */
+ * sees a broken answer, never one that looks whole. Without lc_length() the answer is chunked; with
+ * it, more is LC_E_LENGTH, and less is a broken answer. On a request that was kept (below) none of
+ * them waits: LC_E_AGAIN, and nothing was written. */
 LC_API int lc_length(lc_req *req, int64_t bytes);
 LC_API int lc_write(lc_req *req, const void *bytes, size_t count);
 LC_API int lc_writef(lc_req *req, const char *format, ...) LC_PRINTF(2, 3);
-LC_API int lc_try_write(lc_req *req, const void *bytes,
-                        size_t count); /* all of it or LC_E_AGAIN; never waits */
-LC_API int lc_flush(lc_req *req);      /* what was written is on its way, not in a buffer of ours */
-LC_API int lc_event(lc_req *req, const char *name, const char *data); /* Server-Sent Events */
+/* All of it or LC_E_AGAIN; never waits. */
+LC_API int lc_try_write(lc_req *req, const void *bytes, size_t count);
+LC_API int lc_flush(lc_req *req); /* what was written is on its way, not in a buffer of ours */
+/* Server-Sent Events. Each line of `data` becomes one of the event. `name` NULL: none. `data` NULL:
+ * a comment, a sign of life. Sets Content-Type and Cache-Control, unless they are set. */
+LC_API int lc_event(lc_req *req, const char *name, const char *data);
 
 /* Answer later, and hold no worker meanwhile: take a token, return, and come back with it on any
  * thread. A token is a number: used too late it is LC_E_GONE. The request counts in a drain until
  * lc_finish(). */
 typedef uint64_t lc_token;
-LC_API lc_token lc_keep(lc_req *req); /* 0: not possible */
-LC_API int lc_hold(lc_server *server, lc_token token,
-                   lc_req **req);   /* [A], then [H]; waits for nobody */
+LC_API lc_token lc_keep(lc_req *req); /* 0: it is answered already, or not possible (lc_call()) */
+/* LC_E_BUSY: its handler has not returned, or another thread holds it. LC_E_STATE: not started.
+ * [A], then [H]; waits for nobody. */
+LC_API int lc_hold(lc_server *server, lc_token token, lc_req **req);
 LC_API void lc_let_go(lc_req *req); /* [H] */
-LC_API int lc_finish(lc_req *req);  /* [H]: the answer is whole; `req` is gone */
-/* What becomes of it while nobody holds it: LC_E_GONE, _ABORTED, _DRAINING; or 0: there is room
- * again. On a thread of the library; must not block. */
+/* The answer is whole; `req` is gone. LC_E_STATE: it is not of lc_hold(). [H] */
+LC_API int lc_finish(lc_req *req);
+/* What becomes of it while nobody holds it: LC_E_GONE, _ABORTED, _TIMEOUT, _DRAINING; or 0: there
+ * is room again. On a thread of the library; must not block. LC_E_STATE: before lc_keep(). */
 LC_API int lc_on_kept(lc_req *req,
                       void (*told)(lc_server *server, lc_token token, int what, void *user),
                       void *user);
 
-/* ---- cancellation and time; [H] unless said otherwise ---------------------------------------- */
+/* ---- cancellation and time; [H] ------------------------------------------------------------ */
 
 LC_API int lc_cancelled(lc_req *req); /* 0, LC_E_GONE, LC_E_ABORTED, LC_E_TIMEOUT */
-/* Until this request is cut: by its own timeout or by a drain that has begun; -1: nothing is set.
- */
+/* Until this request is cut: by its own timeout or by a drain that has begun; -1: by neither. */
 LC_API int64_t lc_time_left(lc_req *req);
-/* Sleep. Not 0: it was cancelled before that, and why. A drain that begins does not end it. */
+/* Sleep (-1: without end). Not 0: it was cancelled before that, and why. A drain that begins does
+ * not end it. */
 LC_API int lc_sleep(lc_req *req, int64_t ms);
 #define LC_ON_DRAIN 1u
-LC_API int lc_wait_for(lc_req *req, int64_t ms,
-                       unsigned also); /* with LC_ON_DRAIN: LC_E_DRAINING, too */
-/* Readable once it is cancelled: for poll(2) beside a database's socket. -1: no descriptor left. */
+/* With LC_ON_DRAIN: LC_E_DRAINING, too. 0 ms: only ask. */
+LC_API int lc_wait_for(lc_req *req, int64_t ms, unsigned also);
+/* Readable once it is cancelled: for poll(2) beside a database's socket. The library closes it.
+ * Negative: no descriptor left. */
 LC_API int lc_cancel_fd(lc_req *req);
 /* Called once when it is cancelled, on another thread, at once if it is already:
  * sqlite3_interrupt(), PQcancel(). NULL takes it back, and returns when no call of it runs any
- * more. */
+ * more; so does the handler's return, and lc_let_go(). */
 LC_API int lc_on_cancel(lc_req *req, void (*cancel)(void *arg), void *arg);
 
 /* ---- the server ------------------------------------------------------------------------------ */
@@ -383,12 +427,14 @@ LC_API int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task
 /* ---- for tests ---------------------------------------------------------------------------------
  */
 
-/* Call a handler without a socket, on this thread: "POST /notes", headers as "A: b\r\nC: d\r\n".
- * Before or after start. [M] */
+/* Call the handler of a route without a socket, on this thread: "POST /notes", headers as
+ * "A: b\r\nC: d\r\n" or NULL. Before or after start. 404, 405 and 413 are answers as well. A
+ * streamed answer is collected, up to 64 MB. LC_E_LENGTH: the answer is a broken one. [M] */
 struct lc_answer {
     size_t size;
     int status;
-    char *headers, *body;
+    char *headers; /* "content-type: text/plain\r\n...": what the handler has set */
+    char *body;    /* a '\0' follows */
     size_t count;
 };
 #define LC_ANSWER_INIT                                                                             \
@@ -419,7 +465,7 @@ struct lc_module {
 };
 #define LC_MODULE(name_, version_, init_, fini_)                                                   \
     LC_API extern const struct lc_module lastcall_module_1;                                        \
-    LC_API const struct lc_module lastcall_module_1 = {                                            \
+    const struct lc_module lastcall_module_1 = {                                                   \
         sizeof(struct lc_module), LC_ABI, name_, version_, init_, fini_}
 
 #ifdef __cplusplus

@@ -356,6 +356,7 @@ const struct flag options_rows[] = {
      .help = "the name of that stream"},
     {.setting = "journal.redis.maxlen", NUMBER(journal_redis_maxlen, 0, UINT64_C(1000000000))},
     {.setting = "journal.hold", ON(journal_hold)},
+    {.setting = "trusted-proxies", TEXT(trusted_proxies)},
     {.group = "Running",
      .name = "pid-file",
      .setting = "pid-file",
