@@ -9,7 +9,7 @@ TEST ?=
 # Another version lays out, and warns, in another way.
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
-PRODUCT = base pool journal coord redis app restart server lastcall cli
+PRODUCT = base pool journal coord redis app restart server library lastcall cli
 FOLDERS = $(PRODUCT) tests bench
 CHECK = ./tests/check.py
 SELECTED = $(if $(TEST),--test '$(TEST)')
@@ -28,7 +28,7 @@ help:
 	@echo "make check-loss  the loss tests, 20 runs of each shape"
 	@echo "make asan tsan   all tests under the sanitizers"
 	@echo "make valgrind    the process tests' server under memcheck"
-	@echo "make fuzz        the readers of configurations, records, archives and requests on what nobody would write (clang, 60 seconds)"
+	@echo "make fuzz        the readers of configurations, records, archives, requests and forms on what nobody would write (clang, 90 seconds)"
 	@echo "make clang       build with clang and run the unit tests"
 	@echo "make coverage    lines and branches that the unit tests and some process tests run, by folder;"
 	@echo "                 fails below 90 % of the lines of pool, coord or journal"
@@ -71,7 +71,8 @@ clang: build/clang/.configured
 	@$(CHECK) clang $(SELECTED) -L unit
 
 fuzz: build/fuzz/.configured
-	@./scripts/build.sh fuzz $(JOBS) fuzz_config_tree fuzz_config_apply fuzz_record fuzz_archive fuzz_requests
+	@./scripts/build.sh fuzz $(JOBS) fuzz_config_tree fuzz_config_apply fuzz_record fuzz_archive fuzz_requests \
+		fuzz_parts fuzz_forms fuzz_mux
 	@$(CHECK) fuzz $(SELECTED)
 
 valgrind: build/debug/.configured

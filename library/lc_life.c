@@ -89,6 +89,17 @@ static int check_options(const struct options *options)
     return 0;
 }
 
+/* The first failure has the text of these, too. */
+static int attach_routes(lc_server *server)
+{
+    const char *proxies = server->options.trusted_proxies;
+
+    if ((proxies != NULL && lc_routes_trust(server->routes, proxies) != 0) ||
+        lc_routes_attach(server->routes, server->process.server) != 0)
+        return process_fail_with(EXIT_STATUS_CONFIG, server->error);
+    return 0;
+}
+
 static int bring_up(lc_server *server)
 {
     struct process *process = &server->process;
@@ -99,6 +110,8 @@ static int bring_up(lc_server *server)
         status = process_read_configuration(process, &server->options);
     if (status == 0)
         status = check_options(&server->options);
+    if (status == 0)
+        status = attach_routes(server);
     if (status == 0)
         status = process_read_secrets(process);
     if (status == 0)
@@ -314,6 +327,7 @@ static bool order_end(lc_server *server)
 
 static void release(lc_server *server)
 {
+    lc_routes_destroy(server->routes);
     for (size_t i = 0; i < server->text_count; i++)
         free(server->texts[i]);
     free(server->texts);

@@ -4,9 +4,9 @@
 /* What the files of the library share.
  *
  *     lc_server.c, lc_life.c ...     a server from lc_new() to lc_free()
- *     lc_routes.c                    patterns, middleware, names, per-worker state
- *     lc_request.c, lc_body.c ...    the request and its answer: struct lc_req around an exchange
- *     lc_call.c                      a handler without a socket */
+ *     request/routes.c               patterns, middleware, names, per-worker state
+ *     request/...                    the request and its answer: an lc_req around an exchange
+ *     request/call.c                 a handler without a socket */
 
 #include <stdarg.h>
 #include <stdbool.h>
@@ -16,6 +16,7 @@
 struct exchange;
 struct lc_routes;
 struct server;
+struct user_route;
 
 /* ---- lc_server.c; what the other files need of it ---- */
 
@@ -32,19 +33,24 @@ int lc_setup_failed(lc_server *server, int result, const char *format, ...) LC_P
  * fails. Thread: before start.     Errors: 0; -ENOMEM, and the setup has failed. */
 int lc_add_to_path(lc_server *server, const char *path, const char *name, const char *value);
 
-/* ---- lc_routes.c; what lc_server.c needs of it ---- */
+/* ---- request/; what lc_server.c needs of it ---- */
 
 /* NULL: no memory. */
 struct lc_routes *lc_routes_create(lc_server *server);
-/* Calls each route's free_user. */
+/* Calls each route's free_user, and the end of what lc_each_worker() made on threads that have not
+ * ended. No handler runs any more, and the pool's threads have been joined. NULL is allowed. */
 void lc_routes_destroy(struct lc_routes *routes);
 /* Has any pattern, name or middleware been registered? */
 bool lc_routes_any(const struct lc_routes *routes);
 /* Have the server answer them: user_route_serve().     Errors: as lc_start(). */
 int lc_routes_attach(struct lc_routes *routes, struct server *server);
-/* Per-worker state: begin is called on each worker before it takes work, end after its last. See
- * lc_each_worker(). */
-int lc_routes_worker_begin(struct lc_routes *routes, unsigned worker, void **ret_own);
-void lc_routes_worker_end(struct lc_routes *routes, void *own);
+/* The route of lc_name(), for `handler: NAME` of a configuration file; NULL: none has that name. */
+const struct user_route *lc_routes_named(const struct lc_routes *routes, const char *name);
+/* The setting trusted-proxies: "10.0.0.0/8, ::1, unix". 0; LC_E_ARG or -ENOMEM, and the setup has
+ * failed. */
+int lc_routes_trust(struct lc_routes *routes, const char *list);
+/* Does this thread hold a request, so that it must not wait for handlers to end? See [M] in
+ * lastcall.h. */
+bool lc_thread_holds(void);
 
 #endif

@@ -37,6 +37,11 @@ lc_server *lc_new_abi(unsigned abi)
     lc_server *server = calloc(1, sizeof(*server));
     if (server == NULL)
         return NULL;
+    server->routes = lc_routes_create(server);
+    if (server->routes == NULL) {
+        free(server);
+        return NULL;
+    }
     options_init(&server->options);
     server->options.is_embedded = true;
     server->options.admin = "off";

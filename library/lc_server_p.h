@@ -86,7 +86,8 @@ struct lc_server {
 
 /* `time` in milliseconds from now, on CLOCK_MONOTONIC in nanoseconds; -1: CLOCK_NEVER. */
 uint64_t lc_until_ns(int64_t ms);
-/* Does this thread belong to the server? Then it must not wait for the server's end. */
+/* Does this thread belong to the server, or hold a request? Then it must not wait for the server's
+ * end. */
 bool lc_is_of(const lc_server *server);
 /* The coordinator; NULL before the start. */
 struct coord *lc_coord(lc_server *server);

@@ -49,7 +49,7 @@ uint64_t lc_until_ns(int64_t ms)
 
 bool lc_is_of(const lc_server *server)
 {
-    return scope_get() == &server->scope;
+    return scope_get() == &server->scope || lc_thread_holds();
 }
 
 struct coord *lc_coord(lc_server *server)

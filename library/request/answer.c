@@ -1,0 +1,214 @@
+#include "request_p.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "reason.h"
+
+/* Whole answers: text, bytes, redirects, pages. */
+
+static void say_twice(struct lc_request *request)
+{
+    if (!atomic_exchange_explicit(&request->route->said_twice, true, memory_order_relaxed))
+        log_line(LOG_LEVEL_WARN, "answered_twice", NULL,
+                 "%s %.200s (route %.100s): the handler has answered twice; the first answer "
+                 "stands (this is said once for each route)",
+                 request->exchange->method, request->exchange->path, request->route->pattern);
+}
+
+/* RFC 9110 sections 15.3.5, 15.3.6, 15.4.5 */
+static bool is_without_content(int status)
+{
+    return status == 204 || status == 205 || status == 304;
+}
+
+int lc_begin_answer(struct lc_request *request, int status, const char *type, bool has_content)
+{
+    if (request->failed != 0)
+        return request->failed;
+    if (request->answered != LC_NOT_ANSWERED) {
+        say_twice(request);
+        return LC_E_TWICE;
+    }
+    if (status < 200 || status > 599 || (has_content && is_without_content(status)) ||
+        (type != NULL && !lc_is_field_value(type)))
+        return lc_answer_failed(request, LC_E_ARG);
+    int err = type != NULL ? lc_put_field(request, "content-type", type, false) : 0;
+    if (err != 0)
+        return lc_answer_failed(request, err);
+    request->exchange->status = status;
+    request->exchange->length = -1;
+    return 0;
+}
+
+static int send_copy(struct lc_request *request, int status, const char *type, const void *bytes,
+                     size_t count)
+{
+    if (bytes == NULL && count > 0)
+        return lc_answer_failed(request, LC_E_ARG);
+    int err = lc_begin_answer(request, status, type, count > 0);
+    if (err != 0)
+        return err;
+    struct exchange *exchange = request->exchange;
+    char *text = exchange->scratch;
+    if (count > EXCHANGE_SCRATCH) {
+        text = malloc(count);
+        if (text == NULL)
+            return lc_answer_failed(request, -ENOMEM);
+    }
+    if (count > 0)
+        memcpy(text, bytes, count);
+    exchange->text = text;
+    exchange->text_bytes = count;
+    request->answered = LC_WHOLE;
+    return 0;
+}
+
+int lc_send_bytes(lc_req *req, int status, const char *type, const void *bytes, size_t count)
+{
+    struct lc_request *request = LC_HELD(req);
+
+    return request == NULL ? LC_E_THREAD : send_copy(request, status, type, bytes, count);
+}
+
+int lc_send(lc_req *req, int status, const char *type, const char *text)
+{
+    struct lc_request *request = LC_HELD(req);
+
+    if (request == NULL)
+        return LC_E_THREAD;
+    return send_copy(request, status, type, text, text != NULL ? strlen(text) : 0);
+}
+
+int lc_sendf(lc_req *req, int status, const char *type, const char *format, ...)
+{
+    struct lc_request *request = LC_HELD(req);
+    char small[EXCHANGE_SCRATCH], *large = NULL;
+    va_list args;
+
+    if (request == NULL)
+        return LC_E_THREAD;
+    if (format == NULL)
+        return lc_answer_failed(request, LC_E_ARG);
+    va_start(args, format);
+    int n = vsnprintf(small, sizeof(small), format, args);
+    va_end(args);
+    if (n >= 0 && (size_t)n < sizeof(small))
+        return send_copy(request, status, type, small, (size_t)n);
+    if (n >= 0) {
+        va_start(args, format);
+        n = vasprintf(&large, format, args);
+        va_end(args);
+    }
+    if (n < 0)
+        return lc_answer_failed(request, errno == ENOMEM ? -ENOMEM : LC_E_ARG);
+    int err = lc_begin_answer(request, status, type, true);
+    if (err != 0) {
+        free(large);
+        return err;
+    }
+    request->exchange->text = large;
+    request->exchange->text_bytes = (size_t)n;
+    request->answered = LC_WHOLE;
+    return 0;
+}
+
+static int send_owned(struct lc_request *request, int status, const char *type, const void *bytes,
+                      size_t count, void (*free_it)(void *owner), void *owner)
+{
+    if (request == NULL)
+        return LC_E_THREAD;
+    if ((bytes == NULL && count > 0) || free_it == NULL)
+        return lc_answer_failed(request, LC_E_ARG);
+    int err = lc_begin_answer(request, status, type, count > 0);
+    if (err != 0)
+        return err;
+    request->exchange->text = (char *)(uintptr_t)bytes; /* nothing writes there */
+    request->exchange->text_bytes = count;
+    request->exchange->free_text = free_it;
+    request->exchange->text_owner = owner;
+    request->answered = LC_WHOLE;
+    return 0;
+}
+
+int lc_send_owned(lc_req *req, int status, const char *type, const void *bytes, size_t count,
+                  void (*free_it)(void *owner), void *owner)
+{
+    int err = bytes == NULL && count == 0
+                  ? lc_send_bytes(req, status, type, NULL, 0)
+                  : send_owned(LC_HELD(req), status, type, bytes, count, free_it, owner);
+    if ((err != 0 || bytes == NULL) && free_it != NULL)
+        free_it(owner);
+    return err;
+}
+
+/* ---- pages ---- */
+
+void lc_answer_page(struct lc_request *request, int status)
+{
+    /* They describe another content. What a middleware has set stays. */
+    static const char *const stale[] = {
+        "content-encoding", "content-disposition", "content-range", "accept-ranges", "etag",
+        "last-modified",    "cache-control"};
+    struct exchange *exchange = request->exchange;
+
+    for (size_t i = 0; i < sizeof(stale) / sizeof(stale[0]); i++)
+        lc_remove_field(request, stale[i]);
+    int n = snprintf(exchange->scratch, EXCHANGE_SCRATCH, "%d %s\n", status, reason_of(status));
+    exchange->status = status;
+    exchange->content_type = "text/plain; charset=utf-8";
+    exchange->length = -1;
+    exchange->text = exchange->scratch;
+    exchange->text_bytes = (size_t)n;
+    request->failed = 0;
+    request->answered = LC_WHOLE;
+}
+
+int lc_redirect(lc_req *req, int status, const char *where)
+{
+    struct lc_request *request = LC_HELD(req);
+    bool is_status =
+        status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+
+    if (request == NULL)
+        return LC_E_THREAD;
+    if (!is_status || where == NULL || *where == '\0' || !lc_is_field_value(where))
+        return lc_answer_failed(request, LC_E_ARG);
+    int err = lc_begin_answer(request, status, NULL, true);
+    if (err != 0)
+        return err;
+    lc_answer_page(request, status);
+    err = lc_put_field(request, "location", where, false);
+    if (err == 0)
+        return 0;
+    request->answered = LC_NOT_ANSWERED;
+    return lc_answer_failed(request, err);
+}
+
+int lc_fail(lc_req *req, int status, const char *for_the_log)
+{
+    struct lc_request *request = LC_HELD(req);
+
+    if (request == NULL)
+        return LC_E_THREAD;
+    if (status < 400 || status > 599)
+        status = 500;
+    const struct exchange *exchange = request->exchange;
+    if (for_the_log != NULL)
+        log_line(status >= 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "handler_failed",
+                 json_pack("{s:o, s:o, s:i}", "method", log_json_text(exchange->method), "path",
+                           log_json_text(exchange->path), "status", status),
+                 "%s %.200s: %d: %.1000s", exchange->method, exchange->path, status, for_the_log);
+    if (request->answered == LC_NOT_ANSWERED) {
+        lc_answer_page(request, status);
+        return 0;
+    }
+    if (request->answered == LC_STREAM) /* the client must not take it for a whole one */
+        (void)lc_answer_failed(request, LC_E_TWICE);
+    return LC_E_TWICE;
+}
