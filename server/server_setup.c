@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -105,8 +106,16 @@ static int set_up_library(struct server *server)
 
 bool server_has_library(char *error, size_t error_size)
 {
-    return replaced_init(error, error_size) &&
-           (!mends_are_on() || replaced_check_calls(error, error_size));
+    char cause[REPLACED_ERROR_SIZE];
+
+    if (!replaced_init(error, error_size))
+        return false;
+    if (!mends_are_on() || replaced_check_calls(cause, sizeof(cause)))
+        return true;
+    (void)snprintf(error, error_size,
+                   "%s: it was there before; load liblastcall first, or link -llastcall before it",
+                   cause);
+    return false;
 }
 
 int server_create(struct inheritance *inheritance, struct server **ret_server)
