@@ -2,9 +2,9 @@
 
 #include "conn.h"
 #include "job.h"
-#include "library.h"
 #include "log.h"
 #include "request.h"
+#include "reset.h"
 
 /* What a limit or a deadline leaves unfinished. It is logged and counted once; from then on the
  * drain does not wait for it.
@@ -57,12 +57,9 @@ void given_up_conn(struct conn *conn, const char *limit)
 
 void given_up_reset_stream(h2o_http2_stream_t *stream)
 {
-    h2o_http2_conn_t *h2 = (h2o_http2_conn_t *)stream->req.conn;
     struct inflight *inflight = inflight_of(&stream->req);
 
     if (inflight != NULL)
         job_give_up(inflight);
-    h2o_http2_encode_rst_stream_frame(&h2->_write.buf, stream->stream_id, -H2O_HTTP2_ERROR_CANCEL);
-    library.h2o_http2_stream_reset(h2, stream); /* it is no fault of the client's */
-    h2o_http2_conn_request_write(h2);
+    reset_h2_stream(stream, H2O_HTTP2_ERROR_CANCEL);
 }

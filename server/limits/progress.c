@@ -21,7 +21,8 @@
  *
  * Only waiting for the client counts. An answer that waits for a handler or an upstream (a long
  * poll, a stream of events) leaves nothing in the library's output, and is not looked at; nor are
- * tunnels, which end with proxy.websocket.timeout.
+ * tunnels, which end with proxy.websocket.timeout, and answers that a handler still writes: it
+ * waits for the client as long as it likes to (exchange_ops.write).
  *
  * What a client has taken is what its kernel has acknowledged: the library's write callback tells
  * only of room in our own kernel, which may hold megabytes for a slow line.

@@ -1,8 +1,10 @@
 #include "progress_h1.h"
 
 #include "bodies.h"
+#include "job.h"
 #include "library.h"
 #include "progress_watch.h"
+#include "request.h"
 
 /* Progress of HTTP/1; progress.c has the rules and the settings. */
 
@@ -18,9 +20,11 @@ struct http1_conn {
 static void look_at_answer(struct conn *conn, const h2o_req_t *req, uint64_t now_ns)
 {
     struct progress_watch *watch = &conn->progress.answer;
+    const struct inflight *inflight = inflight_of(req);
     uint64_t acked;
 
-    if (conn->sock->_cb.write == NULL || !progress_acked(conn, &acked)) {
+    if (conn->sock->_cb.write == NULL || (inflight != NULL && job_writes(inflight->job)) ||
+        !progress_acked(conn, &acked)) {
         watch->since_ns = 0;
         return;
     }

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "goaway.h"
 #include "idle.h"
+#include "job.h"
 #include "progress_watch.h"
 #include "request.h"
 #include "server_state.h"
@@ -31,6 +32,7 @@
 struct streams {
     unsigned arriving; /* their bodies */
     unsigned stuck;    /* what they send waits for the client */
+    unsigned written;  /* their handlers still write them, and have their own limits */
     uint64_t body_bytes;
     uint64_t sent_bytes;
 };
@@ -43,6 +45,12 @@ static bool is_stuck(h2o_http2_stream_t *stream)
             stream->state == H2O_HTTP2_STREAM_STATE_SEND_BODY_IS_FINAL);
 }
 
+static bool is_written(h2o_http2_stream_t *stream)
+{
+    const struct inflight *inflight = inflight_of(&stream->req);
+    return inflight != NULL && job_writes(inflight->job);
+}
+
 static void look_at_streams(h2o_http2_conn_t *h2, struct streams *ret_streams)
 {
     h2o_http2_stream_t *stream;
@@ -53,7 +61,9 @@ static void look_at_streams(h2o_http2_conn_t *h2, struct streams *ret_streams)
             ret_streams->arriving++;
             ret_streams->body_bytes += stream->_req_body->size;
         }
-        ret_streams->stuck += is_stuck(stream);
+        bool written = is_written(stream);
+        ret_streams->written += written;
+        ret_streams->stuck += !written && is_stuck(stream);
         ret_streams->sent_bytes += stream->req.bytes_sent;
     }
 }
@@ -139,7 +149,7 @@ static void look_at_stuck_streams(h2o_http2_conn_t *h2, struct conn *conn, uint6
 
     for (khiter_t at = 0; (stream = h2_next_stream(h2, &at)) != NULL;) {
         struct inflight *inflight = is_stuck(stream) ? inflight_of(&stream->req) : NULL;
-        if (inflight == NULL)
+        if (inflight == NULL || job_writes(inflight->job))
             continue;
         if (h2o_http2_window_get_window(&stream->output_window) > 0) {
             inflight->watch.since_ns = 0;
@@ -163,7 +173,8 @@ static void look_at_answers(h2o_http2_conn_t *h2, struct conn *conn, const struc
     bool is_writing = h2->sock->_cb.write != NULL, of_data = streams->stuck > 0;
     uint64_t position;
 
-    if ((!is_writing && !of_data) || !progress_acked(conn, &position)) {
+    if ((!is_writing && !of_data) || (!of_data && streams->written > 0) ||
+        !progress_acked(conn, &position)) {
         progress->answer.since_ns = 0;
         return;
     }

@@ -99,9 +99,10 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     }
     struct loop *loop = inflight->loop;
     bool given_up = inflight->given_up || inflight->conn->given_up;
-    bool answered = !loop->frozen && !given_up && request_is_answered(req);
+    bool is_whole = !inflight->is_half && request_is_answered(req);
+    bool answered = !loop->frozen && !given_up && is_whole;
     /* A request that one of our limits has cut stays on record, and is archived at the end. */
-    bool stays = given_up && !request_is_answered(req);
+    bool stays = given_up && !is_whole;
     struct journal_slot *slot = stays ? NULL : inflight->slot;
 
     watchdog_last_end(&loop->watched.last, req);

@@ -12,6 +12,7 @@
 #include "request.h"
 #include "require.h"
 #include "server_state.h"
+#include "stream.h"
 #include "tls.h"
 
 /* A request on its way to its handler, and the answer on its way back. See job_p.h. */
@@ -86,16 +87,26 @@ static void answer_dropped(struct job *job)
                                          "than its part of the queue\n")));
 }
 
-/* The handler has returned, or will never be called. */
-static void on_returned(struct job *job)
+/* The request has gone, and so has its handler now. */
+static void end_abandoned(struct job *job)
 {
-    job->finished = true;
+    h2o_linklist_unlink(&job->link);
+    if (job->left != NULL)
+        onrecord_end(job->loop, job->left);
+    count_add(&job->loop->counts.abandoned, (uint64_t)-1); /* after the record; see op_census */
+    job_free(job);
+}
+
+static void on_news(struct job *job, unsigned news)
+{
+    if (news & NEWS_RETURNED)
+        job->finished = true;
+    job->streams = job->stream != NULL;
     if (job->inflight == NULL) {
-        h2o_linklist_unlink(&job->link);
-        if (job->left != NULL)
-            onrecord_end(job->loop, job->left);
-        count_add(&job->loop->counts.abandoned, (uint64_t)-1); /* after the record; see op_census */
-        job_free(job);
+        if (job->finished)
+            end_abandoned(job);
+    } else if (job->streams) {
+        stream_go_on(job);
     } else if (!job->loop->frozen && !job->inflight->given_up && !job->cut) {
         if (job->dropped)
             answer_dropped(job);
@@ -104,14 +115,22 @@ static void on_returned(struct job *job)
     }
 }
 
+/* Called in place, or on the loop. If the job is on the loop's stack, it is handled there: it must
+ * not be freed before. See news note. */
+static void on_returned_here(struct job *job)
+{
+    if (atomic_load(&job->news) != 0)
+        job_tell(job, NEWS_RETURNED);
+    else
+        on_news(job, NEWS_RETURNED);
+}
+
 void job_finish_all(struct loop *loop)
 {
     for (struct done_link *done = loop_take_done(loop), *next; done != NULL; done = next) {
         struct job *job = container_of(done, struct job, link_done);
-        next = done->next; /* it may be freed */
-        /* seq_cst: the link is off the stack; see news note */
-        if (atomic_exchange(&job->news, 0) & NEWS_RETURNED)
-            on_returned(job);
+        next = done->next;                            /* it may be freed */
+        on_news(job, atomic_exchange(&job->news, 0)); /* seq_cst, and second: see news note */
     }
 }
 
@@ -127,6 +146,10 @@ static void on_limit(h2o_timeout_entry_t *entry)
     job->cut = true;
     job_disown(job->inflight);
     job_cancel(job, EXCHANGE_TIMEOUT);
+    if (job->streams) {
+        stream_break(job);
+        return;
+    }
     job_unwatch_peer(job->inflight->conn);
     (void)shed(job->inflight->req, h2o_iovec_init(H2O_STRLIT("the request took too long\n")));
 }
@@ -179,7 +202,7 @@ static NOT_LOOKED_INTO void go_on(struct job *job, enum pool_placed placed)
     ERR_clear_error(); /* the library takes what a handler left there for its connection's error */
     if (placed == POOL_ENDED) {
         job->loop->handlers.turn_ns += job->took_ns;
-        on_returned(job);
+        on_returned_here(job);
     } else {
         job->loop->handlers.turn_ns += clock_now_ns() - job->pool_job.placed_ns;
         place_was_left(job->call->place, placed == POOL_LEFT_BUSY);
@@ -191,7 +214,7 @@ static int run_here(struct job *job)
 {
     job_run_here(job);
     ERR_clear_error();
-    on_returned(job);
+    on_returned_here(job);
     return 0;
 }
 

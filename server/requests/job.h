@@ -67,6 +67,8 @@ void job_give_up(struct inflight *inflight);
 /* After job_disown_all(): write into the slots of jobs whether their handler runs. */
 void job_settle_states(struct loop *loop);
 const char *job_state(const struct job *job);
+/* Does its handler still write its answer? Then it waits for the client as long as it likes to. */
+bool job_writes(const struct job *job);
 void job_list_abandoned(struct loop *loop, struct coord_requests *list);
 
 #endif

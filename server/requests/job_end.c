@@ -9,12 +9,14 @@
 #include "loop.h"
 #include "onrecord.h"
 #include "request.h"
+#include "stream.h"
 
 /* Jobs whose answers are not wanted any more: the client has gone, or the server gives up. */
 
 struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot)
 {
     job_unwatch_peer(job->inflight->conn);
+    h2o_timeout_unlink(&job->limit);
     if (job->finished) {
         job_free(job);
         return slot;
@@ -31,17 +33,24 @@ struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot)
     return NULL;
 }
 
+/* The socket is cut already: the write fails, and the failure closes the connection. */
+static void end_cut(struct inflight *inflight)
+{
+    if (inflight->job->streams && inflight->job->stream->begun) {
+        stream_end_cut(inflight->job);
+    } else if (inflight->req->timestamps.response_start_at.tv_sec == 0) {
+        job_unwatch_peer(inflight->conn);
+        h2o_send_error_503(inflight->req, "Service Unavailable", "gave up", 0);
+    }
+}
+
 void job_give_up_all(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->inflight.next, *next; node != &loop->inflight; node = next) {
         struct inflight *inflight = container_of(node, struct inflight, link);
         next = node->next;
-        if (inflight->job == NULL || inflight->given_up ||
-            inflight->req->timestamps.response_start_at.tv_sec != 0)
-            continue;
-        job_unwatch_peer(inflight->conn);
-        /* The socket is cut already: the write fails, and the failure closes the connection. */
-        h2o_send_error_503(inflight->req, "Service Unavailable", "gave up", 0);
+        if (inflight->job != NULL && !inflight->given_up)
+            end_cut(inflight);
     }
 }
 
@@ -55,15 +64,13 @@ void job_give_up(struct inflight *inflight)
 {
     struct job *job = inflight->job;
 
-    if (job == NULL || inflight->req->timestamps.response_start_at.tv_sec != 0)
+    if (job == NULL || (job->finished && inflight->req->timestamps.response_start_at.tv_sec != 0))
         return;
     job->given_up = true;
     job_disown(inflight);
     job_cancel(job, EXCHANGE_ABORTED);
-    if (inflight->req->version >= 0x200)
-        return; /* the stream's reset ends the request */
-    job_unwatch_peer(inflight->conn);
-    h2o_send_error_503(inflight->req, "Service Unavailable", "gave up", 0);
+    if (inflight->req->version < 0x200) /* else the stream's reset ends the request */
+        end_cut(inflight);
 }
 
 void job_disown_all(struct loop *loop)
@@ -114,6 +121,11 @@ void job_settle_states(struct loop *loop)
 const char *job_state(const struct job *job)
 {
     return atomic_load(&job->pool_job.started) ? "running" : "queued"; /* see gone note */
+}
+
+bool job_writes(const struct job *job)
+{
+    return job != NULL && job->streams && !job->finished;
 }
 
 void job_list_abandoned(struct loop *loop, struct coord_requests *list)

@@ -71,6 +71,7 @@ void job_free(struct job *job)
     unhold_body(loop->server, job->body_bytes);
     free_answer(&job->exchange);
     exchange_free_chunks(job);
+    free(job->stream);
     job_forget_hook(job);
     if (job->cancel_fd >= 0)
         (void)close(job->cancel_fd);

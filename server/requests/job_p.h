@@ -39,10 +39,12 @@
 struct cancel_hook;
 struct chunk;
 struct conn;
+struct stream;
 
 /* What a loop is told of a job; see news note. */
 enum job_news {
     NEWS_RETURNED = 1 << 0, /* the handler has returned, or will never be called */
+    NEWS_WROTE = 1 << 1,    /* bytes for the stream, and the loop idled */
 };
 
 /* Why a request is cancelled, beside the results EXCHANGE_GONE, _ABORTED and _TIMEOUT: the client
@@ -72,12 +74,14 @@ struct job {
     struct chunk *chunks; /* of exchange_ops.alloc */
     size_t allocated;
     char *room_at, *room_end; /* not yet given out, of `room_bytes` */
+    struct stream *stream;    /* NULL: the answer is whole; the loop reads it once it was told */
     /* owner loop */
     struct inflight *inflight; /* NULL: abandoned */
     struct journal_slot *left; /* abandoned, and running: still on record */
     h2o_linklist_t link;       /* loop->jobs.abandoned */
     h2o_timeout_entry_t limit; /* on call->limit */
     bool finished;
+    bool streams;  /* `stream` is set, as far as the loop knows */
     bool cut;      /* answered without its handler: its limit has passed */
     bool given_up; /* logged as unfinished already */
     bool dropped;  /* taken out of the queue; written before it is pushed onto doors.done */

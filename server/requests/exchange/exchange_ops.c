@@ -148,6 +148,8 @@ void exchange_print(struct exchange *exchange, const char *format, ...)
 
 const struct exchange_ops exchange_ops = {
     .alloc = alloc,
+    .write = exchange_write,
+    .flush = exchange_flush,
     .cancelled = cancelled,
     .wait = wait_for,
     .time_left = time_left,

@@ -17,6 +17,11 @@ static inline struct job *job_of_exchange(struct exchange *exchange)
 int exchange_cancel_fd(struct exchange *exchange);
 int exchange_on_cancel(struct exchange *exchange, void (*cancel)(void *arg), void *arg);
 
+/* ---- exchange_write.c: of struct exchange_ops ---- */
+
+int exchange_write(struct exchange *exchange, const void *bytes, size_t count, int64_t wait_ms);
+int exchange_flush(struct exchange *exchange, int64_t wait_ms);
+
 /* ---- exchange_answer.c ---- */
 
 /* Status and fields, into the library's answer.     Thread: owner loop only. */

@@ -1,0 +1,154 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "exchange_p.h"
+#include "futex.h"
+#include "loop.h"
+#include "stream.h"
+
+/* Writing an answer piece by piece: the holder's side. See stream.h. */
+
+/* Only what ends the answer for certain: a client that has sent the end of its input may still
+ * read. */
+static int failed(const struct job *job)
+{
+    int why = atomic_load(&job->why);
+    return why == WHY_END_OF_INPUT ? 0 : why;
+}
+
+static struct stream *stream_of(struct job *job)
+{
+    if (job->stream != NULL)
+        return job->stream;
+    struct stream *stream = aligned_alloc(_Alignof(struct stream), sizeof(*stream));
+    if (stream == NULL)
+        return NULL;
+    memset(stream, 0, offsetof(struct stream, ring));
+    stream->job = job;
+    atomic_init(&stream->idle, true);
+    job->stream = stream;
+    return stream;
+}
+
+/* What fits of it; see ring note and idle note. */
+static size_t put(struct stream *stream, const char *bytes, size_t count)
+{
+    uint64_t written = atomic_load_explicit(&stream->written, memory_order_relaxed);
+    size_t room = stream_room(stream), n = count < room ? count : room;
+    size_t at = (size_t)(written % STREAM_BYTES);
+    size_t first = n < STREAM_BYTES - at ? n : STREAM_BYTES - at;
+
+    memcpy(stream->ring + at, bytes, first);
+    memcpy(stream->ring, bytes + first, n - first);
+    atomic_store(&stream->written, written + n);
+    if (n > 0 && atomic_load(&stream->idle) && atomic_exchange(&stream->idle, false))
+        job_tell(stream->job, NEWS_WROTE);
+    return n;
+}
+
+/* Wait until so much room is free. A client that takes anything within the time is waited for
+ * again. See room note. */
+static int wait_for_room(struct job *job, size_t wants, int64_t wait_ms)
+{
+    struct stream *stream = job->stream;
+    uint64_t taken = atomic_load(&stream->taken), patience_ns = (uint64_t)wait_ms * NS_PER_MS;
+    uint64_t until_ns = wait_ms < 0 ? CLOCK_NEVER : clock_now_ns() + patience_ns;
+    int result = 0;
+
+    atomic_store(&stream->wants, wants);
+    for (bool over = false;;) {
+        uint32_t word = atomic_load(&job->word);
+        result = failed(job);
+        if (result != 0 || stream_room(stream) >= wants)
+            break;
+        if (over && atomic_load(&stream->taken) == taken) {
+            result = EXCHANGE_TIMEOUT;
+            break;
+        }
+        if (over) {
+            taken = atomic_load(&stream->taken);
+            until_ns = clock_now_ns() + patience_ns;
+        }
+        over = !futex_wait(&job->word, word, until_ns);
+    }
+    atomic_store(&stream->wants, 0);
+    return result;
+}
+
+static int write_waiting(struct job *job, const char *bytes, size_t count, int64_t wait_ms)
+{
+    for (;;) {
+        int result = failed(job);
+        if (result != 0)
+            return result;
+        size_t n = put(job->stream, bytes, count);
+        bytes += n;
+        count -= n;
+        if (count == 0)
+            return 0;
+        size_t wants = count < STREAM_BYTES / 2 ? count : STREAM_BYTES / 2;
+        result = wait_for_room(job, wants, wait_ms);
+        if (result != 0)
+            return result;
+    }
+}
+
+/* All or nothing. */
+static int write_now(struct job *job, const char *bytes, size_t count)
+{
+    int result = failed(job);
+
+    if (result != 0)
+        return result;
+    if (count > STREAM_BYTES)
+        return -EMSGSIZE;
+    if (count > stream_room(job->stream))
+        return EXCHANGE_AGAIN;
+    (void)put(job->stream, bytes, count);
+    return 0;
+}
+
+static bool may_wait(const struct job *job, int64_t wait_ms)
+{
+    return wait_ms != 0 && !job->call->on_loop;
+}
+
+/* A client cannot take more than what was announced for the rest of the answer. */
+static bool is_too_much(const struct exchange *exchange, const struct stream *stream, size_t count)
+{
+    return exchange->length >= 0 &&
+           count > (uint64_t)exchange->length -
+                       atomic_load_explicit(&stream->written, memory_order_relaxed);
+}
+
+int exchange_write(struct exchange *exchange, const void *bytes, size_t count, int64_t wait_ms)
+{
+    struct job *job = job_of_exchange(exchange);
+    const struct stream *stream = stream_of(job);
+    int result;
+
+    if (stream == NULL)
+        result = -ENOMEM;
+    else if (is_too_much(exchange, stream, count))
+        result = -EOVERFLOW;
+    else
+        result = may_wait(job, wait_ms) ? write_waiting(job, bytes, count, wait_ms)
+                                        : write_now(job, bytes, count);
+    if (result != 0 && result != EXCHANGE_AGAIN && result != -EMSGSIZE)
+        exchange->broken = true;
+    return result;
+}
+
+int exchange_flush(struct exchange *exchange, int64_t wait_ms)
+{
+    struct job *job = job_of_exchange(exchange);
+    int result = failed(job);
+
+    if (job->stream == NULL || result != 0)
+        return result;
+    if (stream_room(job->stream) == STREAM_BYTES)
+        return 0;
+    return may_wait(job, wait_ms) ? wait_for_room(job, STREAM_BYTES, wait_ms) : EXCHANGE_AGAIN;
+}
