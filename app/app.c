@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "claim.h"
 #include "kill.h"
 #include "log.h"
 #include "thread.h"
@@ -215,6 +216,7 @@ void app_destroy(struct app *app)
         (void)pthread_mutex_unlock(&app->mu);
         (void)pthread_join(app->thread, NULL);
     }
+    claims_reaper_ends();
     probe_end(&app->probe);
     if (app->pid_fd >= 0)
         (void)close(app->pid_fd);

@@ -19,9 +19,10 @@
  * SIGKILL (PR_SET_PDEATHSIG).
  *
  * Orphans of the application become our children, because this process is a subreaper (prctl(2)).
- * The app thread reaps them if it is the only thread that waits for children. (libh2o waits for
- * children too, but only while it reads a configuration, and that is over before app_start().) A
- * master has other children, and reaps orphans itself: see reap_orphans() in master.c. */
+ * The app thread reaps them, unless a master does. Children that another thread waits for are
+ * claimed (claim.h). (libh2o waits for children too, but only while it reads a configuration, and
+ * that is over before app_start().) A master has other children, and reaps orphans itself: see
+ * reap_orphans() in master.c. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "claim.h"
 #include "exit_status.h"
 #include "kill.h"
 #include "log.h"
@@ -121,7 +122,7 @@ void app_reap_orphans(struct app *app)
             return;
         if (app->pid_fd >= 0 && info.si_pid == app->group)
             on_leader_end(app, &info);
-        else
-            (void)waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+        else if (!claims_reap_orphan(info.si_pid, app->event_fd))
+            return; /* another thread waits for it; then this one looks again */
     }
 }
