@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "claim.h"
 #include "log.h"
 #include "logfiles.h"
 #include "notify.h"
@@ -108,6 +109,25 @@ static int start_pool(struct process *process)
     if (err == 0)
         coord_attach_pool(process->coord, process->pool);
     return err;
+}
+
+/* After the deadline, how long scripts of CGI have from their SIGTERM on, if there is nothing else
+ * to do. Debug builds wait longer, also on slow machines. */
+#ifdef NDEBUG
+#define SCRIPTS_NS (100 * NS_PER_MS)
+#else
+#define SCRIPTS_NS (2 * NS_PER_S)
+#endif
+
+/* No script outlives the server; when a drain is over none runs. */
+static void leave_pool(struct process *process)
+{
+    unsigned killed = claims_kill(process->server, clock_now_ns() + SCRIPTS_NS);
+
+    if (killed > 0)
+        log_line(LOG_LEVEL_WARN, "scripts-killed", NULL,
+                 "SIGKILL to %u script%s still running, with their process groups", killed,
+                 killed == 1 ? "" : "s");
 }
 
 static int start_server(struct process *process)
@@ -246,7 +266,7 @@ static const struct subsystem {
     /* What is freed last: the record, the pool and the server, by the caller. */
     {PROCESS_EMBEDDED, "the in-flight record", start_journal, leave_journal, NULL},
     {PROCESS_EMBEDDED, "the retry queue", start_queue, leave_queue, stop_queue},
-    {PROCESS_EMBEDDED, "worker threads", start_pool, NULL, NULL},
+    {PROCESS_EMBEDDED, "worker threads", start_pool, leave_pool, NULL},
     {PROCESS_EMBEDDED, "loops", start_server, NULL, NULL}, /* they accept after the last row */
     {PROCESS_EMBEDDED, "the admin listener", start_admin, leave_admin, NULL},
     {PROCESS_EMBEDDED, "the pid file", start_pid_file, leave_pid_file, NULL},

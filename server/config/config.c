@@ -75,6 +75,7 @@ static struct config_reader *make_reader(struct server *server, struct options *
     config_define_settings(reader);
     config_define_sessions(reader);
     config_define_library(reader);
+    config_define_cgi(reader);
     return reader;
 }
 

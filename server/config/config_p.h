@@ -17,8 +17,9 @@ struct config_reader {
     h2o_configurator_t super;
     struct server *server;
     struct options *options;
-    bool listen_failed;   /* an address could not be opened */
-    bool hands_on_to_app; /* some path proxies to the application */
+    bool listen_failed;     /* an address could not be opened */
+    bool hands_on_to_app;   /* some path proxies to the application */
+    struct config_cgi *cgi; /* a list of all `handler.cgi` */
     struct {
         yoml_t *node; /* NULL: the path has none */
         h2o_configurator_command_t *cmd;
@@ -65,6 +66,9 @@ int config_listen(h2o_configurator_command_t *cmd, h2o_configurator_context_t *c
 void config_define_settings(struct config_reader *reader);
 void config_define_sessions(struct config_reader *reader);
 void config_define_library(struct config_reader *reader);
+void config_define_cgi(struct config_reader *reader);
+/* At the reader's end: free what `handler.cgi` has made. */
+void config_cgi_dispose(struct config_reader *reader);
 
 /* ---- config_app.c ---- */
 

@@ -56,6 +56,12 @@ void config_define(struct config_reader *reader, const struct config_directive *
                                         directives[i].cb);
 }
 
+static int on_dispose(h2o_configurator_t *self)
+{
+    config_cgi_dispose((struct config_reader *)self);
+    return 0;
+}
+
 struct config_reader *config_reader_create(struct server *server, struct options *options)
 {
     struct config_reader *reader =
@@ -64,6 +70,7 @@ struct config_reader *config_reader_create(struct server *server, struct options
     reader->server = server;
     reader->options = options;
     reader->super.enter = on_enter;
+    reader->super.dispose = on_dispose;
     return reader;
 }
 
