@@ -50,10 +50,15 @@ static int64_t most_ms(const struct lc_request *request)
     return request->kept ? 0 : request->route->user_route.write_timeout_ms;
 }
 
-/* AGAIN is no failure: nothing was written, and the next call may succeed. */
+/* These are no failures: nothing was written, and the next call may succeed. */
+static bool is_harmless(int result)
+{
+    return result == 0 || result == EXCHANGE_AGAIN || result == -EMSGSIZE;
+}
+
 static int end_call(struct lc_request *request, int result)
 {
-    if (result != 0 && result != EXCHANGE_AGAIN)
+    if (!is_harmless(result))
         return lc_answer_failed(request, lc_result_of(result));
     return lc_result_of(result);
 }
@@ -66,7 +71,7 @@ static int write_all(struct lc_request *request, const void *bytes, size_t count
         return result;
     result =
         request->exchange->ops->write(request->exchange, count > 0 ? bytes : "", count, wait_ms);
-    if (result != EXCHANGE_AGAIN)
+    if (result == 0 || !is_harmless(result))
         request->answered = LC_STREAM;
     if (result == 0)
         request->written += count;

@@ -88,8 +88,8 @@ void library_ask_for(const void *protocol, const char *method, const char *path,
     got.body[0] = '\0';
     curl_easy_reset(curl);
     /* libcurl 7.88 sends HTTP/2's preface again on a connection that it kept. */
-    if (protocol == library_http2)
-        (void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+    (void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, protocol == library_http2 ? 1L : 0L);
+    (void)curl_easy_setopt(curl, CURLOPT_FORBID_REUSE, protocol == library_http2 ? 1L : 0L);
     (void)curl_easy_setopt(curl, CURLOPT_URL, url);
     (void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
     (void)curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, *(const long *)protocol);
@@ -107,8 +107,6 @@ void library_ask_for(const void *protocol, const char *method, const char *path,
     (void)curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, method);
     CURLcode result = curl_easy_perform(curl);
     got.is_broken = result != CURLE_OK;
-    if (result != CURLE_OK)
-        print_message("%s: %s\n", url, curl_easy_strerror(result));
     (void)curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &got.status);
     curl_slist_free_all(list);
     on_piece = NULL;
