@@ -3,6 +3,8 @@
 JOBS ?= $(shell nproc)
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
 TEST ?=
 # Another version lays out, and warns, in another way.
 CLANG_FORMAT ?= clang-format-14
@@ -15,6 +17,7 @@ SOURCES = $(shell find $(FOLDERS) -name "*.[ch]")
 
 .PHONY: bench-run bench-long-run bench-speed-run
 .PHONY: bench-restart bench-pool-run bench-pool-long-run
+.PHONY: install deb check-package
 .PHONY: help run check check-loss asan tsan clang coverage fuzz valgrind bench bench-long bench-peers bench-speed \
         bench-pool bench-pool-long model format format-check tidy tidy-all clean
 
@@ -40,6 +43,10 @@ help:
 	@echo "make bench-pool  what the worker pool costs, beside inline handlers, Go, nginx and Node (10 minutes;"
 	@echo "                 ARGS=--quick: the rows that must hold, in 2 minutes)"
 	@echo "make bench-pool-long  the same with 9 rounds (30 minutes), written into docs/bench/pool.md"
+	@echo "make install     build, and install into PREFIX ($(PREFIX)); DESTDIR is honoured"
+	@echo "make deb         Debian packages, in build/deb; lintian must have no complaint"
+	@echo "make check-package  install, upgrade and purge them in a Debian of their own, under systemd, while clients"
+	@echo "                 send requests (root; makes the Debian with debootstrap, from the network)"
 	@echo "make format      clang-format over the sources"
 	@echo "make tidy        clang-tidy over the product; tidy-all: over tests and bench as well"
 
@@ -124,6 +131,21 @@ bench-pool-long-run:
 
 bench-peers:
 	./bench/peers/peers.py --install
+
+# The unit and the pages name paths, so the prefix must be known to the build.
+install: build/release/.configured
+	@./scripts/setup.sh packages scdoc
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX='$(PREFIX)' >/dev/null
+	@./scripts/build.sh release $(JOBS) installable
+	@DESTDIR='$(DESTDIR)' cmake --install build/release --strip
+
+deb:
+	@./scripts/setup.sh deb
+	@./scripts/deb.sh $(JOBS)
+
+check-package: deb
+	@./scripts/setup.sh packages debootstrap systemd-container python3
+	@./tests/package/check.py $(ARGS)
 
 build/%/.configured: CMakeLists.txt CMakePresets.json $(shell find $(FOLDERS) -name CMakeLists.txt) scripts/setup.sh
 	@./scripts/setup.sh $(if $(filter clang fuzz,$*),ci,$(if $(filter coverage,$*),coverage,build))

@@ -6,8 +6,12 @@
 In a template these lines are replaced:
 
     @options@              the options of `lastcall --help`, with their headings
-    @command NAME@         the synopsis, text and options of `lastcall NAME --help`
+    @commands@             the commands that it lists, with their texts
+    @synopsis NAME@        the usage of `lastcall NAME --help`
+    @command NAME@         its text, options and exit statuses, with a heading for each but the first
     @setting PATH --NAME@  a setting of the configuration file, with the text of the option --NAME
+
+Within a line, @summary NAME@ is what `lastcall --help` says about the command.
 """
 
 from __future__ import annotations
@@ -83,15 +87,33 @@ def format_options(text: str) -> list[str]:
     return lines
 
 
-def format_command(name: str, text: str) -> list[str]:
-    synopsis, _, rest = text.partition("\n\n")
-    lines = [f"*lastcall* *{name}* {escape(synopsis.removeprefix(f'Usage: lastcall {name}').strip())}", ""]
-    for paragraph in rest.split("\n\n"):
-        if not paragraph.lstrip().startswith("--"):
-            lines += [escape(" ".join(paragraph.split())), ""]
+def commands_of(text: str) -> dict[str, str]:
+    """The commands that `lastcall --help` lists, each with its line."""
+    part = text.partition("\nCommands, each with its own --help:\n")[2].partition("\n\n")[0]
+    return dict(re.findall(r"^  (\w+) +(.*)$", part, re.M))
+
+
+def format_commands(commands: dict[str, str]) -> list[str]:
+    return [line for name, text in commands.items() for line in (f"*lastcall-{name}*(1)", f"\t{sentence(text)}", "")]
+
+
+def format_synopsis(name: str, text: str) -> list[str]:
+    usage = text.partition("\n\n")[0].removeprefix(f"Usage: lastcall {name}").strip()
+    return [f"*lastcall* *{name}* {escape(usage)}"]
+
+
+def format_command(text: str) -> list[str]:
+    lines, ends = [], []
+    for paragraph in text.split("\n\n")[1:]:
+        said = escape(" ".join(paragraph.split()))
+        if paragraph.startswith("Exit status: "):
+            ends = ["# EXIT STATUS", "", said.removeprefix("Exit status: ")]
+        elif not paragraph.lstrip().startswith("--"):
+            lines += [said, ""]
+    lines += ["# OPTIONS", ""]
     for option in options_of(text):
         lines += format_option(option)
-    return lines
+    return lines + ends
 
 
 def format_setting(path: str, option: Option) -> list[str]:
@@ -102,13 +124,19 @@ def format_setting(path: str, option: Option) -> list[str]:
 def fill(template: str, program: Path) -> str:
     help_text = help_of(program)
     options = {option.name: option for option in options_of(help_text)}
+    commands = commands_of(help_text)
+    template = re.sub(r"@summary (\w+)@", lambda found: escape(commands[found.group(1)].partition(";")[0]), template)
     lines: list[str] = []
     for line in template.splitlines():
         words = line.strip("@").split() if re.fullmatch(r"@[^@]+@", line) else []
         if words == ["options"]:
             lines += format_options(help_text)
+        elif words == ["commands"]:
+            lines += format_commands(commands)
+        elif words and words[0] == "synopsis":
+            lines += format_synopsis(words[1], help_of(program, words[1]))
         elif words and words[0] == "command":
-            lines += format_command(words[1], help_of(program, words[1]))
+            lines += format_command(help_of(program, words[1]))
         elif words and words[0] == "setting":
             name = words[2].removeprefix("--")
             if name not in options:

@@ -7,12 +7,14 @@
 #   setup.sh ci       and the second compiler, clang-format, clang-tidy, valgrind, and what tests compare with, hand on
 #                     to or look through: a browser, and what drives it (from npm, into build/page)
 #   setup.sh coverage and what makes a report of gcc's coverage data
+#   setup.sh deb      and what builds and checks the Debian packages
 #   setup.sh packages NAME...    these alone
 set -eu
 
 build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libboost-context-dev libsystemd-dev zlib1g-dev libjansson-dev libhiredis-dev libxxhash-dev libcmocka-dev libnghttp2-dev python3"
 bench="wrk nghttp2-client h2o nginx-light openssl gnuplot-nox"
-ci="clang libclang-rt-14-dev clang-format-14 clang-tidy-14 valgrind h2o php-fpm curl openssl redis-server prometheus chromium nodejs npm systemd libseccomp-dev python3-yaml scdoc"
+ci="clang libclang-rt-14-dev clang-format-14 clang-tidy-14 valgrind h2o php-fpm curl openssl redis-server prometheus chromium nodejs npm systemd libseccomp-dev python3-yaml scdoc zsh"
+deb="debhelper dpkg-dev fakeroot git lintian scdoc"
 
 what="${1:-build}"
 case "$what" in
@@ -20,12 +22,13 @@ build) packages="$build" ;;
 bench) packages="$build $bench" ;;
 ci) packages="$build $ci" ;;
 coverage) packages="$build gcovr redis-server" ;;
+deb) packages="$build $deb" ;;
 packages)
     shift
     packages="$*"
     ;;
 *)
-    echo "setup.sh: ${1}: expected build, bench, ci, coverage or packages" >&2
+    echo "setup.sh: ${1}: expected build, bench, ci, coverage, deb or packages" >&2
     exit 64
     ;;
 esac

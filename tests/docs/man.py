@@ -20,8 +20,7 @@ MAN = ROOT / "man"
 sys.path.insert(0, str(MAN))
 import options  # noqa: E402
 
-PAGES = ("lastcall.1", "lastcall-cli.1", "lastcall.conf.5")
-COMMANDS = ("drain", "undrain", "reload", "status", "top", "replay", "unfinished")
+PAGES = tuple(sorted(path.name.removesuffix(".scd.in") for path in MAN.glob("*.scd.in")))
 # Options that no setting of the file replaces: they choose the file, or are written as directives of h2o.
 ONLY_OPTIONS = {"conf", "test", "mode", "listen", "cert", "key", "root", "proxy", "log-format", "quiet", "version", "help"}
 OF_H2O = {"listen", "handler", "handler.cgi"}
@@ -75,9 +74,11 @@ def check_options(program: Path, template: str) -> list[str]:
 
 
 def check_help(program: Path) -> list[str]:
-    """Each option has a text, so the help was parsed as it is meant."""
-    wrong = []
-    for command in ((), *((name,) for name in COMMANDS)):
+    """Each option has a text, so the help was parsed as it is meant; each command has a page."""
+    commands = options.commands_of(options.help_of(program))
+    wrong = [] if commands else ["lastcall --help lists no commands"]
+    wrong += [f"there is no page for lastcall {name}" for name in commands if f"lastcall-{name}.1" not in PAGES]
+    for command in ((), *((name,) for name in commands)):
         found = options.options_of(options.help_of(program, *command))
         if not found:
             wrong.append(f"lastcall {' '.join(command)} --help: no options found")

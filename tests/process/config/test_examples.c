@@ -85,10 +85,11 @@ static const char *move_example(const char *name, const struct change *changes)
 {
     const char *path = in_directory(name);
     char mine[64], *text = read_example(name);
+    const char *user = strstr(text, "user: www-data") != NULL ? "user: www-data" : "user: lastcall";
 
     text = replace_all(text, "/run/lastcall.pid", in_directory("lastcall.pid"));
     (void)snprintf(mine, sizeof(mine), "user: %s", own_user_name());
-    text = replace_all(text, "user: www-data", mine);
+    text = replace_all(text, user, mine);
     for (; changes->from != NULL; changes++)
         text = replace_all(text, changes->from, changes->to);
     write_file(path, text);
