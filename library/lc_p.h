@@ -15,6 +15,7 @@
 
 struct exchange;
 struct lc_routes;
+struct scope;
 struct server;
 struct user_route;
 
@@ -23,6 +24,8 @@ struct user_route;
 struct lc_routes *lc_routes_of(lc_server *server);
 /* NULL before lc_start(). */
 struct server *lc_running_server(lc_server *server);
+/* Where the log lines of its threads go. */
+const struct scope *lc_scope_of(const lc_server *server);
 /* Setup is over: lc_start() was called. */
 bool lc_is_started(const lc_server *server);
 /* Keep the first failure of the setup, for lc_errmsg() and lc_start(). Returns `result`. */

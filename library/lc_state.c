@@ -10,6 +10,11 @@ struct lc_routes *lc_routes_of(lc_server *server)
     return server->routes;
 }
 
+const struct scope *lc_scope_of(const lc_server *server)
+{
+    return &server->scope;
+}
+
 struct server *lc_running_server(lc_server *server)
 {
     return lc_is_started(server) ? server->process.server : NULL;

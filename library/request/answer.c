@@ -15,7 +15,7 @@
 static void say_twice(struct lc_request *request)
 {
     if (!atomic_exchange_explicit(&request->route->said_twice, true, memory_order_relaxed))
-        log_line(LOG_LEVEL_WARN, "answered_twice", NULL,
+        log_line(LOG_LEVEL_WARN, "answered-twice", NULL,
                  "%s %.200s (route %.100s): the handler has answered twice; the first answer "
                  "stands (this is said once for each route)",
                  request->exchange->method, request->exchange->path, request->route->pattern);
@@ -200,7 +200,7 @@ int lc_fail(lc_req *req, int status, const char *for_the_log)
         status = 500;
     const struct exchange *exchange = request->exchange;
     if (for_the_log != NULL)
-        log_line(status >= 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "handler_failed",
+        log_line(status >= 500 ? LOG_LEVEL_ERROR : LOG_LEVEL_INFO, "handler-failed",
                  json_pack("{s:o, s:o, s:i}", "method", log_json_text(exchange->method), "path",
                            log_json_text(exchange->path), "status", status),
                  "%s %.200s: %d: %.1000s", exchange->method, exchange->path, status, for_the_log);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "scope.h"
 
 /* A handler without a socket: for tests. The exchange is the real one, with calls of its own. */
 
@@ -356,8 +357,10 @@ int lc_call(lc_server *server, const char *request, const char *headers, const v
     int err = read_request_line(call, request);
     if (err == 0)
         err = read_fields(call, headers);
+    const struct scope *before = scope_enter(lc_scope_of(server)); /* for the handler's log lines */
     if (err == 0)
         err = run(call, lc_routes_of(server));
+    (void)scope_enter(before);
     struct lc_answer made = {.size = sizeof(made), .status = call->exchange.status};
     if (err == 0)
         err = take_headers(&call->exchange, &made);

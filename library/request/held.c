@@ -57,7 +57,7 @@ struct lc_request *lc_find(const lc_req *handle, atomic_bool *said, const char *
         if (i->handle == (uintptr_t)handle)
             return i;
     if (!atomic_exchange_explicit(said, true, memory_order_relaxed))
-        log_line(LOG_LEVEL_ERROR, "not_held", NULL,
+        log_line(LOG_LEVEL_ERROR, "not-held", NULL,
                  "%s(): this thread does not hold that request: its handler has returned, another "
                  "thread has it, or it is NULL; a handler may not hand its lc_req to a thread, see "
                  "lc_keep() (this is said once)",

@@ -54,7 +54,7 @@ static bool is_taken(const struct lc_request *request, const char *function)
 {
     if (request->is_taken)
         return true;
-    log_line(LOG_LEVEL_ERROR, "not_kept", NULL,
+    log_line(LOG_LEVEL_ERROR, "not-kept", NULL,
              "%s(): the handler of this request has not returned: only lc_hold() gives a request "
              "that can be let go or finished",
              function);

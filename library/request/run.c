@@ -26,12 +26,12 @@ static void complete_nothing(struct lc_request *request)
     if (exchange->ops->cancelled(request->exchange) != 0)
         lc_answer_page(request, 503); /* nobody waits for it: no line */
     else if (request->failed != 0) {
-        complain(request, "answer_failed", lc_strerror(request->failed));
+        complain(request, "answer-failed", lc_strerror(request->failed));
         lc_answer_page(request, 500);
     } else if (request->page != 0) {
         lc_answer_page(request, request->page);
     } else {
-        complain(request, "no_answer",
+        complain(request, "no-answer",
                  exchange->answer_fields != NULL || exchange->status != 200
                      ? "the handler has set a status or a header, and sent nothing; lc_send() does"
                      : "the handler has returned without an answer");
@@ -47,7 +47,7 @@ static void complete_stream(struct lc_request *request)
     if (exchange->length >= 0 && !is_short) /* the client has all that was announced */
         return;
     if (is_short && request->failed == 0)
-        complain(request, "short_answer", "fewer bytes were written than lc_length() announced");
+        complain(request, "short-answer", "fewer bytes were written than lc_length() announced");
     if (is_short || request->failed != 0)
         exchange->broken = true;
 }
@@ -97,7 +97,7 @@ void lc_run_route(struct exchange *exchange, void *user)
     struct lc_request *request = exchange->ops->alloc(exchange, sizeof(*request));
 
     if (request == NULL) {
-        log_line(LOG_LEVEL_ERROR, "no_memory", NULL, "%s %.200s: no memory for the request",
+        log_line(LOG_LEVEL_ERROR, "no-memory", NULL, "%s %.200s: no memory for the request",
                  exchange->method, exchange->path);
         exchange->status = 500;
         return;
@@ -110,7 +110,7 @@ void lc_run_route(struct exchange *exchange, void *user)
     (void)lc_take(request);
     struct lc_own *own = route->routes->own;
     if (own != NULL && !route->user_route.on_loop && lc_own_of_thread(own, true) == NULL) {
-        complain(request, "worker_not_ready", "lc_each_worker()'s begin has returned NULL");
+        complain(request, "worker-not-ready", "lc_each_worker()'s begin has returned NULL");
         lc_answer_page(request, 503);
     } else {
         call_next(request);

@@ -314,6 +314,19 @@ static void test_what_each_worker_has(void **state)
     assert_string_equal(got.body, "none");
 }
 
+static void test_a_call_without_a_socket(void **state)
+{
+    struct lc_answer answer = LC_ANSWER_INIT;
+
+    (void)state;
+    assert_int_equal(lc_call(server, "GET /own", NULL, NULL, 0, &answer), LC_OK);
+    assert_string_equal(answer.body, "own");
+    lc_answer_free(&answer);
+    assert_int_equal(lc_call(server, "GET /fail?called", NULL, NULL, 0, &answer), LC_OK);
+    assert_int_equal(answer.status, 502);
+    lc_answer_free(&answer);
+}
+
 /* The last one: the server has ended, so nothing writes any more. */
 static void test_the_log(void **state)
 {
@@ -321,10 +334,11 @@ static void test_the_log(void **state)
     assert_int_equal(lc_shutdown(server, -1, NULL), LC_OK);
     assert_int_equal(lc_free(server), LC_OK);
     server = NULL;
-    assert_contains(logged.text, "no_answer: GET /nothing (route /nothing): ");
-    assert_int_equal(count_in(logged.text, "answered_twice: "), 1);
-    assert_contains(logged.text, "answer_failed: GET /split?v=a%0d%0ax-injected:%201 ");
-    assert_contains(logged.text, "handler_failed: GET /fail: 502: the database is away");
+    assert_contains(logged.text, "no-answer: GET /nothing (route /nothing): ");
+    assert_int_equal(count_in(logged.text, "answered-twice: "), 1);
+    assert_contains(logged.text, "answer-failed: GET /split?v=a%0d%0ax-injected:%201 ");
+    assert_contains(logged.text, "handler-failed: GET /fail: 502: the database is away");
+    assert_contains(logged.text, "handler-failed: GET /fail?called: 502: the database is away");
 }
 
 #define BOTH(test)                                                                                 \
@@ -345,6 +359,7 @@ int main(void)
         BOTH(test_a_limit_of_time),
         BOTH(test_middleware_around_a_route),
         BOTH(test_what_each_worker_has),
+        cmocka_unit_test(test_a_call_without_a_socket),
         cmocka_unit_test(test_the_log),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

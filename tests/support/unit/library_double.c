@@ -44,6 +44,12 @@ struct lc_routes *lc_routes_of(lc_server *server)
     return server->routes;
 }
 
+const struct scope *lc_scope_of(const lc_server *server)
+{
+    (void)server;
+    return NULL;
+}
+
 struct server *lc_running_server(lc_server *server)
 {
     return server->running;

@@ -195,7 +195,7 @@ static void test_a_failure_is_a_page_that_says_nothing_of_why(void **state)
     call_it(fail_it);
     expect(503, "content-type: text/plain; charset=utf-8\r\nx-cors: *\r\n",
            "503 Service Unavailable\n");
-    assert_int_equal(log_seen("handler_failed", "GET /: 503: the database is away"), 1);
+    assert_int_equal(log_seen("handler-failed", "GET /: 503: the database is away"), 1);
 }
 
 static void answer_nothing(lc_req *r, void *user)
@@ -215,11 +215,11 @@ static void test_no_answer_is_500(void **state)
     (void)state;
     call_it(answer_nothing);
     expect(500, "content-type: text/plain; charset=utf-8\r\n", "500 Internal Server Error\n");
-    assert_int_equal(log_seen("no_answer", "GET / (route /): the handler has returned"), 1);
+    assert_int_equal(log_seen("no-answer", "GET / (route /): the handler has returned"), 1);
     call_it(answer_half);
     expect(500, "content-type: text/plain; charset=utf-8\r\nx-one: 1\r\n",
            "500 Internal Server Error\n");
-    assert_int_equal(log_seen("no_answer", "sent nothing"), 1);
+    assert_int_equal(log_seen("no-answer", "sent nothing"), 1);
 }
 
 static void answer_twice(lc_req *r, void *user)
@@ -243,8 +243,8 @@ static void test_the_first_of_two_answers_stands(void **state)
     (void)state;
     call_it(answer_twice);
     expect(200, "", "first");
-    assert_int_equal(log_seen("answered_twice", "(route /)"), 1);
-    assert_int_equal(log_seen("handler_failed", "an exception"), 1);
+    assert_int_equal(log_seen("answered-twice", "(route /)"), 1);
+    assert_int_equal(log_seen("handler-failed", "an exception"), 1);
     assert_int_equal(log_seen_all(), 2);
 }
 
@@ -291,7 +291,7 @@ static void test_a_header_that_could_split_the_answer_is_refused(void **state)
         bad_value = bad[i][1];
         call_it(put_bad_header);
         expect(500, "content-type: text/plain; charset=utf-8\r\n", "500 Internal Server Error\n");
-        assert_int_equal(log_seen("answer_failed", "an argument is not valid"), 1);
+        assert_int_equal(log_seen("answer-failed", "an argument is not valid"), 1);
     }
 }
 
@@ -350,7 +350,7 @@ static void test_answers_that_are_none_become_500(void **state)
     for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++) {
         call_it(handlers[i]);
         assert_int_equal(answer.status, 500);
-        assert_int_equal(log_seen("answer_failed", ""), 1);
+        assert_int_equal(log_seen("answer-failed", ""), 1);
     }
 }
 

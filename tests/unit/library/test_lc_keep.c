@@ -146,7 +146,7 @@ static void test_a_kept_request_without_an_answer_is_500(void **state)
     assert_int_equal(lc_hold(server, FAKE_TOKEN, &r), 0);
     assert_int_equal(lc_finish(r), 0);
     assert_int_equal(fake.exchange.status, 500);
-    assert_int_equal(log_seen("no_answer", "keep"), 1);
+    assert_int_equal(log_seen("no-answer", "keep"), 1);
 }
 
 static void test_what_becomes_of_a_kept_request_is_told(void **state)

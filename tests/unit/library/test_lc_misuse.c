@@ -118,9 +118,9 @@ static void test_another_thread_than_the_holder_is_refused(void **state)
 {
     (void)state;
     call_it();
-    assert_int_equal(log_seen("not_held", "lc_send():"), 1);
-    assert_int_equal(log_seen("not_held", "lc_flush():"), 1);
-    assert_int_equal(log_seen("handler_failed", ""), 0);
+    assert_int_equal(log_seen("not-held", "lc_send():"), 1);
+    assert_int_equal(log_seen("not-held", "lc_flush():"), 1);
+    assert_int_equal(log_seen("handler-failed", ""), 0);
 }
 
 static void test_a_stale_handle_is_refused(void **state)

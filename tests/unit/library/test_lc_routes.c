@@ -238,7 +238,7 @@ static void test_middleware_that_does_neither_is_no_answer(void **state)
     assert_int_equal(lc_handle(server, "/", say, "x"), 0);
     get("GET /");
     assert_int_equal(answer.status, 500);
-    assert_int_equal(log_seen("no_answer", ""), 1);
+    assert_int_equal(log_seen("no-answer", ""), 1);
 }
 
 /* ---- names and paths ---- */
@@ -366,7 +366,7 @@ static void test_a_worker_that_is_not_ready_answers_503(void **state)
     assert_int_equal(lc_routes_attach(lc_routes_of(server), NULL), LC_E_CONFIG);
     get("GET /");
     assert_int_equal(answer.status, 503);
-    assert_int_equal(log_seen("worker_not_ready", ""), 1);
+    assert_int_equal(log_seen("worker-not-ready", ""), 1);
     workers.fails = false;
     workers.next_worker = 2;
     get("GET /");

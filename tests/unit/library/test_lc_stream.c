@@ -62,7 +62,7 @@ static void test_a_stream(void **state)
     assert_int_equal(fake.flushes, 1);
     assert_false(fake.exchange.broken);
     assert_null(fake.exchange.text);
-    assert_int_equal(log_seen("answered_twice", ""), 1);
+    assert_int_equal(log_seen("answered-twice", ""), 1);
 }
 
 static void only_flush(lc_req *r, void *user)
@@ -125,7 +125,7 @@ static void test_a_length_that_was_announced_is_kept(void **state)
     assert_true(fake.exchange.broken);
     run(write_too_little, NULL);
     assert_true(fake.exchange.broken);
-    assert_int_equal(log_seen("short_answer", "lc_length()"), 1);
+    assert_int_equal(log_seen("short-answer", "lc_length()"), 1);
     run(negative_length, NULL);
     assert_int_equal(fake.exchange.status, 500);
 }
@@ -202,7 +202,7 @@ static void test_a_failure_within_a_stream_breaks_it(void **state)
     run(fail_within, NULL);
     assert_string_equal(fake.written, "a");
     assert_true(fake.exchange.broken);
-    assert_int_equal(log_seen("handler_failed", "the disk is full"), 1);
+    assert_int_equal(log_seen("handler-failed", "the disk is full"), 1);
 }
 
 static void write_with_204(lc_req *r, void *user)
