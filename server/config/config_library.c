@@ -106,6 +106,7 @@ static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
             NULL) /* the pseudo-path of file.custom-handler takes one handler only */
             hold_register(ctx->pathconf);
     }
+    config_use_proxy(ctx->globalconf);
     return library_proxy(cmd, ctx, node);
 }
 
@@ -210,6 +211,7 @@ void config_define_library(struct config_reader *reader)
     h2o_throttle_resp_register_configurator(conf);
     h2o_headers_register_configurator(conf);
     h2o_proxy_register_configurator(conf);
+    config_define_proxy(conf);
     h2o_reproxy_register_configurator(conf);
     h2o_redirect_register_configurator(conf);
     h2o_status_register_configurator(conf);

@@ -77,6 +77,13 @@ bool config_app_is_at(const struct options *options, const char *url);
 /* Do its settings fit together?     Errors: 0; an enum exit_status: the cause was logged. */
 int config_app_check(const struct config_reader *reader);
 
+/* ---- config_proxy.c ---- */
+
+/* Define the proxy's directives that libh2o lacks. */
+void config_define_proxy(h2o_globalconf_t *conf);
+/* A route of the proxy is about to be registered: hand over what they say on its path. */
+void config_use_proxy(h2o_globalconf_t *conf);
+
 /* ---- config_flags.c ---- */
 
 /* The tree that the flags stand for, when there is no file. NULL, and `error` holds one line. */

@@ -18,6 +18,7 @@
 #include "make_room.h"
 #include "mends.h"
 #include "progress.h"
+#include "proxy_loop.h"
 #include "server_state.h"
 
 /* What the thread of a loop does: one h2o context, one event loop, all that belongs to its
@@ -174,6 +175,7 @@ void loop_release(struct loop *loop)
     make_room_stop(loop);
     hold_stop(loop);
     job_memory_release(loop);
+    proxy_loop_release(loop);
     loop_ticks_release(loop);
     h2o_socket_close(loop->doors.sock);
     left_over_context(&loop->ctx);

@@ -14,9 +14,6 @@ struct conn;
 
 struct between_calls {
     struct conn *parsing;                /* strict_requests.c: whose input the library parses */
-    const char *refused_because;         /* answer_head.c: why the last head was refused */
-    h2o_req_t *http_connects_for;        /* upstream_http.c */
-    h2o_socket_t *http_reads_next;       /* upstream_http.c */
     struct answer *fastcgi_reads;        /* upstream_fastcgi.c */
     struct answer *fastcgi_connects_for; /* upstream_fastcgi.c */
 };

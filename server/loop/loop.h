@@ -32,6 +32,7 @@ struct journal_part;
 struct listener;
 struct loop;
 struct place_table;
+struct proxy_loop;
 struct server;
 
 /* The calls from the lower files up, in one table: driver/hooks.c fills it, and the loop has it
@@ -127,6 +128,7 @@ struct loop {
         h2o_timeout_entry_t retry_timer;
     } hand_off; /* hand_off_take.c */
     struct between_calls between_calls;
+    struct proxy_loop *proxy; /* proxy/proxy_loop.c; NULL: it has proxied nothing yet */
     struct {
         struct conn *conn; /* in a call of the library's; NULL: none, or it has closed */
     } tls_close;           /* tls_close.c */

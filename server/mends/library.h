@@ -25,14 +25,13 @@
     X(h2o_fastcgi_register_by_address)                                                             \
     X(h2o_fastcgi_register_by_hostport)                                                            \
     X(h2o_filecache_open_file)                                                                     \
-    X(h2o_http1client_connect)                                                                     \
-    X(h2o_http1client_connect_with_pool)                                                           \
     X(h2o_hpack_parse_headers)                                                                     \
     X(h2o_http2_accept)                                                                            \
     X(h2o_http2_handle_upgrade)                                                                    \
     X(h2o_http2_stream_reset)                                                                      \
     X(h2o_http2_stream_send_pending_data)                                                          \
     X(h2o_http2_update_peer_settings)                                                              \
+    X(h2o_proxy_register_reverse_proxy)                                                            \
     X(h2o_req_log_error)                                                                           \
     X(h2o_send_error_generic)                                                                      \
     X(h2o_send_redirect)                                                                           \
@@ -43,10 +42,8 @@
     X(h2o_socketpool_return)                                                                       \
     X(h2o_throttle_resp_register)                                                                  \
     X(phr_decode_chunked)                                                                          \
-    X(phr_decode_chunked_is_in_data)                                                               \
     X(phr_parse_headers)                                                                           \
-    X(phr_parse_request)                                                                           \
-    X(phr_parse_response)
+    X(phr_parse_request)
 
 /* The library's own functions; filled by replaced_init(), constant after that.
  * Thread: any, after replaced_init(). */

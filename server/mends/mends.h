@@ -95,23 +95,14 @@ void strict_forget(const struct conn *conn);
 
 struct phr_header;
 
-/* answer_head.c: `parsed` is the library's result for `size` bytes of a head: the size of the head,
- * -1 if it is malformed, or -2 if it is incomplete. Returns the same, or -1 to refuse the head. */
-int answer_head_look(int parsed, size_t size, int status, struct phr_header *headers, size_t count);
+/* answer_head.c: `parsed` is the library's result for `size` bytes of an application's head: the
+ * size of the head, -1 if it is malformed, or -2 if it is incomplete. Returns the same, or -1 to
+ * refuse the head. */
 int answer_head_look_at_cgi(int parsed, size_t size, struct phr_header *headers, size_t count);
-/* Return and clear the reason why the last head was refused; NULL: it was not. */
-const char *answer_head_refused_because(void);
-
-/* upstream_http.c: a request is about to be proxied; the library connects within the call. */
-void upstream_http_process(h2o_req_t *req);
-/* Wrap the callback and its data: returns the callback to give to the library. */
-h2o_http1client_connect_cb upstream_http_connect(void **data, h2o_http1client_connect_cb cb);
-/* A socket is about to be read. True: its reads go through our callback; the caller is done. */
-bool upstream_http_read_start(h2o_socket_t *sock, h2o_socket_cb cb);
 
 /* upstream_fastcgi.c: a handler was registered. */
 void upstream_fastcgi_registered(h2o_handler_t *handler);
-/* As upstream_http_connect(). */
+/* Wrap the callback and its data: returns the callback to give to the library. */
 h2o_socketpool_connect_cb upstream_fastcgi_connect(void **data, h2o_socketpool_connect_cb cb);
 /* The handler has parsed a head. */
 void upstream_fastcgi_head(const struct phr_header *headers, size_t count);
@@ -128,8 +119,6 @@ void throttle_register(h2o_pathconf_t *path);
 h2o_iovec_t redirect_check(h2o_iovec_t destination, const char *prefix, size_t prefix_len);
 /* The same for a URL that may be the path of `req` with a slash. */
 h2o_iovec_t redirect_check_folder(h2o_req_t *req, h2o_iovec_t url);
-/* joins.c: join the fields that the proxy would join one by one. */
-void joins_prepare(h2o_req_t *req);
 
 /* ---- the library's log ---- */
 

@@ -11,6 +11,7 @@
 #include "deferred_read.h"
 #include "logfiles.h"
 #include "mends.h"
+#include "proxy.h"
 #include "tls_close.h"
 
 /* The versions whose source was read when the mends were written. */
@@ -84,9 +85,7 @@ bool replaced_check(h2o_iovec_t server_name, char *error, size_t error_size)
 void h2o__proxy_process_request(h2o_req_t *req)
 {
     if (mends_are_on())
-        joins_prepare(req);
-    if (mends_are_on())
-        upstream_http_process(req);
+        proxy_process(req);
     else
         library.h2o__proxy_process_request(req);
 }
@@ -159,22 +158,6 @@ h2o_filecache_ref_t *h2o_filecache_open_file(h2o_filecache_t *cache, const char 
     return special_files_open(cache, path, oflag);
 }
 
-void h2o_http1client_connect(h2o_http1client_t **client, void *data, h2o_http1client_ctx_t *ctx,
-                             h2o_iovec_t host, uint16_t port, int is_ssl,
-                             h2o_http1client_connect_cb cb)
-{
-    cb = upstream_http_connect(&data, cb);
-    library.h2o_http1client_connect(client, data, ctx, host, port, is_ssl, cb);
-}
-
-void h2o_http1client_connect_with_pool(h2o_http1client_t **client, void *data,
-                                       h2o_http1client_ctx_t *ctx, h2o_socketpool_t *pool,
-                                       h2o_http1client_connect_cb cb)
-{
-    cb = upstream_http_connect(&data, cb);
-    library.h2o_http1client_connect_with_pool(client, data, ctx, pool, cb);
-}
-
 int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_table,
                             const uint8_t *src, size_t len, int *pseudo_header_exists_map,
                             size_t *content_length, h2o_cache_digests_t **digests,
@@ -230,6 +213,15 @@ int h2o_http2_update_peer_settings(h2o_http2_settings_t *settings, const uint8_t
     return result;
 }
 
+void h2o_proxy_register_reverse_proxy(h2o_pathconf_t *path, h2o_url_t *url,
+                                      h2o_proxy_config_vars_t *vars)
+{
+    if (mends_are_on())
+        proxy_register(path, url, vars);
+    else
+        library.h2o_proxy_register_reverse_proxy(path, url, vars);
+}
+
 void h2o_req_log_error(h2o_req_t *req, const char *module, const char *fmt, ...)
 {
     va_list args;
@@ -280,8 +272,7 @@ void h2o_socket_close(h2o_socket_t *sock)
 void h2o_socket_read_start(h2o_socket_t *sock, h2o_socket_cb cb)
 {
     h2_frames_read_start(sock);
-    if (!upstream_http_read_start(sock, cb))
-        deferred_read_start(sock, cb);
+    deferred_read_start(sock, cb);
 }
 
 void h2o_socketpool_connect(h2o_socketpool_connect_request_t **request, h2o_socketpool_t *pool,
@@ -309,12 +300,6 @@ void h2o_throttle_resp_register(h2o_pathconf_t *path)
         library.h2o_throttle_resp_register(path);
 }
 
-/* libh2o's client calls this when an upstream's connection ends before the last chunk. */
-int phr_decode_chunked_is_in_data(struct phr_chunked_decoder *decoder)
-{
-    return mends_are_on() ? 1 : library.phr_decode_chunked_is_in_data(decoder);
-}
-
 int phr_parse_headers(const char *bytes, size_t size, struct phr_header *headers, size_t *count,
                       size_t last_size)
 {
@@ -325,15 +310,6 @@ int phr_parse_headers(const char *bytes, size_t size, struct phr_header *headers
     if (parsed > 0)
         upstream_fastcgi_head(headers, *count);
     return parsed;
-}
-
-int phr_parse_response(const char *bytes, size_t size, int *minor_version, int *status,
-                       const char **reason, size_t *reason_size, struct phr_header *headers,
-                       size_t *count, size_t last_size)
-{
-    int parsed = library.phr_parse_response(bytes, size, minor_version, status, reason, reason_size,
-                                            headers, count, last_size);
-    return mends_are_on() ? answer_head_look(parsed, size, *status, headers, *count) : parsed;
 }
 
 ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *bytes, size_t *len)

@@ -85,6 +85,20 @@ def weaker(found: list[Difference]) -> bool:
 
 
 # Access log lines of a request whose difference is allowed are left out, too, where the request has a mark.
+# What h2o and lastcall say of an upstream that fails. The status is the same, or 504 where h2o has 502.
+H2O_SAYS = re.compile(r"I/O error|I/O timeout|failed to parse the response|connection fail|\[lib/core/proxy\.c\]")
+OURS_SAYS = re.compile(r"the upstream|Connection refused|\[proxy\]|504 Gateway Timeout")
+
+
+def about_a_failed_upstream(found: list[Difference]) -> bool:
+    """Every difference is of the text of the error, or follows from it."""
+    return all(difference.a.startswith("content-length: ") and difference.b.startswith("content-length: ")
+               or H2O_SAYS.search(difference.a) and OURS_SAYS.search(difference.b)
+               or difference.a == "(no such line)" and OURS_SAYS.search(difference.b)
+               or re.match(r"HTTP/\S+ 502", difference.a) and re.match(r"HTTP/\S+ 504", difference.b)
+               for difference in found)
+
+
 ALLOWED = [
     # Bodies are held in memory until they are whole, so lastcall takes no more than 16 MiB by default;
     # h2o takes 1 GiB. Here the client only announces that much: h2o asks for the body, lastcall refuses.
@@ -132,6 +146,18 @@ ALLOWED = [
     # h2o makes GET of it, and sends the body; the upstream's answer says which method it saw.
     Allowed("HEAD that X-Reproxy-URL sends on stays HEAD",
             re.compile(r"^proxy: HEAD http://default\.test/reproxied/reproxy\?to=/echo$")),
+    # docs/proxy.md lists these.
+    Allowed("the answer for a failed upstream says what happened, and 504 that it took too long",
+            re.compile(r"^(proxy|forwarded)(/\w+\.log)?: "), about_a_failed_upstream),
+    Allowed("fields that Connection names are not passed on", re.compile(r"^(proxy|forwarded): GET \S+/hop-by-hop"),
+            only_in("A", "x-hop: 1")),
+    Allowed("fields that Connection names are not passed on", re.compile(r"^(proxy|forwarded): HEAD \S+/hop-by-hop"),
+            only_in("A", "x-hop: 1")),
+    Allowed("fields that Connection names are not passed on",
+            re.compile(r"^proxy: connection header names others"), only_in("A", "X-Drop: 1")),
+    Allowed("fields that Connection names are not passed on", re.compile(r"^proxy/access\.log: -$"),
+            lambda found: '"GET /echo HTTP/1.1"' in found[0].b and " 200 149 " in found[0].b),
+    Allowed("bytes of a malformed chunk are not passed on", re.compile(r"^proxy: GET \S+/chunked-bad$")),
     # h2o warns of an "unknown protocol version", and goes on without a minimum.
     Allowed("an unknown minimum-version is refused", re.compile(r"^configuration check: ssl: unknown version$"),
             only_in("A", "unknown protocol version")),

@@ -7,6 +7,7 @@
  *     the process lives, and the client has an answer or the end of its connection
  *     that answer is whole, or visibly cut; never one that breaks the rules of its protocol
  *     one that keeps the rules arrives as it was sent, and cut it never looks whole
+ *     a request is sent again only if a connection that was kept ended without a byte of an answer
  *
  * With --judge 0 only the first is checked: for a process with known faults, does anything end it?
  * A failure is printed with the options that repeat it: the same seed, and --from with --count 1.
@@ -38,6 +39,7 @@ struct upstream {
     enum plan_kind kind;
     char bytes[16384]; /* of a request */
     size_t size;
+    unsigned requests; /* that it has had */
 };
 
 /* One exchange; the upstream connections outlive it. */
@@ -52,6 +54,7 @@ static struct {
     struct upstream *answering; /* gets the plan; NULL: not yet, or done */
     size_t sent;
     bool plan_is_used;
+    bool may_repeat, was_repeated; /* the request */
     int client;
     char received[ROOM];
     size_t received_size;
@@ -203,11 +206,15 @@ static void read_upstream(struct upstream *upstream)
         return;
     bool is_ours = memmem(upstream->bytes, upstream->size, fuzz.path, strlen(fuzz.path)) != NULL;
     upstream->size = 0;
+    upstream->requests++;
+    if (fuzz.plan_is_used && upstream->kind == PLAN_HTTP && fuzz.plan.kind == PLAN_HTTP && is_ours)
+        fuzz.was_repeated = true;
     if (fuzz.plan_is_used || upstream->kind != fuzz.plan.kind || !is_ours) {
         answer_plainly(upstream);
         return;
     }
     fuzz.plan_is_used = true;
+    fuzz.may_repeat = upstream->requests > 1 && fuzz.plan.sent == 0;
     fuzz.answering = upstream;
     fuzz.sent = 0;
 }
@@ -358,6 +365,13 @@ static void judge(const struct plan *plan, enum answer_state state, const struct
     if (!plan->keeps_rules)
         return;
     bool is_error = answer->status == 502 && state == ANSWER_WHOLE;
+    if (fuzz.was_repeated) {
+        if (!fuzz.may_repeat)
+            fail("a request was sent again that may have been read");
+        if (state != ANSWER_WHOLE || (answer->status != 200 && !is_error))
+            fail("a request that was sent again gets no answer");
+        return;
+    }
     if (plan->sent < plan->head_size) {
         if (!is_error)
             fail("half a head is no answer, and gets 502");
@@ -395,7 +409,7 @@ static void exchange(void)
 
     plan_make(plan, fuzz.seed, fuzz.number);
     fuzz.protocol = (enum answer_protocol)plan_random(plan, ANSWER_PROTOCOLS);
-    fuzz.plan_is_used = false;
+    fuzz.plan_is_used = fuzz.may_repeat = fuzz.was_repeated = false;
     fuzz.client = connect_client();
     (void)snprintf(fuzz.path, sizeof(fuzz.path), "/x%llu.", (unsigned long long)fuzz.number);
     (void)snprintf(path, sizeof(path), "/%c%s", letters[plan->kind][plan_random(plan, 2)],

@@ -9,8 +9,8 @@
  *
  * Fault: the library limits a header block to 417 KB as sent, but not as decoded. A reference of
  * one byte stands for a field of up to 4 KB, and each field is allocated: 6 MB pinned 710 MB
- * (CVE-2026-49975), and 16 KB to a proxied path 468 MB (joins.c). Fields without a name count, too
- * (CVE-2019-9516). Upstream limits the number of fields in 00f6cab89.
+ * (CVE-2026-49975), and 16 KB to a proxied path 468 MB in libh2o's proxy. Fields without a name
+ * count, too (CVE-2019-9516). Upstream limits the number of fields in 00f6cab89.
  *
  * The mend measures each block before the library decodes it (hpack_scan.c), and the result after:
  *

@@ -1,7 +1,7 @@
 #ifndef LASTCALL_UPSTREAM_H
 #define LASTCALL_UPSTREAM_H
 
-/* What upstream_http.c and upstream_fastcgi.c share. */
+/* What upstream_fastcgi.c and the proxy share. */
 
 #include "h2o_api.h"
 

@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -37,18 +38,33 @@ static void stop(struct process *p)
     process_expect(p, LIMIT_MS, 0);
 }
 
+/* An application over FastCGI; libh2o's own proxy is not used. */
+static void start_before_nothing(struct process *p, const char *format)
+{
+    char conf[] = "/tmp/lastcall-log-XXXXXX";
+    int fd = mkstemp(conf);
+
+    assert_true(fd >= 0);
+    (void)dprintf(fd, "listen: {host: 127.0.0.1, port: 0}\nnum-threads: 1\nhosts:\n  default:\n"
+                      "    paths:\n      /: {fastcgi.connect: {host: 127.0.0.1, port: 1, "
+                      "type: tcp}}\n");
+    (void)close(fd);
+    process_start_configured(p, (const char *const[]){"-c", conf, "--log-format", format, NULL});
+    (void)unlink(conf);
+}
+
 static void test_errors_of_requests_are_lines_of_the_log(void **state)
 {
     struct process p;
     (void)state;
-    process_start(&p, NULL, ARGS("--proxy", "http://127.0.0.1:1/"));
+    start_before_nothing(&p, "text");
     ask_for_an_upstream_that_is_not_there(&p);
     stop(&p);
     assert_contains(p.log, "Z warning: GET /a: ");
-    assert_contains(p.log, "(libh2o, lib/core/proxy.c)");
+    assert_contains(p.log, "(libh2o, lib/handler/fastcgi.c)");
     assert_lacks(p.log, "secret");
     assert_lacks(p.log, "] in request:");
-    assert_in_range(count_in(p.log, "(libh2o, lib/core/proxy.c)"), 1, LINES_MOST);
+    assert_in_range(count_in(p.log, "(libh2o, lib/handler/fastcgi.c)"), 1, LINES_MOST);
     process_release(&p);
 }
 
@@ -56,7 +72,7 @@ static void test_they_are_json_where_the_log_is(void **state)
 {
     struct process p;
     (void)state;
-    process_start(&p, NULL, ARGS("--proxy", "http://127.0.0.1:1/", "--log-format", "json"));
+    start_before_nothing(&p, "json");
     ask_for_an_upstream_that_is_not_there(&p);
     stop(&p);
     assert_contains(p.log, "\"level\":\"warning\",\"event\":\"library\",\"message\":\"GET /a: ");

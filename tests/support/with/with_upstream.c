@@ -65,6 +65,22 @@ void end_upstream(struct fixture *f, enum upstream_end end)
     f->upstream = -1;
 }
 
+size_t send_what_is_taken(struct fixture *f, const char *bytes, size_t size, size_t most)
+{
+    struct pollfd ready = {.fd = f->upstream, .events = POLLOUT};
+    size_t sent = 0;
+
+    while (sent < most && poll(&ready, 1, 500) > 0) {
+        ssize_t n = send(f->upstream, bytes, most - sent < size ? most - sent : size,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0)
+            assert_int_equal(errno, EAGAIN);
+        else
+            sent += (size_t)n;
+    }
+    return sent;
+}
+
 void ask_for(struct fixture *f, enum answer_protocol protocol, bool head, const char *path)
 {
     char bytes[1024];

@@ -23,6 +23,9 @@ void take_connection(struct fixture *f);
 /* The same, and the head of an HTTP/1 request is read. */
 void take_request(struct fixture *f);
 void end_upstream(struct fixture *f, enum upstream_end end);
+/* Let the upstream send `bytes` again and again, at most `most`, until it can send nothing for half
+ * a second, because the front takes no more. Returns how much it was. */
+size_t send_what_is_taken(struct fixture *f, const char *bytes, size_t size, size_t most);
 
 /* Send a request for `path`; connects the client if it is not. */
 void ask_for(struct fixture *f, enum answer_protocol protocol, bool head, const char *path);

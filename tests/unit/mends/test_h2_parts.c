@@ -1,5 +1,5 @@
-/* Parts of the mends for HTTP/2, without a process: what a header block would become, fields that
- * are joined, and lines that are limited. */
+/* Parts of the mends for HTTP/2, without a process: what a header block would become, and lines
+ * that are limited. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -141,42 +141,6 @@ static void test_blocks_that_break_off_are_scanned_up_to_there(void **state)
     }
 }
 
-/* ---- joins ---- */
-
-static void add(h2o_req_t *req, const h2o_token_t *name, const char *value)
-{
-    h2o_add_header(&req->pool, &req->headers, name, NULL, value, strlen(value));
-}
-
-static void assert_value(const h2o_req_t *req, size_t i, const h2o_token_t *name, const char *value)
-{
-    assert_ptr_equal(req->headers.entries[i].name, &name->buf);
-    assert_int_equal(req->headers.entries[i].value.len, strlen(value));
-    assert_memory_equal(req->headers.entries[i].value.base, value, strlen(value));
-}
-
-static void test_fields_of_one_name_become_one(void **state)
-{
-    static h2o_req_t req;
-    (void)state;
-    h2o_mem_init_pool(&req.pool);
-    add(&req, H2O_TOKEN_COOKIE, "");
-    add(&req, H2O_TOKEN_COOKIE, "a=1");
-    add(&req, H2O_TOKEN_ACCEPT, "*/*");
-    add(&req, H2O_TOKEN_COOKIE, "b=2");
-    add(&req, H2O_TOKEN_VIA, "1.1 x");
-    add(&req, H2O_TOKEN_X_FORWARDED_FOR, "::1");
-    add(&req, H2O_TOKEN_VIA, "2 y");
-    add(&req, H2O_TOKEN_COOKIE, "c=3");
-    joins_prepare(&req);
-    assert_int_equal(req.headers.size, 4);
-    assert_value(&req, 0, H2O_TOKEN_COOKIE, "a=1; b=2; c=3");
-    assert_value(&req, 1, H2O_TOKEN_ACCEPT, "*/*");
-    assert_value(&req, 2, H2O_TOKEN_VIA, "1.1 x, 2 y");
-    assert_value(&req, 3, H2O_TOKEN_X_FORWARDED_FOR, "::1");
-    h2o_mem_clear_pool(&req.pool);
-}
-
 /* ---- lines ---- */
 
 static void test_lines_beyond_the_limit_of_a_second_are_counted(void **state)
@@ -205,7 +169,6 @@ int main(void)
         cmocka_unit_test(test_a_coded_text_counts_as_long_as_it_can_get),
         cmocka_unit_test(test_coded_names_are_known),
         cmocka_unit_test(test_blocks_that_break_off_are_scanned_up_to_there),
-        cmocka_unit_test(test_fields_of_one_name_become_one),
         cmocka_unit_test(test_lines_beyond_the_limit_of_a_second_are_counted),
     };
     return cmocka_run_group_tests_name("h2_parts", tests, NULL, NULL);

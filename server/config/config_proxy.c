@@ -1,0 +1,107 @@
+#include "config_p.h"
+
+#include "container_of.h"
+#include "proxy.h"
+
+/* Directives of the proxy that libh2o 2.2.5 lacks. Like its own, they hold for the level that they
+ * stand on and those below: the whole, a host, a path. The two times are those of later versions of
+ * h2o, in milliseconds. */
+
+#define TIME_MOST_MS ((uint64_t)24 * 3600 * 1000)
+#define BUFFER_LEAST ((size_t)8 * 1024)
+#define BUFFER_MOST ((size_t)16 * 1024 * 1024)
+
+struct proxy_reader {
+    h2o_configurator_t super;
+    struct proxy_extras levels[H2O_CONFIGURATOR_NUM_LEVELS + 1], *now;
+};
+
+static struct proxy_extras *extras_of(h2o_configurator_command_t *cmd)
+{
+    return container_of(cmd->configurator, struct proxy_reader, super)->now;
+}
+
+static int on_enter(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx, yoml_t *node)
+{
+    struct proxy_reader *reader = container_of(configurator, struct proxy_reader, super);
+
+    (void)ctx;
+    (void)node;
+    reader->now[1] = reader->now[0];
+    reader->now++;
+    return 0;
+}
+
+static int on_exit_level(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx,
+                         yoml_t *node)
+{
+    (void)ctx;
+    (void)node;
+    container_of(configurator, struct proxy_reader, super)->now--;
+    return 0;
+}
+
+static int read_time(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t *ret_ms)
+{
+    unsigned long long ms;
+
+    if (h2o_configurator_scanf(cmd, node, "%llu", &ms) != 0)
+        return -1;
+    if (ms < 1 || ms > TIME_MOST_MS)
+        return config_fail(cmd, node, "%s: want milliseconds, from 1 to %llu", node->data.scalar,
+                           (unsigned long long)TIME_MOST_MS);
+    *ret_ms = ms;
+    return 0;
+}
+
+static int on_connect(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                      yoml_t *node)
+{
+    (void)ctx;
+    return read_time(cmd, node, &extras_of(cmd)->connect_ms);
+}
+
+static int on_first_byte(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                         yoml_t *node)
+{
+    (void)ctx;
+    return read_time(cmd, node, &extras_of(cmd)->first_byte_ms);
+}
+
+static int on_buffer(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
+{
+    size_t bytes;
+
+    (void)ctx;
+    if (h2o_configurator_scanf(cmd, node, "%zu", &bytes) != 0)
+        return -1;
+    if (bytes < BUFFER_LEAST || bytes > BUFFER_MOST)
+        return config_fail(cmd, node, "%s: want bytes, from %zu to %zu", node->data.scalar,
+                           BUFFER_LEAST, BUFFER_MOST);
+    extras_of(cmd)->buffer_bytes = bytes;
+    return 0;
+}
+
+void config_define_proxy(h2o_globalconf_t *conf)
+{
+    static const struct config_directive directives[] = {
+        {"proxy.buffer", CONFIG_ALL | CONFIG_SCALAR, on_buffer},
+        {"proxy.timeout.connect", CONFIG_ALL | CONFIG_SCALAR, on_connect},
+        {"proxy.timeout.first_byte", CONFIG_ALL | CONFIG_SCALAR, on_first_byte},
+    };
+    struct proxy_reader *reader =
+        container_of(h2o_configurator_create(conf, sizeof(*reader)), struct proxy_reader, super);
+
+    reader->now = reader->levels;
+    reader->now->buffer_bytes = PROXY_BUFFER_DEFAULT;
+    reader->super.enter = on_enter;
+    reader->super.exit = on_exit_level;
+    for (size_t i = 0; i < sizeof(directives) / sizeof(directives[0]); i++)
+        h2o_configurator_define_command(&reader->super, directives[i].name, directives[i].flags,
+                                        directives[i].cb);
+}
+
+void config_use_proxy(h2o_globalconf_t *conf)
+{
+    proxy_set_extras(extras_of(h2o_configurator_get_command(conf, "proxy.buffer")));
+}

@@ -1,0 +1,224 @@
+#include "forward_p.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "deferred_read.h"
+#include "loop.h"
+#include "request.h"
+
+/* How much of a body the socket gets at once: the time without progress begins again with each. */
+#define SEND_PIECE ((size_t)256 * 1024)
+/* What is smaller fits into the kernel's buffer. */
+#define SEND_LOOK ((size_t)16 * 1024)
+
+/* ---- phases ---- */
+
+void forward_set_phase(struct forward *forward, enum forward_phase phase)
+{
+    forward->phase = phase;
+    forward->phase_ms = h2o_now(forward->upstream->proxy->loop->evloop);
+}
+
+void forward_set_timer(struct forward *forward)
+{
+    const struct proxy_settings *settings = forward->upstream->settings;
+    struct proxy_loop *proxy = forward->upstream->proxy;
+    uint64_t ms = forward->phase == FORWARD_WAITING ? settings->first_byte_ms : settings->io_ms;
+
+    h2o_timeout_unlink(&forward->timer);
+    h2o_timeout_link(proxy->loop->evloop, proxy_loop_timers(proxy, ms), &forward->timer);
+}
+
+void forward_let_go(struct forward *forward)
+{
+    h2o_timeout_unlink(&forward->timer);
+    if (forward->dial != NULL)
+        dial_cancel(forward->dial);
+    forward->dial = NULL;
+    if (forward->conn != NULL)
+        upstream_conn_close(forward->conn);
+    forward->conn = NULL;
+}
+
+/* ---- the client, meanwhile ---- */
+
+/* While libh2o waits for the answer to an HTTP/1 request, it does not poll the client's socket. It
+ * would take the socket out of epoll and put it back for each request, which are two system calls.
+ * So the socket stays polled, and is not read: a pipelined request must stay in the kernel. When
+ * something comes, or the client leaves, it is polled no more. */
+static void on_client(h2o_socket_t *sock, const char *error)
+{
+    const struct conn *conn = sock->on_close.data;
+
+    (void)error;
+    h2o_socket_read_stop(sock);
+    h2o_socket_dont_read(sock, !conn->is_tls); /* see deferred_read.c */
+}
+
+static void watch_client(struct forward *forward)
+{
+    struct inflight *inflight = inflight_of(forward->req);
+
+    if (forward->req->version >= 0x200 || inflight == NULL || inflight->conn->sock == NULL)
+        return;
+    h2o_socket_dont_read(inflight->conn->sock, 1);
+    deferred_read_watch(inflight->conn->sock, on_client);
+    forward->watches_client = true;
+}
+
+void forward_unwatch_client(struct forward *forward)
+{
+    if (!forward->watches_client)
+        return;
+    struct conn *conn = inflight_of(forward->req)->conn;
+    forward->watches_client = false;
+    if (conn->sock != NULL)
+        on_client(conn->sock, NULL);
+}
+
+/* ---- the request ---- */
+
+static void send_more(struct forward *forward);
+
+static void on_written(h2o_socket_t *sock, const char *error)
+{
+    struct forward *forward = ((struct upstream_conn *)sock->data)->user;
+
+    if (error != NULL) {
+        /* An upstream may answer early and close: its answer is still to be read. */
+        forward->has_write_failed = true;
+        forward_read(forward);
+        return;
+    }
+    if (forward->sent < forward->head.len + forward->req->entity.len) {
+        send_more(forward);
+        return;
+    }
+    forward->is_sent = true;
+    if (forward->phase == FORWARD_SENDING) {
+        forward_set_phase(forward, FORWARD_WAITING);
+        forward_set_timer(forward);
+    }
+}
+
+static void send_more(struct forward *forward)
+{
+    h2o_iovec_t bufs[2], body = forward->req->entity;
+    size_t count = 0, from = 0;
+
+    if (forward->sent == 0) {
+        bufs[count++] = forward->head;
+        forward->sent = forward->head.len;
+    }
+    from = forward->sent - forward->head.len;
+    size_t piece = body.len - from < SEND_PIECE ? body.len - from : SEND_PIECE;
+    if (piece > 0)
+        bufs[count++] = h2o_iovec_init(body.base + from, piece);
+    forward->sent += piece;
+    if (forward->phase == FORWARD_SENDING)
+        forward_set_timer(forward);
+    h2o_socket_write(forward->conn->sock, bufs, count, on_written);
+    forward->unsent = piece >= SEND_LOOK ? forward_unsent(forward) : -1;
+}
+
+static void use(struct forward *forward, struct upstream_conn *conn)
+{
+    forward->conn = conn;
+    conn->user = forward;
+    conn->on_readable = forward_on_readable;
+    forward->sent = 0;
+    forward->written_before = conn->sock->bytes_written;
+    forward->is_sent = forward->has_write_failed = forward->has_bytes = false;
+    forward->read_error = NULL;
+    forward_set_phase(forward, FORWARD_SENDING);
+    send_more(forward);
+}
+
+static void on_dialled(void *data, h2o_socket_t *sock, enum upstream_failure failure,
+                       const char *what)
+{
+    struct forward *forward = data;
+
+    forward->dial = NULL;
+    if (sock != NULL)
+        use(forward, upstream_take_new(forward->upstream, sock));
+    else
+        forward_fail(forward, failure, what);
+}
+
+static bool is_safe_to_repeat(const h2o_req_t *req)
+{
+    return h2o_memis(req->method.base, req->method.len, H2O_STRLIT("GET")) ||
+           h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
+}
+
+void forward_connect(struct forward *forward, bool fresh)
+{
+    struct upstream_conn *conn =
+        fresh ? NULL : upstream_take_kept(forward->upstream, !is_safe_to_repeat(forward->req));
+
+    if (conn != NULL) {
+        use(forward, conn);
+        return;
+    }
+    forward_set_phase(forward, FORWARD_CONNECTING);
+    forward->dial = dial_begin(forward->upstream, on_dialled, forward);
+}
+
+/* ---- life ---- */
+
+/* The client is gone, or another answer takes the place of this one. */
+static void on_stop(h2o_generator_t *generator, h2o_req_t *req)
+{
+    struct forward *forward = container_of(generator, struct forward, super);
+
+    (void)req;
+    forward->phase = FORWARD_OVER;
+    forward_let_go(forward);
+}
+
+static void on_dispose(void *data)
+{
+    struct forward *forward = data;
+
+    forward_let_go(forward);
+    if (forward->buffer == NULL)
+        return;
+    if (forward->is_small)
+        proxy_loop_give_buffer(forward->upstream->proxy, forward->buffer);
+    else
+        free(forward->buffer);
+}
+
+static void make_head(struct forward *forward)
+{
+    const struct proxy_settings *settings = forward->upstream->settings;
+    enum proxied_connection connection = settings->keepalive_ms > 0 ? PROXIED_KEEP : PROXIED_CLOSE;
+
+    forward->asks_for_upgrade = settings->websocket_ms > 0 && forward->req->version < 0x200 &&
+                                proxied_asks_for_websocket(forward->req);
+    if (forward->asks_for_upgrade)
+        connection = PROXIED_WEBSOCKET;
+    forward->head = proxied_head_make(forward->req, connection, settings->sends_proxy_line);
+}
+
+void forward_begin(h2o_req_t *req, struct upstream *upstream)
+{
+    struct forward *forward = h2o_mem_alloc_shared(&req->pool, sizeof(*forward), on_dispose);
+
+    memset(forward, 0, sizeof(*forward));
+    forward->super = (h2o_generator_t){forward_proceed, on_stop};
+    forward->req = req;
+    forward->upstream = upstream;
+    forward->timer.cb = forward_on_timer;
+    upstream_count_request(upstream);
+    make_head(forward);
+    answer_reader_init(&forward->reader,
+                       h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD")) != 0,
+                       forward->asks_for_upgrade);
+    watch_client(forward);
+    forward_connect(forward, false);
+}

@@ -1,0 +1,181 @@
+#include "forward_p.h"
+
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "loop.h"
+
+/* An upstream that fails: is the request sent once more, is it answered 502 or 504, or is its
+ * answer, which has begun, cut? */
+
+/* ---- once more ---- */
+
+/* RFC 9110 section 9.2.2. */
+static bool is_idempotent(const h2o_req_t *req)
+{
+    static const char *const methods[] = {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"};
+
+    for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+        if (h2o_memis(req->method.base, req->method.len, methods[i], strlen(methods[i])))
+            return true;
+    return false;
+}
+
+/* The upstream's kernel has acknowledged no byte of the request: its application has seen none. So
+ * it is when the upstream had closed before the request came. One byte more than those that were
+ * written is acknowledged on every connection, its SYN. */
+static bool cannot_have_been_read(const struct forward *forward)
+{
+    const struct upstream_conn *conn = forward->conn;
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    if (!conn->is_plain || !conn->is_tcp)
+        return false;
+    if (getsockopt(h2o_socket_get_fd(conn->sock), IPPROTO_TCP, TCP_INFO, &info, &len) != 0 ||
+        len < offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked))
+        return false;
+    return info.tcpi_bytes_acked <= forward->written_before + 1;
+}
+
+/* RFC 9112 section 9.3.1: a connection may end at any time, and a kept one often ends just when it
+ * is used again. */
+static bool may_send_again(struct forward *forward)
+{
+    return forward->conn != NULL && forward->conn->requests > 0 && !forward->has_bytes &&
+           !forward->was_sent_again &&
+           (is_idempotent(forward->req) || cannot_have_been_read(forward)) &&
+           upstream_may_send_again(forward->upstream);
+}
+
+/* ---- failures ---- */
+
+static bool is_time(enum upstream_failure failure)
+{
+    return failure == UPSTREAM_CONNECT_TIME || failure == UPSTREAM_SEND_TIME ||
+           failure == UPSTREAM_FIRST_BYTE_TIME || failure == UPSTREAM_BETWEEN_BYTES_TIME;
+}
+
+static void note(struct forward *forward, enum upstream_failure failure, const char *what)
+{
+    h2o_req_t *req = forward->req;
+    uint64_t now_ms = h2o_now(forward->upstream->proxy->loop->evloop);
+
+    h2o_vector_reserve(&req->pool, &req->error_logs, req->error_logs.size + 1);
+    req->error_logs.entries[req->error_logs.size++] = (h2o_req_error_log_t){
+        "proxy",
+        h2o_concat(&req->pool, h2o_iovec_init(what, strlen(what)), h2o_iovec_init(H2O_STRLIT(" (")),
+                   h2o_iovec_init(upstream_phase(failure), strlen(upstream_phase(failure))),
+                   h2o_iovec_init(H2O_STRLIT(")")))};
+    if (req->pathconf == NULL || req->pathconf->error_log.emit_request_errors)
+        upstream_log(forward->upstream, failure, what, now_ms - forward->phase_ms, req);
+}
+
+static void answer_error(struct forward *forward, enum upstream_failure failure, const char *what)
+{
+    h2o_req_t *req = forward->req;
+
+    forward->phase = FORWARD_OVER;
+    forward_unwatch_client(forward);
+    if (is_time(failure))
+        h2o_send_error_generic(req, 504, "Gateway Timeout", what, 0);
+    else
+        h2o_send_error_502(req, "Gateway Error", what, 0);
+}
+
+void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what)
+{
+    note(forward, failure, what);
+    forward_let_go(forward);
+    if (!forward->has_begun) { /* even if there is a head: nothing of it was passed on */
+        answer_error(forward, failure, what);
+        return;
+    }
+    forward->is_cut = true;
+    forward_set_phase(forward, FORWARD_OVER);
+    forward_pass_on(forward);
+}
+
+static void before_answer(struct forward *forward, bool in_order)
+{
+    if (may_send_again(forward)) {
+        upstream_conn_close(forward->conn);
+        forward->conn = NULL;
+        h2o_timeout_unlink(&forward->timer);
+        forward->was_sent_again = true;
+        forward_connect(forward, true);
+        return;
+    }
+    forward_fail(forward, UPSTREAM_ENDED,
+                 forward->has_bytes ? "the upstream ended the connection in the head of its answer"
+                 : in_order         ? "the upstream closed the connection without an answer"
+                                    : "the upstream reset the connection without an answer");
+}
+
+void forward_ended(struct forward *forward, bool in_order)
+{
+    if (forward->phase != FORWARD_ANSWERING) {
+        before_answer(forward, in_order);
+        return;
+    }
+    /* After a failed write the kernel no longer tells a reset from an end. */
+    if (!answer_reader_end(&forward->reader, in_order && !forward->has_write_failed)) {
+        forward_fail(forward, UPSTREAM_CUT,
+                     in_order ? "the upstream ended the connection in the middle of its answer"
+                              : "the upstream reset the connection in the middle of its answer");
+        return;
+    }
+    forward_let_go(forward);
+    forward_set_phase(forward, FORWARD_OVER);
+    forward_pass_on(forward);
+}
+
+/* ---- time ---- */
+
+int forward_unsent(const struct forward *forward)
+{
+    int unsent;
+
+    return ioctl(h2o_socket_get_fd(forward->conn->sock), SIOCOUTQ, &unsent) == 0 ? unsent : -1;
+}
+
+/* Has the upstream taken any of the request since the last look? The first byte of an answer is not
+ * to be expected before it has taken all. */
+static bool is_being_sent(struct forward *forward)
+{
+    int unsent = forward_unsent(forward), before = forward->unsent;
+
+    forward->unsent = unsent;
+    return unsent > 0 && (before < 0 || unsent < before);
+}
+
+void forward_on_timer(h2o_timeout_entry_t *timer)
+{
+    struct forward *forward = container_of(timer, struct forward, timer);
+
+    /* It may answer early, and go on taking the request. */
+    if (is_being_sent(forward)) {
+        forward_set_timer(forward);
+        return;
+    }
+    switch (forward->phase) {
+    case FORWARD_SENDING:
+        forward_fail(forward, UPSTREAM_SEND_TIME, "the upstream did not take the request in time");
+        break;
+    case FORWARD_WAITING:
+        forward_fail(forward, UPSTREAM_FIRST_BYTE_TIME, "the upstream did not answer in time");
+        break;
+    case FORWARD_ANSWERING:
+        forward_fail(forward, UPSTREAM_BETWEEN_BYTES_TIME,
+                     "the upstream stopped in the middle of its answer");
+        break;
+    case FORWARD_CONNECTING: /* dial.c has the time */
+    case FORWARD_OVER:
+        break;
+    }
+}

@@ -1,0 +1,100 @@
+#ifndef LASTCALL_FORWARD_P_H
+#define LASTCALL_FORWARD_P_H
+
+/* What the files of a forwarded request share.
+ *
+ *     forward.c          the beginning; the request is sent        CONNECTING, SENDING, WAITING
+ *     forward_answer.c   the answer is read and passed on          ANSWERING
+ *     forward_end.c      what happens if the upstream fails        OVER
+ *
+ *     CONNECTING -> SENDING -> WAITING -> ANSWERING -> OVER
+ *         ^            |          |   the answer may begin before the request is sent
+ *         +------------+----------+   a kept connection ended without a byte: once more
+ *
+ * The answer goes through one buffer:
+ *
+ *     bytes  0 ..... begin ======== begin + in_flight ------ end ..... room
+ *                    the library sends these            these wait
+ *
+ * While bytes are in flight they must not move, so new ones come after `end`; when there is no
+ * room, the upstream's socket is not polled, and its kernel makes it wait. The buffer begins small
+ * and becomes one of `proxy.buffer` for an answer that fills it.
+ *
+ * Note on ends. With the last call of h2o_send() the request may be disposed of, and the forward
+ * with it. So the state is settled before that call, and nothing is touched after it: functions
+ * that return false say that this may have happened. */
+
+#include "answer_reader.h"
+#include "dial.h"
+#include "forward.h"
+#include "proxied_head.h"
+
+enum forward_phase {
+    FORWARD_CONNECTING,
+    FORWARD_SENDING,
+    FORWARD_WAITING,
+    FORWARD_ANSWERING,
+    FORWARD_OVER
+};
+
+struct forward {
+    h2o_generator_t super;
+    h2o_req_t *req;
+    struct upstream *upstream;
+    struct dial *dial;          /* NULL: none under way */
+    struct upstream_conn *conn; /* NULL: none */
+    h2o_timeout_entry_t timer;  /* of the phase */
+    uint64_t phase_ms;          /* when it began */
+    enum forward_phase phase;
+    /* the request */
+    h2o_iovec_t head;
+    size_t sent;             /* of the head and the body, given to the socket */
+    int unsent;              /* that the kernel had when the timer last looked */
+    uint64_t written_before; /* what the connection had carried before */
+    bool asks_for_upgrade;
+    bool is_sent; /* and the kernel has taken all of it */
+    bool has_write_failed;
+    bool was_sent_again;
+    bool watches_client; /* its socket is polled, see forward_watch_client() */
+    /* the answer */
+    struct answer_reader reader;
+    const char *read_error; /* of TLS */
+    bool has_bytes;         /* any of it has come on this connection */
+    bool has_begun;         /* and any of it was passed on */
+    bool is_cut;
+    bool is_small, was_full; /* the buffer; the last read filled it */
+    char *buffer;
+    size_t begin, in_flight, end, room;
+    size_t turn_bytes; /* read since the loop was last asked for events */
+};
+
+/* ---- forward.c ---- */
+void forward_set_phase(struct forward *forward, enum forward_phase phase);
+/* Time begins to run for the phase, again. */
+void forward_set_timer(struct forward *forward);
+/* Nothing more is wanted of the upstream: close, cancel, stop. */
+void forward_let_go(struct forward *forward);
+/* Connect, not with a kept connection if `fresh`, and send. */
+void forward_connect(struct forward *forward, bool fresh);
+/* An answer begins: the client's socket belongs to the library again. */
+void forward_unwatch_client(struct forward *forward);
+
+/* ---- forward_answer.c ---- */
+/* Read what there is, and pass it on. */
+void forward_read(struct forward *forward);
+/* Pass on what waits, if nothing is in flight. The last thing that a caller does. */
+void forward_pass_on(struct forward *forward);
+void forward_proceed(h2o_generator_t *generator, h2o_req_t *req);
+/* Its connection is readable; upstream_on_readable. */
+void forward_on_readable(void *forward, const char *error);
+
+/* ---- forward_end.c ---- */
+/* The upstream failed. The last thing that a caller does. */
+void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what);
+/* How much of the request the kernel has not got rid of; -1: it does not say. */
+int forward_unsent(const struct forward *forward);
+/* Its connection ended; `in_order`: not by a reset. The last thing that a caller does. */
+void forward_ended(struct forward *forward, bool in_order);
+void forward_on_timer(h2o_timeout_entry_t *timer);
+
+#endif

@@ -1,0 +1,152 @@
+#include "proxied_head.h"
+
+#include <string.h>
+
+/* What becomes of the head of an upstream's answer. */
+
+static h2o_iovec_t rewritten_location(h2o_req_t *req, h2o_iovec_t location)
+{
+    const h2o_req_overrides_t *overrides = req->overrides;
+    const h2o_url_t *match = overrides != NULL ? overrides->location_rewrite.match : NULL;
+    h2o_url_t url;
+
+    if (match == NULL || h2o_url_parse(location.base, location.len, &url) != 0 ||
+        url.scheme != &H2O_URL_SCHEME_HTTP || !h2o_url_hosts_are_equal(&url, match) ||
+        h2o_url_get_port(&url) != h2o_url_get_port(match) || url.path.len < match->path.len ||
+        memcmp(url.path.base, match->path.base, match->path.len) != 0)
+        return location;
+    return h2o_concat(
+        &req->pool, req->input.scheme->name, h2o_iovec_init(H2O_STRLIT("://")),
+        req->input.authority, overrides->location_rewrite.path_prefix,
+        h2o_iovec_init(url.path.base + match->path.len, url.path.len - match->path.len));
+}
+
+static bool is_redirect(int status)
+{
+    return status >= 300 && status <= 399 && status != 304;
+}
+
+static char compress_hint(h2o_iovec_t value)
+{
+    if (h2o_lcstris(value.base, value.len, H2O_STRLIT("on")))
+        return H2O_COMPRESS_HINT_ENABLE;
+    if (h2o_lcstris(value.base, value.len, H2O_STRLIT("off")))
+        return H2O_COMPRESS_HINT_DISABLE;
+    return H2O_COMPRESS_HINT_AUTO;
+}
+
+/* False: this field is not passed on, or it is told elsewhere. */
+static bool take_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t *value)
+{
+    if (token->proxy_should_drop_for_res)
+        return false;
+    if (token == H2O_TOKEN_CONTENT_LENGTH) {
+        if (req->res.status != 204) /* it has no length (RFC 9110 section 8.6) */
+            req->res.content_length = h2o_strtosize(value->base, value->len);
+        return false;
+    }
+    if (token == H2O_TOKEN_LOCATION) {
+        *value = rewritten_location(req, *value);
+    } else if (token == H2O_TOKEN_LINK) {
+        *value = h2o_push_path_in_link_header(req, value->base, value->len);
+        return value->len > 0;
+    } else if (token == H2O_TOKEN_SERVER) {
+        return req->conn->ctx->globalconf->proxy.preserve_server_header;
+    } else if (token == H2O_TOKEN_X_COMPRESS_HINT) {
+        req->compress_hint = compress_hint(*value);
+        return false;
+    }
+    return true;
+}
+
+static bool is_named(const struct phr_header *field, const char *name, size_t len)
+{
+    return h2o_lcstris(field->name, field->name_len, name, len) != 0;
+}
+
+static bool is_connection(const struct phr_header *field)
+{
+    return field->name_len == 10 && is_named(field, H2O_STRLIT("connection"));
+}
+
+/* May a Connection field name other fields? Most say nothing but this. */
+static bool has_nominations(const struct answer_fields *fields)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        const struct phr_header *field = &fields->fields[i];
+        if (is_connection(field) &&
+            !h2o_lcstris(field->value, field->value_len, H2O_STRLIT("close")) &&
+            !h2o_lcstris(field->value, field->value_len, H2O_STRLIT("keep-alive")))
+            return true;
+    }
+    return false;
+}
+
+/* Is `name`, in lower case, for the upstream's connection only? (RFC 9110 section 7.6.1) */
+static bool is_nominated(const struct answer_fields *fields, const char *name, size_t name_len)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        const struct phr_header *field = &fields->fields[i];
+        if (is_connection(field) &&
+            h2o_contains_token(field->value, field->value_len, name, name_len, ','))
+            return true;
+    }
+    return false;
+}
+
+/* `copy` has the bytes of the head that begin at `bytes`. */
+static void add_field(h2o_req_t *req, const struct answer_fields *fields, size_t index,
+                      const char *bytes, char *copy, bool look_for_nominations)
+{
+    const struct phr_header *field = &fields->fields[index];
+    char *name = copy + (field->name - bytes);
+    h2o_iovec_t value = h2o_iovec_init(copy + (field->value - bytes), field->value_len);
+
+    h2o_strtolower(name, field->name_len);
+    if (look_for_nominations && is_nominated(fields, name, field->name_len))
+        return;
+    const h2o_token_t *token = h2o_lookup_token(name, field->name_len);
+    if (token == NULL)
+        h2o_add_header_by_str(&req->pool, &req->res.headers, name, field->name_len, 0, field->name,
+                              value.base, value.len);
+    else if (take_known(req, token, &value))
+        h2o_add_header(&req->pool, &req->res.headers, token, field->name, value.base, value.len);
+}
+
+void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields)
+{
+    for (size_t i = 0; i < fields->count; i++)
+        if (is_named(&fields->fields[i], H2O_STRLIT("link")))
+            (void)h2o_push_path_in_link_header(req, fields->fields[i].value,
+                                               fields->fields[i].value_len);
+}
+
+/* The server was told by another answer to fetch this one: it follows redirects itself. */
+static bool follow(h2o_req_t *req, const struct answer_fields *fields)
+{
+    if (!req->res_is_delegated || !is_redirect(fields->status))
+        return false;
+    for (size_t i = 0; i < fields->count; i++) {
+        const struct phr_header *field = &fields->fields[i];
+        if (!is_named(field, H2O_STRLIT("location")))
+            continue;
+        h2o_iovec_t method = h2o_get_redirect_method(req->method, fields->status);
+        h2o_send_redirect_internal(req, method, field->value, field->value_len, 1);
+        return true;
+    }
+    return false;
+}
+
+bool proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
+                         size_t size)
+{
+    if (follow(req, fields))
+        return false;
+    char *copy = h2o_strdup(&req->pool, bytes, size).base;
+    req->res.status = fields->status;
+    req->res.reason = h2o_strdup(&req->pool, fields->reason, fields->reason_len).base;
+    bool nominations = has_nominations(fields);
+    for (size_t i = 0; i < fields->count; i++)
+        add_field(req, fields, i, bytes, copy, nominations);
+    return true;
+}

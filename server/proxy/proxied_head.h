@@ -1,0 +1,28 @@
+#ifndef LASTCALL_PROXIED_HEAD_H
+#define LASTCALL_PROXIED_HEAD_H
+
+/* The head of a proxied request, and what becomes of the head of its answer.
+ * Thread: owner loop only.     Blocks: never. */
+
+#include "answer_reader.h"
+#include "h2o_api.h"
+
+enum proxied_connection { PROXIED_KEEP, PROXIED_CLOSE, PROXIED_WEBSOCKET };
+
+/* The head to send, in memory of the request. The fields of one name that a server reads as a list
+ * (Cookie, Via, X-Forwarded-For) become one, in time and memory that grow with their size only. */
+h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection,
+                              bool with_proxy_line);
+
+/* Does the request hold a token for WebSocket in its Upgrade field? */
+bool proxied_asks_for_websocket(const h2o_req_t *req);
+
+/* Links of an interim answer: let HTTP/2 push them. */
+void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields);
+
+/* Fill the answer from a final head, whose `size` bytes are at `bytes`. True: it is done. False:
+ * the answer is a redirect that the server follows itself, and that has begun. */
+bool proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
+                         size_t size);
+
+#endif

@@ -1,0 +1,255 @@
+#include "proxied_head.h"
+
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "container_of.h"
+
+/* The head of a proxied request. Its fields, in this order: Connection, Host, Content-Length, those
+ * of the client but for the ones that concern its own connection, Cookie, X-Forwarded-*, Via. */
+
+struct head {
+    h2o_req_t *req;
+    char *bytes;
+    size_t size, room;
+    bool has_nominations; /* a Connection field may name other fields */
+};
+
+static void put(struct head *head, const char *bytes, size_t size)
+{
+    if (size > head->room - head->size) {
+        size_t room = head->room;
+        do
+            room *= 2;
+        while (size > room - head->size);
+        char *bigger = h2o_mem_alloc_pool(&head->req->pool, room);
+        memcpy(bigger, head->bytes, head->size);
+        head->bytes = bigger;
+        head->room = room;
+    }
+    memcpy(head->bytes + head->size, bytes, size);
+    head->size += size;
+}
+
+#define PUT(head, text) put(head, H2O_STRLIT(text))
+
+static void put_field(struct head *head, const char *name, size_t name_len, h2o_iovec_t value)
+{
+    put(head, name, name_len);
+    PUT(head, ": ");
+    put(head, value.base, value.len);
+    PUT(head, "\r\n");
+}
+
+/* ---- fields of the client ---- */
+
+static bool is_token(const h2o_header_t *field, const h2o_token_t *token)
+{
+    return field->name == &token->buf;
+}
+
+/* Most Connection fields say nothing but this. */
+static bool may_nominate(const h2o_headers_t *headers)
+{
+    for (ssize_t at = -1; (at = h2o_find_header(headers, H2O_TOKEN_CONNECTION, at)) != -1;) {
+        h2o_iovec_t value = headers->entries[at].value;
+        if (!h2o_lcstris(value.base, value.len, H2O_STRLIT("close")) &&
+            !h2o_lcstris(value.base, value.len, H2O_STRLIT("keep-alive")))
+            return true;
+    }
+    return false;
+}
+
+/* Is it named by a Connection field, and so for this connection only? (RFC 9110 section 7.6.1) */
+static bool is_of_connection(const struct head *head, const h2o_headers_t *headers,
+                             const h2o_header_t *field)
+{
+    if (!head->has_nominations)
+        return false;
+    for (ssize_t at = -1; (at = h2o_find_header(headers, H2O_TOKEN_CONNECTION, at)) != -1;) {
+        h2o_iovec_t value = headers->entries[at].value;
+        if (value.len >= field->name->len &&
+            h2o_contains_token(value.base, value.len, field->name->base, field->name->len, ','))
+            return true;
+    }
+    return false;
+}
+
+static bool is_dropped(const struct head *head, const h2o_headers_t *headers,
+                       const h2o_header_t *field)
+{
+    const h2o_globalconf_t *conf = head->req->conn->ctx->globalconf;
+
+    if (h2o_iovec_is_token(field->name)) {
+        const h2o_token_t *token = container_of(field->name, h2o_token_t, buf);
+        if (token->proxy_should_drop_for_req)
+            return true;
+    } else if (!conf->proxy.preserve_x_forwarded_proto &&
+               h2o_memis(field->name->base, field->name->len, H2O_STRLIT("x-forwarded-proto"))) {
+        return true;
+    }
+    return is_of_connection(head, headers, field);
+}
+
+/* Is it put together with others of its name, below? */
+static bool is_joined(const h2o_globalconf_t *conf, const h2o_header_t *field)
+{
+    return is_token(field, H2O_TOKEN_COOKIE) ||
+           (conf->proxy.emit_via_header && is_token(field, H2O_TOKEN_VIA)) ||
+           (conf->proxy.emit_x_forwarded_headers && is_token(field, H2O_TOKEN_X_FORWARDED_FOR));
+}
+
+/* All values of `token`, one after the other. Returns how many. */
+static size_t put_joined(struct head *head, const h2o_headers_t *headers, const h2o_token_t *token,
+                         const char *name, const char *separator)
+{
+    size_t count = 0;
+
+    for (ssize_t at = -1; (at = h2o_find_header(headers, token, at)) != -1;) {
+        if (headers->entries[at].value.len == 0 ||
+            is_of_connection(head, headers, &headers->entries[at]))
+            continue;
+        const char *before = count++ == 0 ? name : separator;
+        put(head, before, strlen(before));
+        put(head, headers->entries[at].value.base, headers->entries[at].value.len);
+    }
+    return count;
+}
+
+static void put_fields(struct head *head, const h2o_headers_t *headers)
+{
+    const h2o_globalconf_t *conf = head->req->conn->ctx->globalconf;
+
+    for (size_t i = 0; i < headers->size; i++) {
+        const h2o_header_t *field = &headers->entries[i];
+        if (is_joined(conf, field) || is_dropped(head, headers, field))
+            continue;
+        put_field(head, field->orig_name != NULL ? field->orig_name : field->name->base,
+                  field->name->len, field->value);
+    }
+    if (put_joined(head, headers, H2O_TOKEN_COOKIE, "cookie: ", "; ") > 0)
+        PUT(head, "\r\n");
+}
+
+/* ---- fields of ours ---- */
+
+static void put_forwarded(struct head *head, const h2o_headers_t *headers)
+{
+    h2o_req_t *req = head->req;
+    const h2o_globalconf_t *conf = req->conn->ctx->globalconf;
+    struct sockaddr_storage peer;
+    char text[NI_MAXHOST];
+
+    if (!conf->proxy.emit_x_forwarded_headers)
+        return;
+    if (!conf->proxy.preserve_x_forwarded_proto)
+        put_field(head, H2O_STRLIT("x-forwarded-proto"), req->input.scheme->name);
+    socklen_t peer_len = req->conn->callbacks->get_peername(req->conn, (void *)&peer);
+    size_t text_len =
+        peer_len > 0 ? h2o_socket_getnumerichost((void *)&peer, peer_len, text) : SIZE_MAX;
+    size_t before = put_joined(head, headers, H2O_TOKEN_X_FORWARDED_FOR, "x-forwarded-for: ", ", ");
+    if (before == 0)
+        PUT(head, "x-forwarded-for: ");
+    if (text_len != SIZE_MAX) { /* a Unix socket has no address */
+        if (before > 0)
+            PUT(head, ", ");
+        put(head, text, text_len);
+    }
+    PUT(head, "\r\n");
+}
+
+static void put_via(struct head *head, const h2o_headers_t *headers)
+{
+    h2o_req_t *req = head->req;
+    char version[4] = "1.0";
+
+    if (!req->conn->ctx->globalconf->proxy.emit_via_header)
+        return;
+    if (put_joined(head, headers, H2O_TOKEN_VIA, "via: ", ", ") == 0)
+        PUT(head, "via: ");
+    else
+        PUT(head, ", ");
+    if (req->version >= 0x200)
+        memcpy(version, "2", 2);
+    else if (req->version > 0x100 && req->version <= 0x109)
+        version[2] = (char)('0' + (req->version - 0x100));
+    put(head, version, strlen(version));
+    PUT(head, " ");
+    put(head, req->input.authority.base, req->input.authority.len);
+    PUT(head, "\r\n");
+}
+
+/* POST and PUT say how long their body is even if they have none (RFC 9110 section 8.6). */
+static bool has_length(const h2o_req_t *req)
+{
+    return req->entity.base != NULL ||
+           h2o_memis(req->method.base, req->method.len, H2O_STRLIT("POST")) ||
+           h2o_memis(req->method.base, req->method.len, H2O_STRLIT("PUT"));
+}
+
+static void put_first(struct head *head, enum proxied_connection connection)
+{
+    static const char *const texts[] = {
+        [PROXIED_KEEP] = "keep-alive\r\n",
+        [PROXIED_CLOSE] = "close\r\n",
+        [PROXIED_WEBSOCKET] = "upgrade\r\nupgrade: websocket\r\n",
+    };
+    h2o_req_t *req = head->req;
+    char length[48];
+
+    put(head, req->method.base, req->method.len);
+    PUT(head, " ");
+    put(head, req->path.base, req->path.len);
+    PUT(head, " HTTP/1.1\r\nconnection: ");
+    put(head, texts[connection], strlen(texts[connection]));
+    put_field(head, H2O_STRLIT("host"), req->authority);
+    if (has_length(req)) {
+        int n = snprintf(length, sizeof(length), "content-length: %zu\r\n", req->entity.len);
+        put(head, length, (size_t)n);
+    }
+}
+
+/* The client's fields as `proxy.header.*` changes them. */
+static h2o_headers_t rewritten(h2o_req_t *req)
+{
+    h2o_headers_t headers = req->headers;
+    h2o_headers_command_t *cmd = req->overrides != NULL ? req->overrides->headers_cmds : NULL;
+
+    if (cmd == NULL)
+        return headers;
+    headers = (h2o_headers_t){NULL, 0, 0};
+    h2o_vector_reserve(&req->pool, &headers, req->headers.size + 1);
+    h2o_memcpy(headers.entries, req->headers.entries,
+               sizeof(headers.entries[0]) * req->headers.size);
+    headers.size = req->headers.size;
+    for (; cmd->cmd != H2O_HEADERS_CMD_NULL; cmd++)
+        h2o_rewrite_headers(&req->pool, &headers, cmd);
+    return headers;
+}
+
+bool proxied_asks_for_websocket(const h2o_req_t *req)
+{
+    return h2o_lcstris(req->upgrade.base, req->upgrade.len, H2O_STRLIT("websocket")) != 0;
+}
+
+h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection,
+                              bool with_proxy_line)
+{
+    const h2o_headers_t headers = rewritten(req);
+    struct head head = {.req = req};
+
+    head.room = 768 + req->path.len + req->authority.len;
+    head.bytes = h2o_mem_alloc_pool(&req->pool, head.room);
+    if (with_proxy_line) {
+        char line[H2O_PROXY_HEADER_MAX_LENGTH];
+        put(&head, line, h2o_stringify_proxy_header(req->conn, line));
+    }
+    head.has_nominations = may_nominate(&headers);
+    put_first(&head, connection);
+    put_fields(&head, &headers);
+    put_forwarded(&head, &headers);
+    put_via(&head, &headers);
+    PUT(&head, "\r\n");
+    return h2o_iovec_init(head.bytes, head.size);
+}

@@ -1,0 +1,272 @@
+#include "upstream_pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "library.h"
+#include "log.h"
+#include "loop.h"
+
+/* Connections that are kept for an upstream on one loop. More would be closed at once. */
+#define KEPT_MOST 1024
+
+/* Requests that may be sent once more: a restart of the upstream ends all connections at once, so
+ * there is a stock; after that a fifth of the requests, or ten a second. So an upstream that ends
+ * every connection gets no more than 1.2 times its requests. */
+#define AGAIN_STOCK 1024.0
+#define AGAIN_A_REQUEST 0.2
+#define AGAIN_A_MS 0.01
+
+void upstream_init(struct upstream *upstream, struct proxy_loop *proxy,
+                   const struct proxy_target *target, const struct proxy_settings *settings)
+{
+    memset(upstream, 0, sizeof(*upstream));
+    upstream->proxy = proxy;
+    upstream->target = target;
+    upstream->settings = settings;
+    upstream->again.tokens = AGAIN_STOCK;
+    upstream->again.at_ms = h2o_now(proxy->loop->evloop);
+    h2o_linklist_init_anchor(&upstream->kept);
+}
+
+void upstream_close_kept(struct upstream *upstream)
+{
+    while (!h2o_linklist_is_empty(&upstream->kept))
+        upstream_conn_close(container_of(upstream->kept.next, struct upstream_conn, link));
+}
+
+struct upstream *upstream_create(struct proxy_loop *proxy, const struct proxy_target *target,
+                                 const struct proxy_settings *settings)
+{
+    struct upstream *upstream = h2o_mem_alloc(sizeof(*upstream));
+
+    upstream_init(upstream, proxy, target, settings);
+    h2o_linklist_insert(&proxy->upstreams, &upstream->link);
+    return upstream;
+}
+
+void upstream_release(struct upstream *upstream)
+{
+    upstream_close_kept(upstream);
+    h2o_linklist_unlink(&upstream->link);
+    free(upstream);
+}
+
+/* ---- connections ---- */
+
+static void on_readable(h2o_socket_t *sock, const char *error)
+{
+    struct upstream_conn *conn = sock->data;
+
+    if (conn->user != NULL)
+        conn->on_readable(conn->user, error);
+    else if (conn->is_plain || error != NULL || sock->input->size > 0)
+        upstream_conn_close(conn); /* it has ended, or sends what nobody asked for */
+    /* else a message of TLS itself, such as a session ticket */
+}
+
+static void on_idle(h2o_timeout_entry_t *timer)
+{
+    upstream_conn_close(container_of(timer, struct upstream_conn, timer));
+}
+
+static void leave_kept(struct upstream_conn *conn)
+{
+    if (!h2o_linklist_is_linked(&conn->link))
+        return;
+    h2o_linklist_unlink(&conn->link);
+    h2o_timeout_unlink(&conn->timer);
+    conn->upstream->kept_count--;
+}
+
+struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t *sock)
+{
+    struct upstream_conn *conn = h2o_mem_alloc(sizeof(*conn));
+
+    *conn = (struct upstream_conn){.sock = sock,
+                                   .upstream = upstream,
+                                   .timer = {.cb = on_idle},
+                                   .is_plain = sock->ssl == NULL,
+                                   .is_tcp = !upstream->target->is_unix};
+    sock->data = conn;
+    h2o_socket_dont_read(sock, conn->is_plain);
+    library.h2o_socket_read_start(sock, on_readable);
+    return conn;
+}
+
+static bool is_open(struct upstream_conn *conn)
+{
+    char byte;
+
+    return recv(h2o_socket_get_fd(conn->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+           errno == EAGAIN;
+}
+
+struct upstream_conn *upstream_take_kept(struct upstream *upstream, bool be_sure)
+{
+    while (!h2o_linklist_is_empty(&upstream->kept)) {
+        struct upstream_conn *conn = container_of(upstream->kept.next, struct upstream_conn, link);
+        if (be_sure && !is_open(conn)) {
+            upstream_conn_close(conn);
+            continue;
+        }
+        leave_kept(conn);
+        return conn;
+    }
+    return NULL;
+}
+
+void upstream_keep(struct upstream_conn *conn)
+{
+    struct upstream *upstream = conn->upstream;
+    uint64_t keepalive_ms = upstream->settings->keepalive_ms;
+
+    conn->user = NULL;
+    conn->requests++;
+    if (keepalive_ms == 0 || upstream->kept_count >= KEPT_MOST ||
+        h2o_socket_is_writing(conn->sock) || conn->sock->input->size > 0) {
+        upstream_conn_close(conn);
+        return;
+    }
+    upstream_conn_resume(conn);
+    h2o_linklist_insert(upstream->kept.next, &conn->link); /* before the first: it is the first */
+    upstream->kept_count++;
+    h2o_timeout_link(upstream->proxy->loop->evloop,
+                     proxy_loop_timers(upstream->proxy, keepalive_ms), &conn->timer);
+}
+
+h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
+{
+    h2o_socket_t *sock = conn->sock;
+
+    leave_kept(conn);
+    h2o_socket_read_stop(sock);
+    h2o_socket_dont_read(sock, 0);
+    sock->data = NULL;
+    free(conn);
+    return sock;
+}
+
+void upstream_conn_close(struct upstream_conn *conn)
+{
+    leave_kept(conn);
+    h2o_socket_close(conn->sock);
+    free(conn);
+}
+
+/* Over TLS the library has read, and its input is what the kernel's buffer is to a plain socket. */
+static ssize_t read_input(struct upstream_conn *conn, char *bytes, size_t room)
+{
+    h2o_socket_t *sock = conn->sock;
+    size_t taken = sock->input->size < room ? sock->input->size : room;
+
+    if (taken == 0)
+        return -EAGAIN;
+    memcpy(bytes, sock->input->bytes, taken);
+    h2o_buffer_consume(&sock->input, taken);
+    return (ssize_t)taken;
+}
+
+ssize_t upstream_conn_read(struct upstream_conn *conn, char *bytes, size_t room)
+{
+    ssize_t n;
+
+    if (!conn->is_plain)
+        return read_input(conn, bytes, room);
+    do
+        n = recv(h2o_socket_get_fd(conn->sock), bytes, room, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+void upstream_conn_pause(struct upstream_conn *conn)
+{
+    if (conn->is_stopped)
+        return;
+    conn->is_stopped = true;
+    h2o_socket_read_stop(conn->sock);
+}
+
+void upstream_conn_resume(struct upstream_conn *conn)
+{
+    if (!conn->is_stopped)
+        return;
+    conn->is_stopped = false;
+    library.h2o_socket_read_start(conn->sock, on_readable);
+}
+
+/* ---- the budget ---- */
+
+static void earn(struct upstream *upstream, double tokens)
+{
+    upstream->again.tokens += tokens;
+    if (upstream->again.tokens > AGAIN_STOCK)
+        upstream->again.tokens = AGAIN_STOCK;
+}
+
+void upstream_count_request(struct upstream *upstream)
+{
+    earn(upstream, AGAIN_A_REQUEST);
+}
+
+bool upstream_may_send_again(struct upstream *upstream)
+{
+    uint64_t now_ms = h2o_now(upstream->proxy->loop->evloop);
+
+    if (now_ms > upstream->again.at_ms)
+        earn(upstream, (double)(now_ms - upstream->again.at_ms) * AGAIN_A_MS);
+    upstream->again.at_ms = now_ms;
+    if (upstream->again.tokens < 1)
+        return false;
+    upstream->again.tokens -= 1;
+    return true;
+}
+
+/* ---- the log ---- */
+
+const char *upstream_phase(enum upstream_failure failure)
+{
+    static const char *const phases[UPSTREAM_FAILURES] = {
+        [UPSTREAM_LOOKUP] = "look-up",
+        [UPSTREAM_CONNECT] = "connect",
+        [UPSTREAM_TLS] = "TLS handshake",
+        [UPSTREAM_CONNECT_TIME] = "connect",
+        [UPSTREAM_SEND_TIME] = "send",
+        [UPSTREAM_FIRST_BYTE_TIME] = "first byte",
+        [UPSTREAM_BETWEEN_BYTES_TIME] = "between bytes",
+        [UPSTREAM_ENDED] = "first byte",
+        [UPSTREAM_MALFORMED] = "answer",
+        [UPSTREAM_CUT] = "body",
+    };
+    return phases[failure];
+}
+
+void upstream_log(struct upstream *upstream, enum upstream_failure failure, const char *what,
+                  uint64_t age_ms, const h2o_req_t *req)
+{
+    uint64_t now_ms = h2o_now(upstream->proxy->loop->evloop);
+    uint64_t *said_ms = &upstream->said[failure].at_ms, left_out;
+    size_t path = req->input.query_at != SIZE_MAX ? req->input.query_at : req->input.path.len;
+    char more[48] = "";
+
+    if (*said_ms != 0 && now_ms - *said_ms < 1000) {
+        upstream->said[failure].left_out++;
+        return;
+    }
+    left_out = upstream->said[failure].left_out;
+    upstream->said[failure].left_out = 0;
+    *said_ms = now_ms;
+    if (left_out > 0)
+        (void)snprintf(more, sizeof(more), "; %llu more of these", (unsigned long long)left_out);
+    log_line(LOG_LEVEL_WARN, "upstream-failed",
+             json_pack("{s:s, s:s, s:s, s:I, s:I}", "upstream", upstream->target->name, "phase",
+                       upstream_phase(failure), "cause", what, "age_ms", (json_int_t)age_ms,
+                       "left_out", (json_int_t)left_out),
+             "upstream %s: %s (%s, %llu ms; %.*s %.*s)%s", upstream->target->name, what,
+             upstream_phase(failure), (unsigned long long)age_ms,
+             (int)(req->input.method.len < 32 ? req->input.method.len : 32), req->input.method.base,
+             (int)(path < 256 ? path : 256), req->input.path.base, more);
+}

@@ -1,0 +1,36 @@
+#include "verify_name.h"
+
+#include <openssl/x509v3.h>
+#include <stdbool.h>
+
+/* The name in an upstream's certificate.
+ *
+ * libh2o 2.2.5 compares it when SSL_connect() returns, but only if there is nothing left to write.
+ * In TLS 1.3 the last message of the handshake is the client's, so there is, and any certificate
+ * that an accepted authority has signed is taken for any name. And it knows no addresses. So the
+ * name is compared where the chain is verified. A resumed session was verified when it was made:
+ * the library keeps sessions by name and port. */
+
+static bool is_for(X509 *cert, const char *name)
+{
+    return X509_check_ip_asc(cert, name, 0) == 1 || X509_check_host(cert, name, 0, 0, NULL) == 1;
+}
+
+static int on_verify(int is_good, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    if (!is_good || X509_STORE_CTX_get_error_depth(store) != 0 || SSL_is_server(ssl))
+        return is_good;
+    if (name != NULL && is_for(X509_STORE_CTX_get_current_cert(store), name))
+        return 1;
+    X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
+    return 0;
+}
+
+void verify_name(SSL_CTX *ssl_ctx)
+{
+    if (ssl_ctx != NULL)
+        SSL_CTX_set_verify(ssl_ctx, SSL_CTX_get_verify_mode(ssl_ctx), on_verify);
+}

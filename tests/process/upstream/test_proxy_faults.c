@@ -1,0 +1,410 @@
+/* The real process in front of an upstream that fails in every phase: what its client gets, what
+ * the log says, and when a request is sent once more. */
+
+#include "with_upstream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "directory.h"
+#include "expect.h"
+
+#define OK "HTTP/1.1 200 OK\r\n"
+#define TWO OK "Content-Length: 2\r\n\r\nok"
+#define MB ((size_t)1024 * 1024)
+#define PATH "hosts: {default: {paths: {/: {proxy.reverse.url: \"http://127.0.0.1:@/\"}}}}\n"
+
+static int set_up(void **state)
+{
+    return fixture_start(state, PATH);
+}
+
+static int set_up_hasty(void **state)
+{
+    return fixture_start(state, "proxy.timeout.first_byte: 300\nproxy.timeout.io: 400\n" PATH);
+}
+
+static int set_up_for_uploads(void **state)
+{
+    return fixture_start(state, "proxy.timeout.first_byte: 10000\nproxy.timeout.io: 400\n" PATH);
+}
+
+static void expect_status(struct fixture *f, int status)
+{
+    struct answer answer;
+
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
+    assert_int_equal(answer.status, status);
+    answer_release(&answer);
+}
+
+/* And not a byte more. */
+static void read_head(int fd)
+{
+    char last[4] = "";
+
+    while (memcmp(last, "\r\n\r\n", 4) != 0) {
+        memmove(last, last + 1, 3);
+        assert_int_equal(client_recv(fd, last + 3, 1, 0), 1);
+    }
+}
+
+static void answer_ok(struct fixture *f)
+{
+    client_send(f->upstream, TWO);
+    expect_status(f, 200);
+}
+
+/* A first request, whose connection the front keeps. */
+static void begin_with_one(struct fixture *f)
+{
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    answer_ok(f);
+}
+
+static bool has_connection(const struct fixture *f, int wait_ms)
+{
+    struct pollfd ready = {.fd = f->listener, .events = POLLIN};
+    int n;
+
+    do
+        n = poll(&ready, 1, wait_ms);
+    while (n < 0 && errno == EINTR);
+    return n > 0;
+}
+
+/* ---- once more ---- */
+
+static void test_a_get_that_a_kept_connection_loses_is_sent_again(void **state)
+{
+    static const enum upstream_end ends[] = {CLOSE, RESET};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < 2; i++) {
+        begin_with_one(f);
+        int before = f->upstream;
+        ask(f, ANSWER_HTTP11, false);
+        take_request(f);
+        assert_int_equal(f->upstream, before);
+        end_upstream(f, ends[i]);
+        take_request(f); /* the same, on a connection of its own */
+        answer_ok(f);
+    }
+    assert_lacks(f->front.log, "upstream-failed");
+}
+
+static void test_it_is_sent_again_once(void **state)
+{
+    struct fixture *f = *state;
+
+    begin_with_one(f);
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    end_upstream(f, CLOSE);
+    take_request(f);
+    end_upstream(f, CLOSE);
+    expect_status(f, 502);
+    process_wait_log(&f->front, "the upstream closed the connection without an answer (first byte");
+}
+
+static void test_a_post_that_was_read_is_not_sent_again(void **state)
+{
+    struct fixture *f = *state;
+
+    begin_with_one(f);
+    client_send(f->client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+    take_request(f);
+    end_upstream(f, CLOSE);
+    expect_status(f, 502);
+    assert_false(has_connection(f, 0));
+}
+
+/* The front sees the end before it sends anything. */
+static void test_a_post_does_not_meet_a_connection_that_has_ended(void **state)
+{
+    struct fixture *f = *state;
+
+    for (unsigned i = 0; i < 20; i++) {
+        begin_with_one(f);
+        end_upstream(f, CLOSE);
+        client_send(f->client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+        take_request(f);
+        answer_ok(f);
+    }
+}
+
+static void test_nothing_is_sent_again_after_a_byte_of_an_answer(void **state)
+{
+    struct fixture *f = *state;
+
+    begin_with_one(f);
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, "H");
+    end_upstream(f, CLOSE);
+    expect_status(f, 502);
+    assert_false(has_connection(f, 0));
+    process_wait_log(&f->front, "the upstream ended the connection in the head of its answer");
+}
+
+/* ---- faults ---- */
+
+static void test_an_upstream_that_refuses_is_502(void **state)
+{
+    struct fixture *f = *state;
+
+    (void)close(f->listener);
+    ask(f, ANSWER_HTTP11, false);
+    expect_status(f, 502);
+    process_wait_log(&f->front, ": Connection refused (connect, ");
+    f->listener = -1;
+}
+
+static void test_an_upstream_that_accepts_and_closes_is_502(void **state)
+{
+    static const enum upstream_end ends[] = {CLOSE, RESET};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < 2; i++) {
+        ask(f, ANSWER_HTTP11, false);
+        take_request(f);
+        end_upstream(f, ends[i]);
+        expect_status(f, 502);
+    }
+    process_wait_log(&f->front, "without an answer (first byte");
+}
+
+static void test_garbage_is_502_before_it_ends(void **state)
+{
+    struct fixture *f = *state;
+
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, "220 mail.example ESMTP\r\n");
+    expect_status(f, 502);
+    process_wait_log(&f->front, "the upstream sent no HTTP/1 answer (answer");
+}
+
+static void test_150_fields_are_passed_on(void **state)
+{
+    struct fixture *f = *state;
+    struct answer answer;
+    char reply[4096] = OK "Content-Length: 2\r\n";
+
+    for (unsigned i = 0; i < 150; i++)
+        (void)strcat(reply, "X-Field: value\r\n");
+    (void)strcat(reply, "\r\nok");
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, reply);
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
+    assert_int_equal(answer.status, 200);
+    answer_release(&answer);
+}
+
+/* ---- time ---- */
+
+static void test_no_answer_in_time_is_504(void **state)
+{
+    struct fixture *f = *state;
+
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    expect_status(f, 504);
+    process_wait_log(&f->front, "the upstream did not answer in time (first byte, 3");
+    assert_contains(f->front.log, "GET /x");
+}
+
+static void test_a_head_alone_is_504_in_time(void **state)
+{
+    struct fixture *f = *state;
+
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, OK "Content-Length: 9\r\n\r\n");
+    expect_status(f, 504);
+}
+
+static void test_an_answer_that_stops_is_cut(void **state)
+{
+    struct fixture *f = *state;
+    struct answer answer;
+
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, OK "Content-Length: 9\r\n\r\nhalf");
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_CUT);
+    answer_release(&answer);
+    process_wait_log(&f->front, "the upstream stopped in the middle of its answer (between bytes");
+}
+
+static void *begin_upload(struct fixture *f, size_t size)
+{
+    char head[128], *body = malloc(size + 1);
+
+    assert_non_null(body);
+    memset(body, 'b', size);
+    body[size] = '\0';
+    (void)snprintf(head, sizeof(head), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n",
+                   size);
+    f->client = client_connect(&f->front);
+    client_send(f->client, head);
+    client_send(f->client, body);
+    return body;
+}
+
+static void test_a_request_that_is_not_taken_is_504(void **state)
+{
+    struct fixture *f = *state;
+
+    free(begin_upload(f, 12 * MB));
+    take_connection(f); /* and nothing is read */
+    expect_status(f, 504);
+    process_wait_log(&f->front, "the upstream did not take the request in time (send");
+}
+
+/* It takes longer than proxy.timeout.io, a piece every 100 ms. */
+static void test_a_request_that_is_taken_slowly_is_not_cut(void **state)
+{
+    enum { SIZE = 12 * 1024 * 1024 };
+    const int buffer = 65536; /* the rest waits on our side */
+    struct fixture *f = *state;
+    uint64_t begin = now_ns();
+    assert_int_equal(setsockopt(f->listener, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer)), 0);
+    char *body = begin_upload(f, SIZE);
+
+    take_connection(f);
+    read_head(f->upstream);
+    for (size_t left = SIZE; left > 0;) {
+        size_t piece = left < SIZE / 10 ? left : SIZE / 10;
+        assert_int_equal(client_recv(f->upstream, body, piece, MSG_WAITALL), (ssize_t)piece);
+        left -= piece;
+        assert_int_equal(poll(NULL, 0, 100), 0);
+    }
+    answer_ok(f);
+    assert_true(now_ns() - begin >= 900 * (uint64_t)1000000);
+    free(body);
+}
+
+/* ---- early answers ---- */
+
+static void test_an_answer_before_the_end_of_the_request_is_passed_on(void **state)
+{
+    static const enum upstream_end ends[] = {KEEP, CLOSE, RESET};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < 3; i++) {
+        free(begin_upload(f, 12 * MB));
+        take_request(f);
+        client_send(f->upstream,
+                    "HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\n"
+                    "too large");
+        /* A reset overtakes what the front has not read; so does a close with unread bytes. */
+        if (ends[i] == KEEP)
+            (void)shutdown(f->upstream, SHUT_WR);
+        else
+            end_upstream(f, ends[i]);
+        expect_status(f, 413);
+        hang_up(f);
+        if (f->upstream >= 0)
+            end_upstream(f, CLOSE);
+    }
+}
+
+/* ---- back-pressure ---- */
+
+/* Both buffers of the kernel, on both sides, hold some megabytes. */
+static void test_a_client_that_does_not_read_holds_up_its_upstream(void **state)
+{
+    enum { SIZE = 96 * 1024 * 1024 };
+    struct fixture *f = *state;
+    char *bytes = calloc(1, MB), head[96];
+    size_t sent, got = 0;
+
+    assert_non_null(bytes);
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    (void)snprintf(head, sizeof(head), OK "Content-Length: %d\r\n\r\n", SIZE);
+    client_send(f->upstream, head);
+    sent = send_what_is_taken(f, bytes, MB, SIZE);
+    assert_in_range(sent, 1, 32 * MB);
+    read_head(f->client);
+    while (got < SIZE) {
+        size_t piece = SIZE - sent < MB ? SIZE - sent : MB;
+        ssize_t n = piece > 0 ? send(f->upstream, bytes, piece, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+        if (n > 0)
+            sent += (size_t)n;
+        n = client_recv(f->client, bytes, MB, 0);
+        assert_true(n > 0);
+        memset(bytes, 0, (size_t)n);
+        got += (size_t)n;
+    }
+    assert_int_equal(got, SIZE);
+    free(bytes);
+    ask(f, ANSWER_HTTP11, false); /* both connections are good for more */
+    take_request(f);
+    answer_ok(f);
+}
+
+/* ---- settings ---- */
+
+static void test_numbers_out_of_range_are_refused(void **state)
+{
+    static const char *const lines[] = {"proxy.buffer: 100", "proxy.buffer: 100000000",
+                                        "proxy.timeout.connect: 0",
+                                        "proxy.timeout.first_byte: 100000000"};
+    struct process p;
+    (void)state;
+    for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+        FILE *file = fopen(in_directory("bad"), "w");
+        assert_non_null(file);
+        (void)fprintf(file,
+                      "listen: {host: 127.0.0.1, port: 0}\n%s\nhosts: {default: {paths: {/: "
+                      "{proxy.reverse.url: \"http://127.0.0.1:1/\"}}}}\n",
+                      lines[i]);
+        (void)fclose(file);
+        process_spawn(&p, (const char *const[]){"--conf", in_directory("bad"), NULL});
+        process_expect(&p, 20000, 78);
+        assert_contains(p.log, "want ");
+        process_release(&p);
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, fixture_tear_down)
+#define UPLOAD(f) cmocka_unit_test_setup_teardown(f, set_up_for_uploads, fixture_tear_down)
+#define HASTY(f) cmocka_unit_test_setup_teardown(f, set_up_hasty, fixture_tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_get_that_a_kept_connection_loses_is_sent_again),
+        TEST(test_it_is_sent_again_once),
+        TEST(test_a_post_that_was_read_is_not_sent_again),
+        TEST(test_a_post_does_not_meet_a_connection_that_has_ended),
+        TEST(test_nothing_is_sent_again_after_a_byte_of_an_answer),
+        TEST(test_an_upstream_that_refuses_is_502),
+        TEST(test_an_upstream_that_accepts_and_closes_is_502),
+        TEST(test_garbage_is_502_before_it_ends),
+        TEST(test_150_fields_are_passed_on),
+        HASTY(test_no_answer_in_time_is_504),
+        HASTY(test_a_head_alone_is_504_in_time),
+        HASTY(test_an_answer_that_stops_is_cut),
+        UPLOAD(test_a_request_that_is_not_taken_is_504),
+        UPLOAD(test_a_request_that_is_taken_slowly_is_not_cut),
+        TEST(test_an_answer_before_the_end_of_the_request_is_passed_on),
+        TEST(test_a_client_that_does_not_read_holds_up_its_upstream),
+        cmocka_unit_test(test_numbers_out_of_range_are_refused),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
