@@ -47,8 +47,9 @@ struct coord_request {
     char *authority;
     char *peer;
     const char *state; /* "unread", "receiving", "held" (until the application answers), "inline",
-                          "queued", "running", "responding" or "abandoned" (the client left, the
-                          handler still runs) */
+                          "queued", "running", "responding", "kept" (the handler has returned, and
+                          the answer comes later) or "abandoned" (the client left, the handler
+                          still runs) */
     uint64_t age_ns;
     uint64_t body_bytes; /* of the request, as far as received */
     uint64_t sent_bytes; /* of the response's body */

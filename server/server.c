@@ -7,6 +7,7 @@
 
 #include "cancels.h"
 #include "config_tree.h"
+#include "kept.h"
 #include "limit.h"
 #include "log.h"
 #include "logfiles.h"
@@ -14,6 +15,7 @@
 #include "loop_thread.h"
 #include "mends.h"
 #include "server_state.h"
+#include "user_place.h"
 #include "watchdog.h"
 
 /* The loops as one server: start, stop and end. server_setup.c prepares it, for_coord.c drains it.
@@ -73,7 +75,8 @@ int server_start(struct server *server, struct pool *pool, struct coord *coord)
     /* calloc(3) does not align: the counts have their own cache lines. */
     server->loops = aligned_alloc(_Alignof(struct loop), loops * sizeof(*server->loops));
     server->cancels = cancels_create();
-    if (server->loops == NULL || server->cancels == NULL)
+    server->kept = kept_create();
+    if (server->loops == NULL || server->cancels == NULL || server->kept == NULL)
         return -ENOMEM;
     memset(server->loops, 0, loops * sizeof(*server->loops));
     if (server->config.stall_ns > 0)
@@ -121,7 +124,7 @@ int server_stop(struct server *server, uint64_t deadline_ns)
         err = pthread_cond_timedwait(&server->listed, &server->mu, &until);
     unsigned left = server->threads_left;
     (void)pthread_mutex_unlock(&server->mu);
-    return left > 0 ? -EBUSY : 0;
+    return left > 0 ? -EBUSY : server->kept != NULL ? kept_close(server->kept, deadline_ns) : 0;
 }
 
 void server_destroy(struct server *server)
@@ -132,6 +135,8 @@ void server_destroy(struct server *server)
     for (unsigned i = server->started; i-- > 0;)
         loop_release(&server->loops[i]);
     cancels_destroy(server->cancels);
+    kept_destroy(server->kept);
+    user_places_release(server);
     /* The library gives all paths one logger for duration-stats, and would free it for each. */
     if (server->tree == NULL || yoml_get(server->tree, "duration-stats") == NULL)
         left_over_config(&server->globalconf, "main");

@@ -95,9 +95,9 @@ bool server_is_moving(struct server *server);
 /* How often a loop, a worker or the pool was found to stand still.     Thread: as above. */
 uint64_t server_stalls(struct server *server);
 
-/* End the loops. Returns 0, or -EBUSY if a loop did not end until CLOCK_MONOTONIC
- * reads `deadline_ns`: then nothing may be freed and the process should leave by _exit(2). Thread:
- * main only.     Blocks: yes. */
+/* End the loops. Returns 0, or -EBUSY if a loop did not end, or a thread still holds a request that
+ * is kept (exchange_hold()), until CLOCK_MONOTONIC reads `deadline_ns`: then nothing may be freed
+ * and the process should leave by _exit(2).     Thread: main only.     Blocks: yes. */
 int server_stop(struct server *server, uint64_t deadline_ns);
 
 /* Free what libh2o keeps for this thread, which ends now. For pool_config.on_driver_end, and for a

@@ -55,13 +55,13 @@ static bool grow(struct place_table *table)
 
 /* A route's place is made at its first request. NULL: no memory. */
 static struct user_place *place_of(struct place_table *table, const struct user_route *route,
-                                   h2o_loop_t *loop)
+                                   h2o_context_t *ctx)
 {
     if (table->used * 2 >= table->size && !grow(table))
         return NULL;
     struct place_slot *slot = &table->slots[slot_of(table, route)];
     if (slot->route == NULL) {
-        struct user_place *place = user_place_create(route, loop);
+        struct user_place *place = user_place_create(route, ctx);
         if (place == NULL)
             return NULL;
         *slot = (struct place_slot){.route = route, .place = place};
@@ -103,7 +103,7 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
     mux_find(user->mux, req->method.base, req->method.len, path, bytes, &match);
     if (match.value == NULL)
         return match.allow[0] != '\0' ? refuse_method(req, match.allow) : -1;
-    struct user_place *place = place_of(table, match.value, req->conn->ctx->loop);
+    struct user_place *place = place_of(table, match.value, req->conn->ctx);
     if (place == NULL) {
         h2o_send_error_503(req, "Service Unavailable", "no memory\n", 0);
         return 0;

@@ -17,8 +17,11 @@ struct user_place {
 };
 
 /* NULL: no memory.     Thread: owner loop only, for both. */
-struct user_place *user_place_create(const struct user_route *route, h2o_loop_t *loop);
+struct user_place *user_place_create(const struct user_route *route, h2o_context_t *ctx);
 /* No job of it is left. NULL is allowed. */
 void user_place_destroy(struct user_place *place);
+
+/* Free what the places of a route share.     Thread: main only, when all places are gone. */
+void user_places_release(struct server *server);
 
 #endif

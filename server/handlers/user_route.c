@@ -23,7 +23,7 @@ static int on_req(h2o_handler_t *self, h2o_req_t *req)
 static void on_context_init(h2o_handler_t *self, h2o_context_t *ctx)
 {
     const struct user_handler *handler = (const void *)self;
-    struct user_place *place = user_place_create(handler->route, ctx->loop);
+    struct user_place *place = user_place_create(handler->route, ctx);
 
     if (place == NULL)
         h2o_fatal("no memory");

@@ -22,6 +22,8 @@
 #include "tickets.h"
 
 struct cancels;
+struct kept;
+struct route_turns;
 struct logfiles;
 struct loop;
 struct watchdog;
@@ -42,6 +44,7 @@ struct server {
     struct coord *coord;
     struct watchdog *watchdog; /* NULL: watchdog.stall is off */
     struct cancels *cancels;   /* see cancels.h */
+    struct kept *kept;         /* see kept.h */
     struct journal *journal;   /* NULL: no record is kept */
     uint64_t max_connections;
     uint64_t max_arriving; /* bytes; see bodies.c */
@@ -84,10 +87,11 @@ struct server {
 
     /* mu */
     pthread_mutex_t mu;
-    pthread_cond_t listed; /* a loop has made its list, or left its thread */
-    bool freezing;         /* the loops are to freeze: stop waiting for another list */
-    unsigned threads_left; /* loops that still run */
-    bool may_run;          /* the loops are set up, or are to end */
+    pthread_cond_t listed;           /* a loop has made its list, or left its thread */
+    struct route_turns *route_turns; /* user_place.c */
+    bool freezing;                   /* the loops are to freeze: stop waiting for another list */
+    unsigned threads_left;           /* loops that still run */
+    bool may_run;                    /* the loops are set up, or are to end */
     struct {
         bool is_running;
         uint64_t begun_ns;

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "deferred_read.h"
 #include "journal.h"
+#include "kept.h"
 #include "list_item.h"
 #include "onrecord.h"
 #include "request.h"
@@ -14,6 +15,7 @@
 #include "server_state.h"
 #include "stream.h"
 #include "tls.h"
+#include "turns.h"
 
 /* A request on its way to its handler, and the answer on its way back. See job_p.h. */
 
@@ -76,7 +78,11 @@ static int shed(h2o_req_t *req, h2o_iovec_t why)
 static void answer(struct job *job)
 {
     job_unwatch_peer(job->inflight->conn);
-    exchange_answer(job);
+    if (job->exchange.broken) /* and nothing of it has begun */
+        h2o_send_error_500(job->inflight->req, "Internal Server Error", "internal server error\n",
+                           0);
+    else
+        exchange_answer(job);
 }
 
 static void answer_dropped(struct job *job)
@@ -97,17 +103,12 @@ static void end_abandoned(struct job *job)
     job_free(job);
 }
 
-static void on_news(struct job *job, unsigned news)
+/* What is new of a request that is still there. */
+static void go_on_with(struct job *job)
 {
-    if (news & NEWS_RETURNED)
-        job->finished = true;
-    job->streams = job->stream != NULL;
-    if (job->inflight == NULL) {
-        if (job->finished)
-            end_abandoned(job);
-    } else if (job->streams) {
+    if (job->streams) {
         stream_go_on(job);
-    } else if (!job->loop->frozen && !job->inflight->given_up && !job->cut) {
+    } else if (job->finished && !job->loop->frozen && !job->inflight->given_up && !job->cut) {
         if (job->dropped)
             answer_dropped(job);
         else
@@ -115,10 +116,32 @@ static void on_news(struct job *job, unsigned news)
     }
 }
 
+static void on_news(struct job *job, unsigned news)
+{
+    if (news & NEWS_RETURNED)
+        job->returned = true;
+    if (job->returned && (!job_is_kept(job) || (news & NEWS_FINISHED) || job->is_done))
+        job->finished = true;
+    job->is_done |= (news & NEWS_FINISHED) != 0;
+    /* Until it is finished, its holder may be about to make the stream. */
+    if ((news & NEWS_WROTE) || job->finished)
+        job->streams = job->stream != NULL;
+    if (news & NEWS_LET_GO)
+        kept_tell_left(job);
+    if (job->inflight != NULL)
+        go_on_with(job);
+    else if (job_may_be_freed(job))
+        end_abandoned(job);
+}
+
 /* Called in place, or on the loop. If the job is on the loop's stack, it is handled there: it must
  * not be freed before. See news note. */
 static void on_returned_here(struct job *job)
 {
+    if (job->call->turns != NULL)
+        turns_leave(job->call->turns);
+    if (job_is_kept(job))
+        watch_peer(job);
     if (atomic_load(&job->news) != 0)
         job_tell(job, NEWS_RETURNED);
     else
@@ -172,22 +195,29 @@ static struct pool_share *share_of(struct conn *conn)
     return conn->share_of_pool;
 }
 
+static int refuse(struct job *job, h2o_iovec_t why)
+{
+    h2o_req_t *req = job->inflight->req;
+
+    job->inflight->job = NULL;
+    job_free(job);
+    return shed(req, why);
+}
+
 static int queue(struct job *job)
 {
-    struct inflight *inflight = job->inflight;
-    h2o_req_t *req = inflight->req;
+    const struct job_call *call = job->call;
 
-    if (req->version >= 0x200)
-        job->pool_job.share = share_of(inflight->conn);
-    job->pool_job.brief = place_is_brief(job->call->place);
+    if (job->inflight->req->version >= 0x200)
+        job->pool_job.share = share_of(job->inflight->conn);
+    job->pool_job.brief = place_is_brief(call->place);
     if (job->slot != NULL)
         journal_set_queued(job->slot); /* before a worker can have it */
     if (pool_submit(job->loop->server->pool, &job->pool_job) != 0) {
-        inflight->job = NULL;
-        job_free(job);
-        return shed(req,
-                    h2o_iovec_init(H2O_STRLIT("every worker is busy and the queue is full, or this "
-                                              "connection has its part of it\n")));
+        if (call->turns != NULL)
+            turns_leave(call->turns);
+        return refuse(job, h2o_iovec_init(H2O_STRLIT("every worker is busy and the queue is full, "
+                                                     "or this connection has its part of it\n")));
     }
     doors_stay_awake(job->loop);
     watch_peer(job);
@@ -239,13 +269,42 @@ static struct job *make(struct inflight *inflight, const struct job_call *call)
     return job;
 }
 
-int job_submit(h2o_req_t *req, const struct job_call *call)
+static int call_or_queue(struct job *job)
 {
-    struct loop *loop = loop_of(req->conn);
-    struct inflight *inflight = inflight_of(req);
+    struct loop *loop = job->loop;
     enum pool_placed placed = POOL_NOT_PLACED;
 
-    assert_owner(loop);
+    if (job->call->on_loop)
+        return run_here(job);
+    if (place_is_here(job->call->place, loop))
+        placed = pool_place(loop->server->pool, loop->index, &job->pool_job);
+    if (placed == POOL_NOT_PLACED)
+        return queue(job);
+    go_on(job, placed);
+    return 0;
+}
+
+/* It is appended with all that turns_leave() needs, which may submit it at once. */
+static int call_in_turn(struct job *job)
+{
+    if (job->slot != NULL)
+        journal_set_queued(job->slot);
+    switch (turns_enter(job->call->turns, job)) {
+    case TURN_NOW:
+        return call_or_queue(job);
+    case TURN_LATER:
+        watch_peer(job);
+        return 0;
+    default:
+        return refuse(job, h2o_iovec_init(H2O_STRLIT("too many requests wait for this route\n")));
+    }
+}
+
+int job_submit(h2o_req_t *req, const struct job_call *call)
+{
+    struct inflight *inflight = inflight_of(req);
+
+    assert_owner(loop_of(req->conn));
     REQUIRE(inflight != NULL && inflight->job == NULL);
     if (call->max_body > 0 && req->entity.len > call->max_body)
         return refuse_body(req);
@@ -253,12 +312,5 @@ int job_submit(h2o_req_t *req, const struct job_call *call)
     if (job == NULL)
         return shed(req,
                     h2o_iovec_init(H2O_STRLIT("the bodies of other requests fill the memory\n")));
-    if (call->on_loop)
-        return run_here(job);
-    if (place_is_here(call->place, loop))
-        placed = pool_place(loop->server->pool, loop->index, &job->pool_job);
-    if (placed == POOL_NOT_PLACED)
-        return queue(job);
-    go_on(job, placed);
-    return 0;
+    return call->turns == NULL ? call_or_queue(job) : call_in_turn(job);
 }

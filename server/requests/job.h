@@ -25,6 +25,7 @@ struct job;
 struct journal_slot;
 struct loop;
 struct place;
+struct turns;
 
 /* Whom the requests of a route are for, on one loop; immutable, and lives as long as the loop. */
 struct job_call {
@@ -37,6 +38,7 @@ struct job_call {
     uint64_t max_body;    /* bytes; 0: limit-request-body */
     uint64_t limit_ns;    /* from the request's arrival to its answer; 0: none */
     h2o_timeout_t *limit; /* the loop's list for that time; NULL: none */
+    struct turns *turns;  /* handlers at once; NULL: any number */
 };
 
 /* Have a request's handler called, in place or by a worker; for on_req of a handler. A full queue

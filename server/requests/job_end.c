@@ -5,29 +5,44 @@
 
 #include "clock.h"
 #include "journal.h"
+#include "kept.h"
 #include "list_item.h"
 #include "loop.h"
 #include "onrecord.h"
 #include "request.h"
 #include "stream.h"
+#include "turns.h"
 
 /* Jobs whose answers are not wanted any more: the client has gone, or the server gives up. */
+
+/* A request that is kept and that nobody holds is taken out of its table. See news note for the
+ * second condition. */
+bool job_may_be_freed(struct job *job)
+{
+    if (!job->finished && job->returned && job_is_kept(job))
+        job->finished = kept_reclaim(job);
+    return job->finished && atomic_load(&job->news) == 0;
+}
 
 struct journal_slot *job_abandon(struct job *job, struct journal_slot *slot)
 {
     job_unwatch_peer(job->inflight->conn);
     h2o_timeout_unlink(&job->limit);
-    if (job->finished) {
+    job->inflight = NULL;
+    if (job->call->turns != NULL && turns_forget(job->call->turns, job))
+        job->finished = true; /* it will not be called */
+    if (!job->finished) {
+        atomic_store(&job->gone, true);
+        job_cancel(job, EXCHANGE_GONE); /* it may be finished by that */
+    }
+    if (job_may_be_freed(job)) {
         job_free(job);
         return slot;
     }
-    job->inflight = NULL;
     h2o_linklist_insert(&job->loop->jobs.abandoned, &job->link);
     count_add(&job->loop->counts.abandoned, 1); /* before the request is counted off */
-    atomic_store(&job->gone, true);
-    job_cancel(job, EXCHANGE_GONE);
-    if (!atomic_load(
-            &job->pool_job.started)) /* see gone note: then the worker keeps off the slot */
+    if (job->finished || !atomic_load(&job->pool_job.started)) /* see gone note: then the worker
+                                                                * keeps off the slot */
         return slot;
     job->left = slot;
     return NULL;
@@ -94,8 +109,12 @@ void job_tell_of_drain(struct loop *loop)
 {
     for (h2o_linklist_t *node = loop->inflight.next; node != &loop->inflight; node = node->next) {
         struct job *job = container_of(node, struct inflight, link)->job;
-        if (job != NULL && atomic_load(&job->waits_for_drain))
+        if (job == NULL)
+            continue;
+        if (atomic_load(&job->waits_for_drain))
             job_wake(job);
+        if (job_is_kept(job))
+            kept_tell(job, KEPT_NOTE_DRAINING);
     }
 }
 
@@ -120,6 +139,8 @@ void job_settle_states(struct loop *loop)
 
 const char *job_state(const struct job *job)
 {
+    if (job->returned && job_is_kept(job))
+        return "kept";
     return atomic_load(&job->pool_job.started) ? "running" : "queued"; /* see gone note */
 }
 

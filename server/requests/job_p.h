@@ -45,7 +45,12 @@ struct stream;
 enum job_news {
     NEWS_RETURNED = 1 << 0, /* the handler has returned, or will never be called */
     NEWS_WROTE = 1 << 1,    /* bytes for the stream, and the loop idled */
+    NEWS_LET_GO = 1 << 2,   /* kept, and a note was left while it was held */
+    NEWS_FINISHED = 1 << 3, /* kept, and the answer is whole now */
 };
+
+/* Who has a request that is kept; see kept.h. */
+enum job_hold { HOLD_HANDLER, HOLD_FREE, HOLD_TAKEN, HOLD_DONE };
 
 /* Why a request is cancelled, beside the results EXCHANGE_GONE, _ABORTED and _TIMEOUT: the client
  * has sent the end of its input. It may have left, or may still wait for the answer; so this is
@@ -69,18 +74,30 @@ struct job {
     _Atomic bool waits_for_drain;
     _Atomic bool has_hook;
     _Atomic int cancel_fd;    /* -1: none; written by the holder, once */
+    _Atomic bool wants_room;  /* the holder got AGAIN, and wants to be told */
     struct cancel_hook *hook; /* mu of server->cancels */
+    _Atomic uint64_t token;   /* 0: it is not kept; written by its handler, once; see kept.h */
+    /* mu of server->kept */
+    enum job_hold hold;
+    unsigned notes; /* bits of enum kept_note */
+    void (*told)(uint64_t token, int what, void *arg);
+    void *told_arg;
     /* the holder's */
     struct chunk *chunks; /* of exchange_ops.alloc */
     size_t allocated;
     char *room_at, *room_end; /* not yet given out, of `room_bytes` */
     struct stream *stream;    /* NULL: the answer is whole; the loop reads it once it was told */
+    /* mu of call->turns */
+    struct job *next_turn;
+    bool waits_turn;
     /* owner loop */
     struct inflight *inflight; /* NULL: abandoned */
     struct journal_slot *left; /* abandoned, and running: still on record */
     h2o_linklist_t link;       /* loop->jobs.abandoned */
     h2o_timeout_entry_t limit; /* on call->limit */
-    bool finished;
+    bool returned;             /* the handler has, or will never be called */
+    bool finished; /* so, and if it is kept, it was finished, too: no other thread has it */
+    bool is_done;  /* kept, and finished */
     bool streams;  /* `stream` is set, as far as the loop knows */
     bool cut;      /* answered without its handler: its limit has passed */
     bool given_up; /* logged as unfinished already */
@@ -113,6 +130,11 @@ void job_tell(struct job *job, unsigned news);
 /* ---- job.c; Thread: owner loop only ---- */
 
 void job_unwatch_peer(struct conn *conn);
+
+/* ---- job_end.c; Thread: owner loop only ---- */
+
+/* Its request has gone: has no thread a use for it any more? */
+bool job_may_be_freed(struct job *job);
 
 /* ---- exchange/exchange_copy.c; Thread: owner loop only ---- */
 

@@ -3,10 +3,21 @@
 #include <string.h>
 
 #include "journal.h"
+#include "kept.h"
 #include "loop.h"
 #include "server_state.h"
+#include "turns.h"
 
 /* A job on the thread that calls its handler. */
+
+/* The handler has returned. From here on another thread may hold a request that is kept. */
+static void hand_back(struct job *job)
+{
+    if (job_is_kept(job))
+        kept_release(job);
+    else
+        job_end_hook(job);
+}
 
 static void run(struct pool_job *pool_job)
 {
@@ -27,16 +38,16 @@ static void run(struct pool_job *pool_job)
     place_begin(&watch, job->call->place, pool_job->placed_ns);
     job->call->handler(&job->exchange, job->call->user);
     job->took_ns = place_end(&watch);
-    job_end_hook(job);
     if (slot != NULL)
         watchdog_slot_end(slot);
+    hand_back(job);
 }
 
 void job_run_here(struct job *job)
 {
     atomic_store_explicit(&job->pool_job.started, true, memory_order_relaxed);
     job->call->handler(&job->exchange, job->call->user);
-    job_end_hook(job);
+    hand_back(job);
 }
 
 /* See news note. */
@@ -48,7 +59,12 @@ void job_tell(struct job *job, unsigned news)
 
 static void done(struct pool_job *pool_job)
 {
-    job_tell(container_of(pool_job, struct job, pool_job), NEWS_RETURNED);
+    struct job *job = container_of(pool_job, struct job, pool_job);
+    struct turns *turns = job->call->turns;
+
+    job_tell(job, NEWS_RETURNED);
+    if (turns != NULL)
+        turns_leave(turns);
 }
 
 /* Called on the thread of any loop: a request of another connection needs the place in the queue.
@@ -57,7 +73,7 @@ static void dropped(struct pool_job *pool_job)
 {
     struct job *job = container_of(pool_job, struct job, pool_job);
     job->dropped = true;
-    job_tell(job, NEWS_RETURNED);
+    done(pool_job);
 }
 
 const struct pool_job job_calls = {.run = run, .done = done, .dropped = dropped};

@@ -85,6 +85,10 @@ void exchange_answer(struct job *job)
     h2o_iovec_t body = {job->exchange.text, job->exchange.text_bytes};
 
     exchange_set_head(job);
+    if (job->exchange.file_fd >= 0) {
+        exchange_answer_file(job);
+        return;
+    }
     req->res.content_length = length_of(&job->exchange, req);
     bool has_body = answer_has_body(req) && body.len > 0;
     h2o_start_response(req, &generator);

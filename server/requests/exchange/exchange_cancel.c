@@ -3,6 +3,7 @@
 #include "cancels.h"
 #include "exchange_p.h"
 #include "futex.h"
+#include "kept.h"
 #include "loop.h"
 #include "server_state.h"
 #include "wakeup.h"
@@ -49,6 +50,8 @@ void job_cancel(struct job *job, int why)
         return;
     atomic_store(&job->why, why);
     job_wake(job);
+    if (job_is_kept(job))
+        kept_tell(job, KEPT_NOTE_CANCELLED);
     if (before != 0) /* the holder has been told by these two */
         return;
     ring(job);

@@ -155,4 +155,5 @@ const struct exchange_ops exchange_ops = {
     .time_left = time_left,
     .cancel_fd = exchange_cancel_fd,
     .on_cancel = exchange_on_cancel,
+    .keep = exchange_keep,
 };

@@ -22,9 +22,18 @@ int exchange_on_cancel(struct exchange *exchange, void (*cancel)(void *arg), voi
 int exchange_write(struct exchange *exchange, const void *bytes, size_t count, int64_t wait_ms);
 int exchange_flush(struct exchange *exchange, int64_t wait_ms);
 
+/* ---- kept.c: of struct exchange_ops ---- */
+
+uint64_t exchange_keep(struct exchange *exchange);
+
 /* ---- exchange_answer.c ---- */
 
 /* Status and fields, into the library's answer.     Thread: owner loop only. */
 void exchange_set_head(struct job *job);
+
+/* ---- exchange_file.c ---- */
+
+/* Send the body, which is in a file; the head is set.     Thread: owner loop only. */
+void exchange_answer_file(struct job *job);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "answer_head.h"
 #include "exchange_p.h"
+#include "kept.h"
 #include "loop.h"
 #include "request.h"
 #include "reset.h"
@@ -146,7 +147,21 @@ void stream_go_on(struct job *job)
         send_piece(job);
 }
 
-/* libh2o has let go of the piece. See room note. */
+/* See room note. */
+static void tell_of_room(struct stream *stream)
+{
+    struct job *job = stream->job;
+    uint64_t wants = atomic_load(&stream->wants);
+
+    if (wants > 0 && stream_room(stream) >= wants)
+        job_wake(job);
+    if (atomic_load(&job->wants_room) && stream_room(stream) >= STREAM_BYTES / 2) {
+        atomic_store(&job->wants_room, false);
+        kept_tell(job, KEPT_NOTE_ROOM);
+    }
+}
+
+/* libh2o has let go of the piece. */
 static void on_proceed(h2o_generator_t *self, h2o_req_t *req)
 {
     struct stream *stream = container_of(self, struct stream, super);
@@ -154,9 +169,7 @@ static void on_proceed(h2o_generator_t *self, h2o_req_t *req)
     (void)req;
     stream->sending = false;
     atomic_store(&stream->taken, stream->handed);
-    uint64_t wants = atomic_load(&stream->wants);
-    if (wants > 0 && stream_room(stream) >= wants)
-        job_wake(stream->job);
+    tell_of_room(stream);
     if (is_unwanted(stream->job))
         stream_end_cut(stream->job);
     else

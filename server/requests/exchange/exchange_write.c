@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "exchange_p.h"
 #include "futex.h"
+#include "kept.h"
 #include "loop.h"
 #include "stream.h"
 
@@ -95,6 +96,15 @@ static int write_waiting(struct job *job, const char *bytes, size_t count, int64
     }
 }
 
+/* The loop looks at `wants_room` after it has added to `taken`. */
+static bool has_room(struct job *job, size_t count)
+{
+    if (count <= stream_room(job->stream))
+        return true;
+    atomic_store(&job->wants_room, job_is_kept(job));
+    return count <= stream_room(job->stream);
+}
+
 /* All or nothing. */
 static int write_now(struct job *job, const char *bytes, size_t count)
 {
@@ -104,7 +114,7 @@ static int write_now(struct job *job, const char *bytes, size_t count)
         return result;
     if (count > STREAM_BYTES)
         return -EMSGSIZE;
-    if (count > stream_room(job->stream))
+    if (!has_room(job, count))
         return EXCHANGE_AGAIN;
     (void)put(job->stream, bytes, count);
     return 0;
@@ -112,7 +122,7 @@ static int write_now(struct job *job, const char *bytes, size_t count)
 
 static bool may_wait(const struct job *job, int64_t wait_ms)
 {
-    return wait_ms != 0 && !job->call->on_loop;
+    return wait_ms != 0 && !job->call->on_loop && !job_is_kept(job);
 }
 
 /* A client cannot take more than what was announced for the rest of the answer. */
