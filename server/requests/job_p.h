@@ -125,7 +125,11 @@ extern const struct pool_job job_calls; /* run, done and dropped */
 void job_run_here(struct job *job);
 
 /* Have the loop look at it.     Thread: any; see news note. */
-void job_tell(struct job *job, unsigned news);
+static inline void job_tell(struct job *job, unsigned news)
+{
+    if (atomic_fetch_or(&job->news, news) == 0)
+        loop_push_done(job->loop, &job->link_done);
+}
 
 /* ---- job.c; Thread: owner loop only ---- */
 
@@ -164,7 +168,16 @@ void job_end_hook(struct job *job);
  * will not.     Thread: owner loop only.     Blocks: never. */
 void job_forget_hook(struct job *job);
 /* 0, or the result.     Thread: any. */
-int job_cancelled(const struct job *job);
+static inline int job_cancelled(const struct job *job)
+{
+    int why = atomic_load(&job->why);
+    return why == WHY_END_OF_INPUT ? EXCHANGE_GONE : why;
+}
+/* Is there a token?     Thread: any. */
+static inline bool job_is_kept(const struct job *job)
+{
+    return atomic_load(&job->token) != 0;
+}
 
 /* ---- exchange/exchange_answer.c; Thread: owner loop only ---- */
 

@@ -50,13 +50,6 @@ void job_run_here(struct job *job)
     hand_back(job);
 }
 
-/* See news note. */
-void job_tell(struct job *job, unsigned news)
-{
-    if (atomic_fetch_or(&job->news, news) == 0)
-        loop_push_done(job->loop, &job->link_done);
-}
-
 static void done(struct pool_job *pool_job)
 {
     struct job *job = container_of(pool_job, struct job, pool_job);

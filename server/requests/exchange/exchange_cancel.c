@@ -22,12 +22,6 @@
  * ordered to wake the holders, and a loop then reads `waits_for_drain`. All are sequentially
  * consistent, so the holder sees the drain, or the loop wakes it. */
 
-int job_cancelled(const struct job *job)
-{
-    int why = atomic_load(&job->why);
-    return why == WHY_END_OF_INPUT ? EXCHANGE_GONE : why;
-}
-
 void job_wake(struct job *job)
 {
     (void)atomic_fetch_add(&job->word, 1);

@@ -122,11 +122,6 @@ static void remove_locked(struct kept *kept, const struct job *job)
 
 /* ---- the handler's side ---- */
 
-bool job_is_kept(const struct job *job)
-{
-    return atomic_load(&job->token) != 0;
-}
-
 uint64_t exchange_keep(struct exchange *exchange)
 {
     struct job *job = job_of_exchange(exchange);

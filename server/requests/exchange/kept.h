@@ -39,8 +39,6 @@ enum kept_note {
     KEPT_NOTE_GONE = 1 << 3, /* the loop would like to free it */
 };
 
-/* Is there a token?     Thread: any. */
-bool job_is_kept(const struct job *job);
 /* Its handler has returned.     Thread: the handler's; the last use of the job but for done(). */
 void kept_release(struct job *job);
 /* Tell who is responsible, or leave the notes.     Thread: owner loop only. */
