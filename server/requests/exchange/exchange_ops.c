@@ -95,12 +95,16 @@ static int wait_for(struct exchange *exchange, int64_t ms, bool also_drain)
  */
 static uint64_t drain_deadline_ns(const struct job *job)
 {
+    enum drain_class class = job->stream != NULL ? DRAIN_STREAM : DRAIN_OTHER;
     struct coord_status status;
 
     if (!drains(job))
         return CLOCK_NEVER;
     coord_get_status(job->loop->server->coord, &status);
-    return status.deadline_at_ns;
+    uint64_t closing_ns = status.entered_ns[PHASE_CLOSING], own_ns = status.drain.class_ns[class];
+    if (closing_ns == 0 || own_ns == 0 || own_ns > status.deadline_at_ns - closing_ns)
+        return status.deadline_at_ns;
+    return closing_ns + own_ns;
 }
 
 static int64_t time_left(struct exchange *exchange)

@@ -44,6 +44,10 @@ static void begin(struct job *job)
         req->res.content_length = SIZE_MAX;
     if (answer_has_body(req) && ends_with_connection(req))
         req->http1_is_persistent = 0;
+    /* The library's compression keeps what it has until it has enough; a handler that goes on
+     * writing wants it sent. */
+    if (!job->finished)
+        req->compress_hint = H2O_COMPRESS_HINT_DISABLE;
     job->inflight->is_half = true;
     h2o_start_response(req, &stream->super);
 }

@@ -164,6 +164,8 @@ void kept_release(struct job *job)
 
 int exchange_hold(struct server *server, uint64_t token, struct exchange **ret_exchange)
 {
+    if (server->kept == NULL) /* it has not been started */
+        return EXCHANGE_GONE;
     struct kept *kept = lock(server->kept);
     struct job *job = kept->closed ? NULL : find_locked(kept, token);
     int result = job == NULL ? EXCHANGE_GONE : job->hold == HOLD_FREE ? 0 : -EBUSY;

@@ -29,6 +29,7 @@ static struct {
     struct pool *pool;
     struct coord *coord;
     struct mux *mux;
+    struct journal *journal; /* NULL: no --journal */
     struct served routes[32];
     pthread_t runner;
     int status;
@@ -59,6 +60,19 @@ static void read_flags(const char *const *argv)
     self.options.has_own_routes = true;
 }
 
+static void open_journal(void)
+{
+    const struct journal_config config = settings_journal(&self.options);
+    char error[JOURNAL_ERROR_SIZE];
+
+    self.journal = NULL;
+    if (config.dir == NULL)
+        return;
+    if (journal_open(&config, &self.journal, error) != 0)
+        fail_msg("%s", error);
+    server_attach_journal(served, self.journal);
+}
+
 static void add_routes(const struct served *routes)
 {
     char error[MUX_ERROR];
@@ -80,6 +94,7 @@ void serve(const struct served *routes, const char *const *argv)
     const struct server_config settings = settings_server(&self.options);
     assert_int_equal(server_configure(served, &settings, false), 0);
     add_routes(routes);
+    open_journal();
     const struct coord_config config = {
         .ops = &server_ops, .server = served, .drain = settings_drain(&self.options)};
     assert_int_equal(coord_create(&config, &self.coord), 0);
@@ -117,6 +132,7 @@ int serve_end(void)
     assert_int_equal(pool_destroy(self.pool, CLOCK_NEVER), 0);
     coord_destroy(self.coord);
     mux_destroy(self.mux);
+    journal_destroy(self.journal);
     served = NULL;
     return self.status;
 }
@@ -134,6 +150,14 @@ static struct coord_census census(void)
     struct coord_census all = {0};
     server_ops.census(served, &all);
     return all;
+}
+
+uint64_t served_on_record(void)
+{
+    struct journal_stats stats;
+
+    journal_get_stats(self.journal, &stats);
+    return stats.slots_used;
 }
 
 uint64_t served_active(void)

@@ -33,6 +33,9 @@ int serve_end(void);
 /* Teardown of every test: serve_end(), if it has not been called. */
 int serve_end_left(void **state);
 
+/* Requests on record now; with --journal. */
+uint64_t served_on_record(void);
+
 /* Requests that are active, and jobs whose client has gone. */
 uint64_t served_active(void);
 uint64_t served_abandoned(void);
