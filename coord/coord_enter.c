@@ -15,9 +15,11 @@ static void log_begin(struct coord *coord)
     (void)clock_format_wall(coord->report.began_wall);
     struct report report = coord->report; /* its lists are still empty */
     coord->began = true;
-    struct drain_config config = coord->drain.config;
+    struct drain limited = coord->drain;
     coord_unlock(coord);
-    report_log_begin(&report, &config);
+    if (limited.limit_at_ns != CLOCK_NEVER) /* the caller's, and it is earlier than the setting's */
+        drain_limit_left(&limited, clock_now_ns());
+    report_log_begin(&report, &limited.config);
 }
 
 static void enter_running(struct coord *coord)

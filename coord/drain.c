@@ -83,6 +83,18 @@ void drain_limit_at(struct drain *drain, uint64_t at_ns, uint64_t now_ns)
         keep_limit(drain, now_ns);
 }
 
+void drain_limit_left(struct drain *drain, uint64_t now_ns)
+{
+    uint64_t left_ns = drain->limit_at_ns > now_ns ? drain->limit_at_ns - now_ns : 0;
+
+    left_ns = (left_ns + NS_PER_MS / 2) / NS_PER_MS * NS_PER_MS; /* as it was ordered */
+    if (left_ns < drain->config.deadline_ns)
+        drain->config.deadline_ns = left_ns;
+    for (size_t i = 0; i < DRAIN_CLASSES; i++)
+        if (drain->config.class_ns[i] > left_ns)
+            drain->config.class_ns[i] = 0;
+}
+
 uint64_t drain_lame_duck_until_ns(const struct drain *drain)
 {
     uint64_t from_ns = drain->entered_ns[PHASE_LAME_DUCK];

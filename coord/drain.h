@@ -29,7 +29,8 @@ struct drain_config {
     uint64_t
         spread_ns; /* spread the close of idle connections over this time; 0: close all at once */
     uint64_t class_ns[DRAIN_CLASSES]; /* the classes' deadlines, from CLOSING; 0: the general one */
-    uint64_t force_after_ns; /* stop signals closer together than this count as one, see stops.h */
+    uint64_t force_after_ns; /* stop signals closer together than this count as one, see stops.h;
+                                CLOCK_NEVER: no signals come */
 };
 
 /* What the coordinator sees when it looks. */
@@ -97,6 +98,9 @@ void drain_limit(struct drain *drain, uint64_t longest_ns);
 /* The drain ends at `at_ns`, or at an earlier deadline that it has. A lame duck that is before it
  * takes half of the time until then at most. To call the drain off takes the limit away. */
 void drain_limit_at(struct drain *drain, uint64_t at_ns, uint64_t now_ns);
+
+/* Make the limit the configured deadlines, where those are later: for a message. */
+void drain_limit_left(struct drain *drain, uint64_t now_ns);
 
 /* When the lame duck ends. Only in LAME_DUCK. */
 uint64_t drain_lame_duck_until_ns(const struct drain *drain);

@@ -54,7 +54,9 @@ static const char *force_text(const struct drain_config *config, char *text, siz
 {
     char apart[CLOCK_TEXT_SIZE];
 
-    if (config->force_after_ns == 0)
+    if (config->force_after_ns == CLOCK_NEVER)
+        (void)snprintf(text, size, "it can be cut short");
+    else if (config->force_after_ns == 0)
         (void)snprintf(text, size, "a second signal cuts it short");
     else
         (void)snprintf(text, size, "a second signal cuts it short if it comes %s after, or later",
@@ -95,7 +97,9 @@ void report_log_begin(const struct report *report, const struct drain_config *co
                        (json_int_t)report->begin.active, "connections",
                        (json_int_t)report->begin.connections, "deadline_ms",
                        (json_int_t)(drain_longest_ns(config) / NS_PER_MS), "force_after_ms",
-                       (json_int_t)(config->force_after_ns / NS_PER_MS)),
+                       config->force_after_ns == CLOCK_NEVER
+                           ? (json_int_t)-1
+                           : (json_int_t)(config->force_after_ns / NS_PER_MS)),
              "%s%s%s%s: draining, %llu request%s in flight on %llu connection%s, deadline %s; %s",
              trigger->name, trigger->detail[0] != '\0' || comes[0] == ' ' ? comes : "",
              trigger->detail[0] != '\0' ? " " : "", trigger->detail, (ull)report->begin.active,

@@ -38,11 +38,13 @@ int process_read_secrets(struct process *process)
 
 int process_create_coord(struct process *process, const struct coord_server_ops *ops, void *server)
 {
-    const struct coord_config config = {.ops = ops,
-                                        .server = server,
-                                        .drain = settings_drain(process->options),
-                                        .report_path = process->options->report,
-                                        .progress_ns = PROGRESS_NS};
+    struct coord_config config = {.ops = ops,
+                                  .server = server,
+                                  .drain = settings_drain(process->options),
+                                  .report_path = process->options->report,
+                                  .progress_ns = PROGRESS_NS};
+    if (process->role == PROCESS_EMBEDDED)
+        config.drain.force_after_ns = CLOCK_NEVER;
     int err = coord_create(&config, &process->coord);
 
     return err == 0 ? 0 : process_fail(EXIT_STATUS_UNAVAILABLE, "the coordinator", err);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "directory.h"
 #include "expect.h"
 #include "loopback.h"
 #include "with_library.h"
@@ -209,6 +210,63 @@ static void test_tls_without_a_certificate(void **state)
     expect_no_start(server, LC_E_CONFIG, "lc_tls");
 }
 
+/* ---- the order of settings ---- */
+
+/* How long a drain lasts that cannot end by itself shows which setting counts. */
+static void expect_deadline(lc_server *server, const char *text, const struct library_log *log)
+{
+    char want[64];
+
+    assert_int_equal(lc_listen(server, "127.0.0.1:0"), LC_OK);
+    if (lc_start(server) != LC_OK)
+        fail_msg("%s", lc_errmsg(server));
+    assert_int_equal(lc_shutdown(server, -1, NULL), LC_OK);
+    assert_int_equal(lc_free(server), LC_OK);
+    (void)snprintf(want, sizeof(want), ", deadline %s;", text);
+    assert_contains(log->text, want);
+}
+
+static const char *file_with_a_deadline(void)
+{
+    const char *path = in_directory("deadline.conf");
+    FILE *file = fopen(path, "we");
+
+    assert_non_null(file);
+    (void)fputs("drain: {deadline: 20s}\nlimit-request-body: wrong\n"
+                "hosts: {default: {paths: {/: {handler: hello}}}}\n",
+                file);
+    assert_int_equal(fclose(file), 0);
+    return path;
+}
+
+static void test_later_calls_win_over_the_file_and_it_over_earlier_ones(void **state)
+{
+    struct library_log log;
+    lc_server *server = lc_new();
+
+    (void)state;
+    library_log_to(server, &log);
+    assert_int_equal(lc_set(server, "drain.deadline", "30s"), LC_OK);
+    assert_int_equal(lc_conf(server, file_with_a_deadline()), LC_OK);
+    assert_int_equal(lc_set(server, "limit-request-body", "1000"), LC_OK); /* else it is wrong */
+    expect_deadline(server, "20s", &log);
+
+    server = lc_new();
+    library_log_to(server, &log);
+    assert_int_equal(lc_conf(server, file_with_a_deadline()), LC_OK);
+    assert_int_equal(lc_set(server, "limit-request-body", "1000"), LC_OK);
+    assert_int_equal(lc_set(server, "drain.deadline", "30s"), LC_OK);
+    expect_deadline(server, "30s", &log);
+
+    server = lc_new();
+    library_log_to(server, &log);
+    assert_int_equal(lc_set(server, "limit-request-body", "1000"), LC_OK);
+    assert_int_equal(lc_conf(server, file_with_a_deadline()), LC_OK);
+    assert_int_equal(lc_conf(server, "another"), LC_E_ARG);
+    assert_int_equal(lc_start(server), LC_E_ARG);
+    assert_int_equal(lc_free(server), LC_OK);
+}
+
 /* ---- other ways to begin ---- */
 
 static void test_a_socket_that_listens_already(void **state)
@@ -253,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_a_file_that_is_not_there),
         cmocka_unit_test(test_no_address_at_all),
         cmocka_unit_test(test_tls_without_a_certificate),
+        cmocka_unit_test(test_later_calls_win_over_the_file_and_it_over_earlier_ones),
         cmocka_unit_test(test_a_socket_that_listens_already),
         cmocka_unit_test(test_an_abi_that_is_too_new),
     };

@@ -53,15 +53,20 @@ static void on_line(int level, const char *event, const char *text, const char *
         log->size += (size_t)n;
 }
 
+void library_log_to(lc_server *server, struct library_log *log)
+{
+    if (log != NULL)
+        memset(log, 0, sizeof(*log));
+    unread.size = 0;
+    assert_int_equal(lc_on_log(server, on_line, log != NULL ? log : &unread), 0);
+}
+
 lc_server *library_new(struct library_log *log)
 {
     lc_server *server = lc_new();
 
     assert_non_null(server);
-    if (log != NULL)
-        memset(log, 0, sizeof(*log));
-    unread.size = 0;
-    assert_int_equal(lc_on_log(server, on_line, log != NULL ? log : &unread), 0);
+    library_log_to(server, log);
     assert_int_equal(lc_conf(server, library_conf()), 0);
     assert_int_equal(lc_set(server, "num-threads", "2"), 0);
     assert_int_equal(lc_set(server, "drain.idle-grace", "100ms"), 0);

@@ -21,6 +21,8 @@ struct library_log {
     unsigned long lines;
 };
 
+/* Have it log there; NULL: where nobody reads. */
+void library_log_to(lc_server *server, struct library_log *log);
 /* A server at a free port of 127.0.0.1 with two loops, that logs into `log`; a setting may still be
  * changed. NULL: into one that nobody reads. */
 lc_server *library_new(struct library_log *log);

@@ -780,6 +780,66 @@ static void test_spread_ends_before_the_deadline(void **state)
     assert_int_equal(drain_spread_ns(&at_once, T0), 0);
 }
 
+static void test_limit_moves_the_deadlines_of_a_drain_under_way(void **state)
+{
+    struct drain_config config = plain;
+    (void)state;
+    config.class_ns[DRAIN_UPLOAD] = 5 * DEADLINE;
+    struct drain d = drain_in(PHASE_DRAINING, config);
+    drain_limit_at(&d, T0 + 300, T0 + 100);
+    assert_int_equal(d.deadline_at_ns, T0 + 300);
+    assert_int_equal(d.class_at_ns[DRAIN_UPLOAD], T0 + 300);
+    drain_limit_at(&d, T0 + 400, T0 + 100); /* a later one changes nothing */
+    assert_goes(&d, T0 + 299, closed, PHASE_DRAINING);
+    assert_goes(&d, T0 + 300, closed, PHASE_ABORTING);
+    assert_int_equal(d.cause, DRAIN_CAUSE_DEADLINE);
+}
+
+static void test_limit_before_closing_counts_from_its_own_time(void **state)
+{
+    (void)state;
+    struct drain d = drain_in(PHASE_RUNNING, plain);
+    assert_true(drain_request(&d, T0));
+    drain_limit_at(&d, T0 + 300, T0);
+    assert_goes(&d, T0 + 200, busy, PHASE_CLOSING);
+    assert_int_equal(d.deadline_at_ns, T0 + 300);
+    assert_int_equal(d.grace_at_ns, T0 + 290); /* nine tenths of what is left */
+    assert_goes(&d, T0 + 300, busy, PHASE_ABORTING);
+}
+
+static void test_limit_later_than_the_deadline_changes_nothing(void **state)
+{
+    (void)state;
+    struct drain d = drain_in(PHASE_DRAINING, plain);
+    drain_limit_at(&d, T0 + 2 * DEADLINE, T0);
+    assert_int_equal(d.deadline_at_ns, T0 + DEADLINE);
+}
+
+static void test_lame_duck_takes_half_of_a_limit(void **state)
+{
+    (void)state;
+    struct drain d = drain_in(PHASE_LAME_DUCK, with_lame_duck);
+    assert_int_equal(drain_next_look_ns(&d), T0 + LAME);
+    drain_limit_at(&d, T0 + 60, T0 + 10);
+    assert_int_equal(drain_next_look_ns(&d), T0 + 30);
+    assert_goes(&d, T0 + 29, busy, PHASE_LAME_DUCK);
+    assert_goes(&d, T0 + 30, busy, PHASE_CLOSING);
+    assert_int_equal(d.deadline_at_ns, T0 + 60);
+}
+
+static void test_undrain_takes_the_limit_away(void **state)
+{
+    (void)state;
+    struct drain d = drain_in(PHASE_LAME_DUCK, with_lame_duck);
+    drain_limit_at(&d, T0 + 60, T0);
+    assert_true(drain_undo(&d));
+    assert_goes(&d, T0 + 1, busy, PHASE_RUNNING);
+    assert_true(drain_request(&d, T0 + 100));
+    assert_goes(&d, T0 + 100, busy, PHASE_LAME_DUCK);
+    assert_goes(&d, T0 + 100 + LAME, busy, PHASE_CLOSING);
+    assert_int_equal(d.deadline_at_ns, T0 + 100 + LAME + DEADLINE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -839,6 +899,11 @@ int main(void)
         cmocka_unit_test(test_jobs_hold_the_exit_until_the_general_deadline),
         cmocka_unit_test(test_what_ends_after_the_general_deadline_ends_the_drain),
         cmocka_unit_test(test_spread_ends_before_the_deadline),
+        cmocka_unit_test(test_limit_moves_the_deadlines_of_a_drain_under_way),
+        cmocka_unit_test(test_limit_before_closing_counts_from_its_own_time),
+        cmocka_unit_test(test_limit_later_than_the_deadline_changes_nothing),
+        cmocka_unit_test(test_lame_duck_takes_half_of_a_limit),
+        cmocka_unit_test(test_undrain_takes_the_limit_away),
     };
     return cmocka_run_group_tests_name("drain", tests, NULL, NULL);
 }
