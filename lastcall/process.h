@@ -32,7 +32,21 @@ enum process_role {
     PROCESS_PROGRAM,  /* of lastcall itself: an application, restarts */
 };
 
+/* What stands before a server of process_main(): see lc_main(). Thread: main only. */
+struct process_front {
+    /* The flags were read, the file was not. 0; an enum exit_status, logged. */
+    int (*set_up)(void *arg);
+    /* The server has its configuration. 0; an enum exit_status, logged. */
+    int (*configured)(void *arg);
+    void (*coordinated)(void *arg); /* there is a coordinator; nothing runs yet */
+    void (*began)(void *arg);       /* it accepts */
+    void (*over)(void *arg);        /* the drain is over, and process->status the exit status */
+    const struct coord_server_ops *ops;
+};
+
 struct process {
+    const struct process_front *front; /* of a program */
+    void *front_arg;                   /* of these calls, and of its ops */
     enum process_role role;
     const struct options *options;
     struct predecessor predecessor;
@@ -65,6 +79,14 @@ struct process {
     const char *at_fault; /* what a failed start was about; NULL: the subsystem's name says it */
     char error[JOURNAL_ERROR_SIZE]; /* the whole log line about a failed start; or "" */
 };
+
+/* ---- program.c ---- */
+
+/* Be the program lastcall, whose command line this is: a master, or a server. *process has its
+ * role, argv, options and front, and the rest zeroed; *options is filled here. By _exit(2) once a
+ * drain is over, in a release build; else the exit status.     Thread: main only, before any other
+ * starts. */
+int process_main(int argc, char **argv, struct process *process, struct options *options);
 
 /* ---- prepare.c ---- Thread: main only. Errors: 0; an enum exit_status, logged. */
 

@@ -58,6 +58,15 @@ static void on_step(void *arg, enum coord_phase phase)
         tell_phase(server, phase);
 }
 
+void lc_watch_steps(lc_server *server)
+{
+    coord_on_step(server->process.coord, on_step, server);
+    (void)pthread_mutex_lock(&server->mu);
+    server->coord = server->process.coord;
+    server->port = server_port(server->process.server);
+    (void)pthread_mutex_unlock(&server->mu);
+}
+
 /* ---- the start ---- */
 
 static int check_addresses(const struct options *options, size_t given)
@@ -90,7 +99,7 @@ static int check_options(const struct options *options)
 }
 
 /* The first failure has the text of these, too. */
-static int attach_routes(lc_server *server)
+int lc_attach_routes(lc_server *server)
 {
     const char *proxies = server->options.trusted_proxies;
 
@@ -111,7 +120,7 @@ static int bring_up(lc_server *server)
     if (status == 0)
         status = check_options(&server->options);
     if (status == 0)
-        status = attach_routes(server);
+        status = lc_attach_routes(server);
     if (status == 0)
         status = process_read_secrets(process);
     if (status == 0)
@@ -122,7 +131,7 @@ static int bring_up(lc_server *server)
         status = process_create_coord(process, &lc_ops, server);
     if (status != 0)
         return status;
-    coord_on_step(process->coord, on_step, server);
+    lc_watch_steps(server);
     return process_start(process);
 }
 
@@ -210,6 +219,9 @@ static int start_alone(lc_server *server)
 
 static void fail(lc_server *server, int status)
 {
+    (void)pthread_mutex_lock(&server->mu);
+    server->coord = NULL;
+    (void)pthread_mutex_unlock(&server->mu);
     server->process.status = status;
     process_leave(&server->process);
     (void)end_all(server, CLOCK_NEVER / 2); /* it has accepted nothing: no thread is stuck */
@@ -220,23 +232,29 @@ static void fail(lc_server *server, int status)
     (void)pthread_mutex_unlock(&server->mu);
 }
 
+void lc_note_runs(lc_server *server)
+{
+    enter_stage(server, LC_RUNS);
+}
+
+void lc_note_over(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mu);
+    server->status = server->process.status;
+    (void)pthread_mutex_unlock(&server->mu);
+    enter_stage(server, LC_OVER);
+    tell_phase(server, PHASE_DONE);
+}
+
 static void run(lc_server *server)
 {
     struct process *process = &server->process;
 
-    (void)pthread_mutex_lock(&server->mu);
-    server->port = server_port(process->server);
-    server->stage = LC_RUNS;
-    (void)pthread_cond_broadcast(&server->changed);
-    (void)pthread_mutex_unlock(&server->mu);
+    lc_note_runs(server);
     notify_send("READY=1\nSTATUS=serving\nMAINPID=%ld", (long)getpid());
     process->status = coord_run(process->coord);
     process_leave(process);
-    (void)pthread_mutex_lock(&server->mu);
-    server->status = process->status;
-    (void)pthread_mutex_unlock(&server->mu);
-    enter_stage(server, LC_OVER);
-    tell_phase(server, PHASE_DONE);
+    lc_note_over(server);
     serve_the_end(server, process_is_cut_short(process->status));
 }
 
@@ -279,10 +297,18 @@ static int wait_for_start(lc_server *server)
     return result;
 }
 
+void lc_seal(lc_server *server)
+{
+    server->options.extra = server->extra;
+    server->options.extra_count = server->extra_count;
+    enter_stage(server, LC_STARTING);
+}
+
 int lc_begin(lc_server *server, enum process_role role)
 {
     (void)pthread_mutex_lock(&server->mu);
-    int result = server->stage != LC_SETUP ? LC_E_STATE : server->failed;
+    bool may_start = server->stage == LC_SETUP && server->process.role != PROCESS_PROGRAM;
+    int result = may_start ? server->failed : LC_E_STATE;
     if (result == LC_OK)
         server->stage = LC_STARTING;
     (void)pthread_mutex_unlock(&server->mu);
@@ -294,8 +320,7 @@ int lc_begin(lc_server *server, enum process_role role)
     server->process.predecessor.fd = server->process.predecessor.conns_fd = -1;
     server->process.predecessor.pid_file_fd = server->process.predecessor.stderr_fd = -1;
     server->options.inheritance = &server->given;
-    server->options.extra = server->extra;
-    server->options.extra_count = server->extra_count;
+    lc_seal(server);
     server->scope.speaks_for_process = role > PROCESS_EMBEDDED;
     int err = thread_start(&server->life, "lastcall", life, server);
     if (err != 0) {
@@ -325,7 +350,7 @@ static bool order_end(lc_server *server)
     return ended;
 }
 
-static void release(lc_server *server)
+void lc_release(lc_server *server)
 {
     lc_routes_destroy(server->routes);
     for (size_t i = 0; i < server->text_count; i++)
@@ -348,6 +373,8 @@ int lc_free(lc_server *server)
         return LC_OK;
     if (lc_is_of(server))
         return LC_E_THREAD;
+    if (server->process.role == PROCESS_PROGRAM)
+        return LC_E_STATE; /* it ends with its process */
     struct coord *coord = lc_coord(server);
     if (coord != NULL) {
         coord_force(coord, "lc_free");
@@ -355,6 +382,6 @@ int lc_free(lc_server *server)
         if (!order_end(server))
             return LC_E_STUCK;
     }
-    release(server);
+    lc_release(server);
     return LC_OK;
 }

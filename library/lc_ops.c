@@ -17,6 +17,11 @@ static void close_listeners(void *lc)
     server_ops.close_listeners(server_of(lc));
 }
 
+static void hand_over(void *lc)
+{
+    server_ops.hand_over(server_of(lc));
+}
+
 static void finish(void *lc, uint64_t spread_ns)
 {
     server_ops.finish(server_of(lc), spread_ns);
@@ -52,6 +57,7 @@ static void census(void *lc, struct coord_census *ret_census)
 const struct coord_server_ops lc_ops = {
     .lame_duck = lame_duck,
     .close_listeners = close_listeners,
+    .hand_over = hand_over,
     .finish = finish,
     .release_idle = release_idle,
     .give_up = give_up,

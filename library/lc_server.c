@@ -32,9 +32,13 @@ lc_server *lc_new_abi(unsigned abi)
             abi, LC_ABI);
         return refuse_new(error);
     }
-    if (!server_has_library(error, sizeof(error)))
-        return refuse_new(error);
+    return server_has_library(error, sizeof(error)) ? lc_make() : refuse_new(error);
+}
+
+lc_server *lc_make(void)
+{
     lc_server *server = calloc(1, sizeof(*server));
+
     if (server == NULL)
         return NULL;
     server->routes = lc_routes_create(server);
@@ -90,7 +94,7 @@ static int add_extra(lc_server *server, const char *path, const char *name, cons
     struct options_extra extra = {.path = path != NULL ? keep(server, path) : NULL,
                                   .name = keep(server, name),
                                   .value = keep(server, value),
-                                  .overrides = true};
+                                  .overrides = server->process.role != PROCESS_PROGRAM};
     if ((path != NULL && extra.path == NULL) || extra.name == NULL || extra.value == NULL)
         return no_memory(server);
     /* In a mapping a name stands once: the last call counts. */
@@ -124,7 +128,7 @@ int lc_set(lc_server *server, const char *name, const char *value)
         return LC_E_STATE;
     if (name == NULL || name[0] == '\0' || value == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_set: a setting needs a name and a value");
-    if (is_of_programs(name))
+    if (server->process.role != PROCESS_PROGRAM && is_of_programs(name))
         return lc_setup_failed(server, LC_E_CONFIG,
                                "lc_set %s: only the program lastcall changes its process so", name);
     if (!options_has_directive(name))
@@ -132,7 +136,10 @@ int lc_set(lc_server *server, const char *name, const char *value)
     const char *text = keep(server, value);
     if (text == NULL)
         return no_memory(server);
-    const char *wanted = options_override(&server->options, name, text, true, want);
+    /* In the program the command line has been read, and counts more. */
+    const char *wanted = server->process.role == PROCESS_PROGRAM
+                             ? options_set_directive(&server->options, name, text, want)
+                             : options_override(&server->options, name, text, true, want);
     return wanted == NULL
                ? LC_OK
                : lc_setup_failed(server, LC_E_CONFIG, "lc_set %s %s: %s", name, value, wanted);
@@ -146,6 +153,8 @@ int lc_conf(lc_server *server, const char *file)
         return LC_E_STATE;
     if (file == NULL || file[0] == '\0')
         return lc_setup_failed(server, LC_E_ARG, "lc_conf: the name of the file is missing");
+    if (server->process.role == PROCESS_PROGRAM && server->options.conf != NULL)
+        return LC_OK; /* the command line names another */
     if (server->options.conf != NULL)
         return lc_setup_failed(server, LC_E_ARG,
                                "lc_conf %s: %s was read before it; one file "
@@ -155,7 +164,8 @@ int lc_conf(lc_server *server, const char *file)
     if (server->options.conf == NULL)
         return no_memory(server);
     /* Later calls win: the file may change what was set before it. */
-    memset(server->options.given, 0, sizeof(server->options.given));
+    if (server->process.role != PROCESS_PROGRAM)
+        memset(server->options.given, 0, sizeof(server->options.given));
     for (size_t i = 0; i < server->extra_count; i++)
         server->extra[i].overrides = false;
     return LC_OK;
@@ -171,6 +181,9 @@ int lc_listen(lc_server *server, const char *address)
         return LC_E_STATE;
     if (address == NULL || address[0] == '\0')
         return lc_setup_failed(server, LC_E_ARG, "lc_listen: the address is missing");
+    if (server->process.role == PROCESS_PROGRAM &&
+        (server->program.has_listen || server->options.conf != NULL))
+        return LC_OK; /* the command line or the file names others */
     if (server->options.listen_count == OPTIONS_LISTEN_MAX)
         return lc_setup_failed(server, LC_E_FULL, "lc_listen %s: a server has at most %d addresses",
                                address, OPTIONS_LISTEN_MAX);
@@ -206,6 +219,8 @@ int lc_tls(lc_server *server, const char *certificate_file, const char *key_file
         return LC_E_STATE;
     if (certificate_file == NULL || key_file == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_tls: it takes a certificate and its key");
+    if (server->process.role == PROCESS_PROGRAM && server->options.cert != NULL)
+        return LC_OK; /* the command line names others */
     server->options.cert = keep(server, certificate_file);
     server->options.key = keep(server, key_file);
     return server->options.cert != NULL && server->options.key != NULL ? LC_OK : no_memory(server);
@@ -218,7 +233,7 @@ int lc_port(const lc_server *server)
     if (server == NULL)
         return LC_E_ARG;
     (void)pthread_mutex_lock(&locked->mu);
-    int port = server->stage == LC_RUNS || server->stage == LC_OVER ? server->port : LC_E_STATE;
+    int port = server->coord != NULL ? server->port : LC_E_STATE;
     (void)pthread_mutex_unlock(&locked->mu);
     return port;
 }

@@ -40,6 +40,11 @@ struct lc_server {
     size_t extra_count;
     struct inheritance given; /* listening sockets */
     struct lc_routes *routes;
+    struct {
+        int (*setup)(lc_server *server, void *user);
+        void *user;
+        bool has_listen; /* the command line names addresses */
+    } program;           /* of lc_main() */
     void (*stepped)(int phase, void *user);
     void *stepped_user;
 
@@ -75,6 +80,7 @@ struct lc_server {
     int failed;                /* the first failure; 0: none */
     char error[LC_ERROR_SIZE]; /* of it */
     int status;                /* the exit status, once it is known */
+    struct coord *coord;       /* from before the first request can come; NULL: not started */
     int port;
     int phase_fd;        /* an eventfd; -1: nobody asked for it */
     unsigned ends;       /* so often lc_free() has ordered the end */
@@ -92,7 +98,24 @@ bool lc_is_of(const lc_server *server);
 /* The coordinator; NULL before the start. */
 struct coord *lc_coord(lc_server *server);
 
+/* ---- lc_server.c ---- */
+
+/* lc_new() without its checks. NULL: no memory. */
+lc_server *lc_make(void);
+
 /* ---- lc_life.c ---- */
+
+/* The steps of a life, for lc_main() as well. */
+
+/* The setup is over.     Thread: the one that starts it. */
+void lc_seal(lc_server *server);
+/* Errors: 0; an enum exit_status, logged. */
+int lc_attach_routes(lc_server *server);
+void lc_watch_steps(lc_server *server);
+void lc_note_runs(lc_server *server);
+void lc_note_over(lc_server *server);
+/* Nothing of it runs any more: free it. */
+void lc_release(lc_server *server);
 
 /* Start as lc_start() does. Afterwards server->status is the exit status of a start that failed. */
 int lc_begin(lc_server *server, enum process_role role);

@@ -60,8 +60,7 @@ bool lc_is_of(const lc_server *server)
 struct coord *lc_coord(lc_server *server)
 {
     (void)pthread_mutex_lock(&server->mu);
-    struct coord *coord =
-        server->stage == LC_RUNS || server->stage == LC_OVER ? server->process.coord : NULL;
+    struct coord *coord = server->coord;
     (void)pthread_mutex_unlock(&server->mu);
     return coord;
 }

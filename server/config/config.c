@@ -87,11 +87,7 @@ static int load_tree(struct server *server, const struct options *options)
 {
     char error[1024];
 
-    if (options->is_embedded)
-        server->tree = config_embedded_tree(options, error, sizeof(error));
-    else
-        server->tree = options->conf != NULL ? tree_load_file(options->conf, error, sizeof(error))
-                                             : config_flags_tree(options, error, sizeof(error));
+    server->tree = config_tree(options, error, sizeof(error));
     if (server->tree != NULL)
         return 0;
     log_line(LOG_LEVEL_ERROR, "configuration", NULL, "%s", error);

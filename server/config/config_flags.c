@@ -14,26 +14,28 @@
 
 /* ---- paths ---- */
 
-/* What answers on `/`, and on the paths below it. */
-static void put_routes(FILE *out, const struct options *options)
+/* What answers on `/`, and on the paths below it. False: nothing does. */
+static bool put_routes(FILE *out, const struct options *options)
 {
     if (options->proxy != NULL) {
         (void)fputs("      /:\n        proxy.reverse.url: ", out);
         config_put_quoted(out, options->proxy);
         (void)fputc('\n', out);
-    } else if (!options->has_own_routes) {
+    } else if (!options->has_own_routes && !options->is_embedded) {
         (void)fputs("      /hello: {handler: hello}\n"
                     "      /sleep: {handler: sleep}\n"
                     "      /burn: {handler: burn}\n"
                     "      /stream: {handler: stream}\n"
                     "      /: {handler: hello-later}\n",
                     out);
+    } else {
+        return false;
     }
+    return true;
 }
 
 yoml_t *config_flags_tree(const struct options *options, char *error, size_t error_size)
 {
-    bool is_empty = options->has_own_routes && options->root == NULL && options->proxy == NULL;
     char *text = NULL;
     size_t size = 0;
     FILE *out = open_memstream(&text, &size);
@@ -42,13 +44,15 @@ yoml_t *config_flags_tree(const struct options *options, char *error, size_t err
         (void)snprintf(error, error_size, "no memory to start");
         return NULL;
     }
-    (void)fprintf(out, "hosts:\n  default:\n    paths:%s\n", is_empty ? " {}" : "");
+    (void)fputs("hosts:\n  default:\n    paths:\n", out);
     if (options->root != NULL) {
         (void)fputs("      /files:\n        file.dir: ", out);
         config_put_quoted(out, options->root);
         (void)fputc('\n', out);
     }
-    put_routes(out, options);
+    bool any = put_routes(out, options) || options->root != NULL;
+    if (!config_put_paths(out, options) && !any)
+        (void)fputs("      {}\n", out);
     yoml_t *tree = NULL;
     if (fclose(out) == 0)
         tree = tree_load_bytes("(flags)", text, size, error, error_size);

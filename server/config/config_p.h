@@ -97,11 +97,13 @@ int config_flags_check_listens(const struct config_reader *reader);
 /* Open --listen, which overrides the addresses of a file, or the sockets of a service manager. */
 int config_flags_listen(struct config_reader *reader);
 
-/* ---- config_embedded.c ---- */
+/* ---- config_merge.c ---- */
 
-/* The tree of a server of the library: what calls have set, and the file, if there is one. NULL,
- * and `error` holds one line. */
-yoml_t *config_embedded_tree(const struct options *options, char *error, size_t error_size);
+/* The tree of the file, or of the flags, and what calls have set. NULL, and `error` holds one line.
+ */
+yoml_t *config_tree(const struct options *options, char *error, size_t error_size);
+/* Write the paths that calls have set, as they stand under `paths:`. False: there are none. */
+bool config_put_paths(FILE *out, const struct options *options);
 /* Write `text` as YAML does between quotes. */
 void config_put_quoted(FILE *out, const char *text);
 

@@ -20,8 +20,8 @@ import re
 import subprocess
 import sys
 
-FOLDERS = "base pool journal coord redis app restart server lastcall library cli bench".split()
-BUILT_AS = {"lastcall": "program"}  # lastcall/CMakeLists.txt builds in program/
+FOLDERS = "base pool journal coord redis app restart server lastcall library program cli bench".split()
+BUILT_AS = {"lastcall": "process"}  # lastcall/CMakeLists.txt builds in process/
 MOST = 3
 
 

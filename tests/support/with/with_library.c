@@ -84,12 +84,11 @@ lc_server *library_start(struct library_log *log)
     return server;
 }
 
-int library_ask(int port, const char *path)
+int library_connect(int port)
 {
     const struct sockaddr_in there = {.sin_family = AF_INET,
                                       .sin_port = htons((uint16_t)port),
                                       .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    char request[256];
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     assert_true(fd >= 0);
@@ -97,6 +96,16 @@ int library_ask(int port, const char *path)
         (void)close(fd);
         return -1;
     }
+    return fd;
+}
+
+int library_ask(int port, const char *path)
+{
+    char request[256];
+    int fd = library_connect(port);
+
+    if (fd < 0)
+        return -1;
     int n = snprintf(request, sizeof(request),
                      "GET %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n", path);
     assert_int_equal(send(fd, request, (size_t)n, MSG_NOSIGNAL), n);

@@ -31,6 +31,8 @@ lc_server *library_start(struct library_log *log);
 /* The file with the paths. */
 const char *library_conf(void);
 
+/* -1: nobody accepts. */
+int library_connect(int port);
 /* Send a request and return the socket; -1: nobody accepts. */
 int library_ask(int port, const char *path);
 /* Wait for the answer and close the socket. Returns its status; 0: none came. */

@@ -5,9 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli_launch.h"
 #include "config.h"
-#include "early.h"
 #include "log.h"
 #include "logfiles.h"
 #include "master.h"
@@ -15,13 +13,12 @@
 #include "pid_file.h"
 #include "process.h"
 #include "settings.h"
-#include "standard_fds.h"
 #include "succession.h"
 #include "user.h"
 
-/* The table of contents. The process runs a command, or watches over a worker as a master, or is a
- * server. A server reads its configuration, does what needs root, drops privileges, and starts its
- * subsystems (subsystems.c). */
+/* The program, behind its main() (program/main.c) and that of lc_main() (library/lc_main.c). It
+ * watches over a worker as a master, or is a server. A server reads its configuration, does what
+ * needs root, drops privileges, and starts its subsystems (subsystems.c). */
 
 /* How long to wait for threads that have nothing left to do (TEAR_DOWN), and after the deadline for
  * threads that may be stuck (ABORT_DOWN). Debug builds wait longer: they look for leaks, also on
@@ -149,9 +146,11 @@ static void tear_down(struct process *process, int status)
  * a thread is stuck or nothing is left to do. Returns the exit status. */
 static int serve(struct process *process)
 {
+    process->front->coordinated(process->front_arg);
     int status = process_start(process);
 
     if (status == 0) {
+        process->front->began(process->front_arg);
         /* With an application, READY follows once that is up (see app.c). The process that started
          * a successor reports READY for it. */
         if (!process_owns_app(process) && !process->is_successor)
@@ -160,6 +159,7 @@ static int serve(struct process *process)
     }
     process->status = status;
     process_leave(process); /* may change the status */
+    process->front->over(process->front_arg);
     tear_down(process, process->status);
     return process->status;
 }
@@ -183,13 +183,17 @@ static int be_server(struct process *process, struct options *options)
     if (err != 0)
         return process_fail(EXIT_STATUS_UNAVAILABLE, "signals", err);
     (void)getrlimit(RLIMIT_NOFILE, &process->files);
-    int status = process_read_configuration(process, options);
+    int status = process->front->set_up(process->front_arg);
+    if (status == 0)
+        status = process_read_configuration(process, options);
+    if (status == 0)
+        status = process->front->configured(process->front_arg);
     if (status == 0)
         status = make_ready(process, options);
     if (status == 0 && options->test)
         (void)puts("configuration OK");
     else if (status == 0 &&
-             (status = process_create_coord(process, &server_ops, process->server)) == 0)
+             (status = process_create_coord(process, process->front->ops, process->front_arg)) == 0)
         status = serve(process);
     if (pid_file_fd() >= 0) /* the start failed before the subsystem that removes it */
         pid_file_remove(options->pid_file);
@@ -229,32 +233,24 @@ static int take_inheritance(struct process *process, struct options *options)
     return 0;
 }
 
-int main(int argc, char **argv)
+int process_main(int argc, char **argv, struct process *process, struct options *options)
 {
-    struct options options;
-    struct process process = {
-        .role = PROCESS_PROGRAM, .options = &options, .argv = argv, .status = -1};
-
-    standard_fds_fill();
-    if (cli_names_command(argc, argv)) {
-        early_undo();
-        return cli_run(argc, argv);
-    }
     int err = signals_block();
-    int status = options_parse(argc, argv, &options);
+    int status = options_parse(argc, argv, options);
+
     if (status >= 0)
         return status;
-    log_init(options.log_format, options.quiet);
+    log_init(options->log_format, options->quiet);
     if (err != 0)
         return process_fail(EXIT_STATUS_UNAVAILABLE, "signals", err);
-    status = take_inheritance(&process, &options);
+    status = take_inheritance(process, options);
     if (status != 0)
         return status;
-    process.binary = succession_find_binary(argv[0]);
-    if (process.binary == NULL)
+    process->binary = succession_find_binary(argv[0]);
+    if (process->binary == NULL)
         return process_fail(EXIT_STATUS_UNAVAILABLE, argv[0], -ENOENT);
-    status = is_master(&process) ? be_master(&process) : be_server(&process, &options);
-    predecessor_release(&process.predecessor);
-    free(process.binary);
+    status = is_master(process) ? be_master(process) : be_server(process, options);
+    predecessor_release(&process->predecessor);
+    free(process->binary);
     return status;
 }

@@ -5,9 +5,9 @@
 
 #include "config_tree.h"
 
-/* The configuration of a server of the library. What calls have set becomes a document like that of
- * a file; so a directive is read by the same code, whoever has set it. Beside a file both are one
- * mapping. */
+/* The tree of a configuration: the file, or what the flags stand for, and what calls of the library
+ * have set. That becomes a document like that of a file, and both are one mapping: so a directive
+ * is read by the same code, whoever has set it. */
 
 #define NAME "(settings)"
 
@@ -33,12 +33,19 @@ static void put_pair(FILE *out, const struct options_extra *extra)
     (void)fputc('\n', out);
 }
 
+static const char *first_path(const struct options *options)
+{
+    for (size_t i = 0; i < options->extra_count; i++)
+        if (options->extra[i].path != NULL)
+            return options->extra[i].path;
+    return NULL;
+}
+
 /* The directives of each path follow each other. */
-static void put_paths(FILE *out, const struct options *options)
+bool config_put_paths(FILE *out, const struct options *options)
 {
     const char *path = NULL;
 
-    (void)fputs("hosts:\n  default:\n    paths:\n", out);
     for (size_t i = 0; i < options->extra_count; i++) {
         const struct options_extra *extra = &options->extra[i];
         if (extra->path == NULL)
@@ -52,8 +59,7 @@ static void put_paths(FILE *out, const struct options *options)
         (void)fputs("        ", out);
         put_pair(out, extra);
     }
-    if (path == NULL)
-        (void)fputs("      {}\n", out);
+    return path != NULL;
 }
 
 static yoml_t *load_extra(const struct options *options, char *error, size_t error_size)
@@ -63,15 +69,11 @@ static yoml_t *load_extra(const struct options *options, char *error, size_t err
     yoml_t *tree = NULL;
     FILE *out = open_memstream(&text, &size);
 
-    if (out != NULL) {
-        for (size_t i = 0; i < options->extra_count; i++)
-            if (options->extra[i].path == NULL)
-                put_pair(out, &options->extra[i]);
-        if (options->conf == NULL)
-            put_paths(out, options);
-        else if (ftell(out) == 0)
-            (void)fputs("{}\n", out);
-    }
+    for (size_t i = 0; out != NULL && i < options->extra_count; i++)
+        if (options->extra[i].path == NULL)
+            put_pair(out, &options->extra[i]);
+    if (out != NULL && ftell(out) == 0)
+        (void)fputs("{}\n", out);
     if (out != NULL && fclose(out) == 0)
         tree = tree_load_bytes(NAME, text, size, error, error_size);
     else
@@ -107,34 +109,30 @@ static yoml_t *merge(const struct options *options, yoml_t *file, yoml_t *extra)
     return file;
 }
 
-static const char *first_path(const struct options *options)
+yoml_t *config_tree(const struct options *options, char *error, size_t error_size)
 {
-    for (size_t i = 0; i < options->extra_count; i++)
-        if (options->extra[i].path != NULL)
-            return options->extra[i].path;
-    return NULL;
-}
+    const char *path = first_path(options);
+    yoml_t *extra = NULL, *tree = NULL;
 
-yoml_t *config_embedded_tree(const struct options *options, char *error, size_t error_size)
-{
-    yoml_t *extra, *file = NULL;
-
-    if (options->conf != NULL && first_path(options) != NULL) {
+    if (options->conf != NULL && path != NULL) {
         (void)snprintf(error, error_size,
                        "%s: beside a file, its paths are served; write %s into it", options->conf,
-                       first_path(options));
+                       path);
         return NULL;
     }
+    tree = options->conf != NULL ? tree_load_file(options->conf, error, error_size)
+                                 : config_flags_tree(options, error, error_size);
+    /* One that is no mapping is refused by libh2o's reader, with its place. */
+    if (tree == NULL || tree->type != YOML_TYPE_MAPPING || options->extra_count == 0)
+        return tree;
     extra = load_extra(options, error, error_size);
-
-    if (extra == NULL || options->conf == NULL)
-        return extra;
-    file = tree_load_file(options->conf, error, error_size);
-    if (file != NULL && file->type == YOML_TYPE_MAPPING) {
-        file = merge(options, file, extra);
-        if (file == NULL)
-            (void)snprintf(error, error_size, "no memory to start");
+    if (extra == NULL) {
+        tree_free(tree);
+        return NULL;
     }
+    tree = merge(options, tree, extra);
+    if (tree == NULL)
+        (void)snprintf(error, error_size, "no memory to start");
     tree_free(extra);
-    return file; /* one that is no mapping is refused by libh2o's reader, with its place */
+    return tree;
 }
