@@ -205,6 +205,29 @@ static void write_connections(FILE *out, struct server *server, const struct coo
 
 /* ---- the pool ---- */
 
+static void write_upstreams(FILE *out, struct server *server)
+{
+#define LABEL(id, label, phase) [UPSTREAM_##id] = (label),
+    static const char *const labels[] = {UPSTREAM_FAILURES(LABEL)};
+#undef LABEL
+
+    family(out, "lastcall_upstream_failures_total", "counter",
+           "Requests that the proxy could not have answered whole by their upstream, by what "
+           "happened.");
+    for (size_t i = 0; i < UPSTREAM_FAILURE_COUNT; i++)
+        (void)fprintf(out, "lastcall_upstream_failures_total{kind=\"%s\"} %llu\n", labels[i],
+                      (ull)SUM_AT(server, upstream_failures, i));
+    one(out, "lastcall_upstream_repeats_total", "counter",
+        "Requests that were sent once more, because a kept connection had lost them.",
+        SUM(server, upstream_repeats));
+    one(out, "lastcall_upstream_connects_total", "counter", "Connections made to upstreams.",
+        SUM(server, upstream_connects));
+    one(out, "lastcall_upstream_connections", "gauge", "Open connections to upstreams.",
+        SUM(server, upstream_open));
+    one(out, "lastcall_upstream_connections_idle", "gauge",
+        "Those that are kept for the next request.", SUM(server, upstream_idle));
+}
+
 static void write_waits_of_loops(FILE *out, struct server *server)
 {
     uint64_t so_far = 0;
@@ -372,6 +395,7 @@ char *metrics_text(struct server *server)
     server_ops.census(server, &now);
     write_requests(out, server);
     write_connections(out, server, &now);
+    write_upstreams(out, server);
     write_pool(out, server);
     write_drain(out, server, &now);
     write_journal(out, server);

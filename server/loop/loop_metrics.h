@@ -35,6 +35,23 @@ enum route_kind { ROUTE_KINDS(ROUTE_KIND_ENUM) ROUTE_KIND_COUNT };
 enum cut_reason { CUT_REASONS(CUT_REASON_ENUM) CUT_REASON_COUNT };
 #undef CUT_REASON_ENUM
 
+/* How an upstream of the proxy fails: a label, and the phase in which it fails. */
+#define UPSTREAM_FAILURES(X)                                                                       \
+    X(LOOKUP, "lookup", "look-up")                                                                 \
+    X(CONNECT, "connect", "connect")                                                               \
+    X(TLS, "tls", "TLS handshake")                                                                 \
+    X(CONNECT_TIME, "connect-time", "connect")                                                     \
+    X(SEND_TIME, "send-time", "send")                                                              \
+    X(FIRST_BYTE_TIME, "first-byte-time", "first byte")                                            \
+    X(BETWEEN_BYTES_TIME, "between-bytes-time", "between bytes")                                   \
+    X(ENDED, "ended", "first byte") /* the connection ended before the head was there */           \
+    X(MALFORMED, "malformed", "answer")                                                            \
+    X(CUT, "cut", "body") /* the connection ended in the body */
+
+#define UPSTREAM_FAILURE_ENUM(id, label, phase) UPSTREAM_##id,
+enum upstream_failure { UPSTREAM_FAILURES(UPSTREAM_FAILURE_ENUM) UPSTREAM_FAILURE_COUNT };
+#undef UPSTREAM_FAILURE_ENUM
+
 /* Bucket k holds what took at most 2^k ms, and more than the one before; the last one the rest. */
 #define METRICS_BUCKETS 18
 
@@ -63,8 +80,13 @@ struct loop_metrics {
     _Atomic uint64_t took[ROUTE_KIND_COUNT][METRICS_BUCKETS];
     _Atomic uint64_t took_ns[ROUTE_KIND_COUNT]; /* the sum */
     _Atomic uint64_t refused[REFUSAL_COUNT];    /* HTTP/1 requests */
-    _Atomic uint64_t waits[METRICS_WAITS];      /* turns that called handlers */
-    _Atomic uint64_t waited_ns;                 /* the sum */
+    _Atomic uint64_t upstream_failures[UPSTREAM_FAILURE_COUNT];
+    _Atomic uint64_t upstream_repeats;     /* requests sent once more */
+    _Atomic uint64_t upstream_connects;    /* connections made */
+    _Atomic uint64_t upstream_open;        /* connections that exist */
+    _Atomic uint64_t upstream_idle;        /* those of them that are kept */
+    _Atomic uint64_t waits[METRICS_WAITS]; /* turns that called handlers */
+    _Atomic uint64_t waited_ns;            /* the sum */
 };
 
 /* Thread: any. */

@@ -80,7 +80,7 @@ static void on_tls(h2o_socket_t *sock, const char *error)
         return;
     }
     dial->tls = NULL;
-    finish(dial, sock, UPSTREAM_FAILURES, NULL);
+    finish(dial, sock, UPSTREAM_FAILURE_COUNT, NULL);
 }
 
 /* ---- addresses ---- */
@@ -93,7 +93,7 @@ static void connected(struct dial *dial, h2o_socket_t *sock, size_t index)
     memcpy(&upstream->good, &dial->addresses[index].addr, sizeof(upstream->good));
     h2o_timeout_unlink(&dial->next);
     if (!upstream->target->is_tls) {
-        finish(dial, sock, UPSTREAM_FAILURES, NULL);
+        finish(dial, sock, UPSTREAM_FAILURE_COUNT, NULL);
         return;
     }
     dial->tls = sock;

@@ -72,6 +72,7 @@ static void note(struct forward *forward, enum upstream_failure failure, const c
         h2o_concat(&req->pool, h2o_iovec_init(what, strlen(what)), h2o_iovec_init(H2O_STRLIT(" (")),
                    h2o_iovec_init(upstream_phase(failure), strlen(upstream_phase(failure))),
                    h2o_iovec_init(H2O_STRLIT(")")))};
+    count_add(&forward->upstream->proxy->loop->metrics.upstream_failures[failure], 1);
     if (req->pathconf == NULL || req->pathconf->error_log.emit_request_errors)
         upstream_log(forward->upstream, failure, what, now_ms - forward->phase_ms, req);
 }

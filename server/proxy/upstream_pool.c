@@ -73,10 +73,16 @@ static void on_idle(h2o_timeout_entry_t *timer)
     upstream_conn_close(container_of(timer, struct upstream_conn, timer));
 }
 
+static struct loop_metrics *metrics_of(const struct upstream *upstream)
+{
+    return &upstream->proxy->loop->metrics;
+}
+
 static void leave_kept(struct upstream_conn *conn)
 {
     if (!h2o_linklist_is_linked(&conn->link))
         return;
+    count_add(&metrics_of(conn->upstream)->upstream_idle, (uint64_t)-1);
     h2o_linklist_unlink(&conn->link);
     h2o_timeout_unlink(&conn->timer);
     conn->upstream->kept_count--;
@@ -92,6 +98,8 @@ struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t 
                                    .is_plain = sock->ssl == NULL,
                                    .is_tcp = !upstream->target->is_unix};
     sock->data = conn;
+    count_add(&metrics_of(upstream)->upstream_connects, 1);
+    count_add(&metrics_of(upstream)->upstream_open, 1);
     h2o_socket_dont_read(sock, conn->is_plain);
     library.h2o_socket_read_start(sock, on_readable);
     return conn;
@@ -134,6 +142,7 @@ void upstream_keep(struct upstream_conn *conn)
     upstream_conn_resume(conn);
     h2o_linklist_insert(upstream->kept.next, &conn->link); /* before the first: it is the first */
     upstream->kept_count++;
+    count_add(&metrics_of(upstream)->upstream_idle, 1);
     h2o_timeout_link(upstream->proxy->loop->evloop,
                      proxy_loop_timers(upstream->proxy, keepalive_ms), &conn->timer);
 }
@@ -143,6 +152,7 @@ h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
     h2o_socket_t *sock = conn->sock;
 
     leave_kept(conn);
+    count_add(&metrics_of(conn->upstream)->upstream_open, (uint64_t)-1);
     h2o_socket_read_stop(sock);
     h2o_socket_dont_read(sock, 0);
     sock->data = NULL;
@@ -153,6 +163,7 @@ h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
 void upstream_conn_close(struct upstream_conn *conn)
 {
     leave_kept(conn);
+    count_add(&metrics_of(conn->upstream)->upstream_open, (uint64_t)-1);
     h2o_socket_close(conn->sock);
     free(conn);
 }
@@ -222,6 +233,7 @@ bool upstream_may_send_again(struct upstream *upstream)
     if (upstream->again.tokens < 1)
         return false;
     upstream->again.tokens -= 1;
+    count_add(&metrics_of(upstream)->upstream_repeats, 1);
     return true;
 }
 
@@ -229,18 +241,9 @@ bool upstream_may_send_again(struct upstream *upstream)
 
 const char *upstream_phase(enum upstream_failure failure)
 {
-    static const char *const phases[UPSTREAM_FAILURES] = {
-        [UPSTREAM_LOOKUP] = "look-up",
-        [UPSTREAM_CONNECT] = "connect",
-        [UPSTREAM_TLS] = "TLS handshake",
-        [UPSTREAM_CONNECT_TIME] = "connect",
-        [UPSTREAM_SEND_TIME] = "send",
-        [UPSTREAM_FIRST_BYTE_TIME] = "first byte",
-        [UPSTREAM_BETWEEN_BYTES_TIME] = "between bytes",
-        [UPSTREAM_ENDED] = "first byte",
-        [UPSTREAM_MALFORMED] = "answer",
-        [UPSTREAM_CUT] = "body",
-    };
+#define PHASE(id, label, phase) [UPSTREAM_##id] = (phase),
+    static const char *const phases[] = {UPSTREAM_FAILURES(PHASE)};
+#undef PHASE
     return phases[failure];
 }
 

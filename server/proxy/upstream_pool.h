@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "h2o_api.h"
+#include "loop_metrics.h"
 #include "proxy_loop.h"
 #include "proxy_target.h"
 
@@ -31,21 +32,6 @@ struct proxy_settings {
     bool sends_proxy_line;
     h2o_headers_command_t *headers_cmds;
     SSL_CTX *ssl_ctx;
-};
-
-/* How an upstream fails. */
-enum upstream_failure {
-    UPSTREAM_LOOKUP,
-    UPSTREAM_CONNECT,
-    UPSTREAM_TLS,
-    UPSTREAM_CONNECT_TIME,
-    UPSTREAM_SEND_TIME,
-    UPSTREAM_FIRST_BYTE_TIME,
-    UPSTREAM_BETWEEN_BYTES_TIME,
-    UPSTREAM_ENDED, /* the connection ended before the head was there */
-    UPSTREAM_MALFORMED,
-    UPSTREAM_CUT, /* the connection ended in the body */
-    UPSTREAM_FAILURES
 };
 
 /* Bytes or the end have come; `error`: of TLS, else NULL. */
@@ -81,7 +67,7 @@ struct upstream {
     struct {
         uint64_t at_ms;
         uint64_t left_out;
-    } said[UPSTREAM_FAILURES];
+    } said[UPSTREAM_FAILURE_COUNT];
 };
 
 /* Make one in the caller's memory. */

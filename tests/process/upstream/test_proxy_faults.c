@@ -1,6 +1,7 @@
 /* The real process in front of an upstream that fails in every phase: what its client gets, what
  * the log says, and when a request is sent once more. */
 
+#include "admin_client.h"
 #include "with_upstream.h"
 
 #include <errno.h>
@@ -357,6 +358,38 @@ static void test_a_client_that_does_not_read_holds_up_its_upstream(void **state)
     answer_ok(f);
 }
 
+/* ---- metrics ---- */
+
+static void test_what_happens_is_counted(void **state)
+{
+    struct fixture *f = *state;
+    struct process admin = admin_of(&f->front);
+
+    begin_with_one(f);
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    end_upstream(f, CLOSE);
+    take_request(f);
+    answer_ok(f); /* once more */
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, "HTTP/1.1 200 OK\r\nX");
+    end_upstream(f, CLOSE);
+    expect_status(f, 502);
+    char *text = admin_call(&admin, "GET", "/metrics", "", NULL);
+    assert_contains(text, "\nlastcall_upstream_repeats_total 1\n");
+    assert_contains(text, "\nlastcall_upstream_connects_total 2\n");
+    assert_contains(text, "\nlastcall_upstream_failures_total{kind=\"ended\"} 1\n");
+    assert_contains(text, "\nlastcall_upstream_failures_total{kind=\"connect\"} 0\n");
+    assert_contains(text, "\nlastcall_upstream_connections 0\n");
+    assert_contains(text, "\nlastcall_upstream_connections_idle 0\n");
+    free(text);
+    begin_with_one(f);
+    text = admin_call(&admin, "GET", "/metrics", "", NULL);
+    assert_contains(text, "\nlastcall_upstream_connections_idle 1\n");
+    free(text);
+}
+
 /* ---- settings ---- */
 
 static void test_numbers_out_of_range_are_refused(void **state)
@@ -404,6 +437,7 @@ int main(void)
         UPLOAD(test_a_request_that_is_taken_slowly_is_not_cut),
         TEST(test_an_answer_before_the_end_of_the_request_is_passed_on),
         TEST(test_a_client_that_does_not_read_holds_up_its_upstream),
+        TEST(test_what_happens_is_counted),
         cmocka_unit_test(test_numbers_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
