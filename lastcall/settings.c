@@ -6,6 +6,7 @@ struct server_config settings_server(const struct options *options)
                                   .workers = options->workers,
                                   .queue = options->queue,
                                   .max_bodies = options->max_bodies,
+                                  .stream_bytes = options->stream_bytes,
                                   .max_connections = options->max_connections,
                                   .max_arriving = options->max_arriving,
                                   .stall_ns = options->stall_ns,

@@ -15,6 +15,7 @@ struct server_config {
     uint64_t workers;
     uint64_t queue;           /* requests that may wait for a worker */
     uint64_t max_bodies;      /* bytes of the bodies in the pool, and as many of held requests */
+    uint64_t stream_bytes;    /* that a handler may write ahead of its client, see stream.h */
     uint64_t max_connections; /* 0: as many as the limit on open files allows */
     uint64_t max_arriving;    /* bytes of bodies that are still arriving; 0: see bodies.c */
     uint64_t stall_ns;        /* the watchdog's limit; 0: no watchdog */

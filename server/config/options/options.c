@@ -19,6 +19,7 @@ void options_init(struct options *options)
     options->workers = 4 * cores < 8 ? 8 : 4 * cores < 4096 ? 4 * cores : 4096;
     options->queue = 1024;
     options->max_bodies = 256 << 20;
+    options->stream_bytes = 64 << 10;
     options->max_header_fields = 256;
     options->max_header_size = 64 << 10;
     options->max_header_block = 64 << 10;

@@ -43,6 +43,7 @@ struct options {
     uint64_t workers;
     uint64_t queue;
     uint64_t max_bodies;        /* bytes; for requests in the pool, and as much for held ones */
+    uint64_t stream_bytes;      /* that a handler may write ahead of its client */
     uint64_t max_header_fields; /* of a request, see h2_headers.c */
     uint64_t max_header_size;   /* bytes: names, values, and 32 for each field */
     uint64_t max_header_block;  /* bytes, as HTTP/2 sends them */

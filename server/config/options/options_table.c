@@ -84,6 +84,12 @@ const struct flag options_rows[] = {
      .help = "memory for the bodies of requests that a worker handles or that wait for one, and "
              "as much for those that wait for the application; further ones are answered 503 with "
              "Retry-After"},
+    {.name = "stream-buffer",
+     .setting = "stream-buffer",
+     SIZE(stream_bytes, 4096, MIB(64)),
+     .argument = "SIZE",
+     .fallback = "64KB",
+     .help = "how far a handler that streams its answer may be ahead of its client; then it waits"},
     {.name = "max-connections",
      .setting = "max-connections",
      NUMBER(max_connections, 1, 10000000),

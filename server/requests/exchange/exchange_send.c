@@ -57,11 +57,11 @@ static void begin(struct job *job)
 /* The next piece, in two parts where it goes over the ring's end. */
 static size_t take_piece(struct stream *stream, uint64_t written, h2o_iovec_t bufs[2])
 {
-    size_t at = (size_t)(stream->handed % STREAM_BYTES), n = (size_t)(written - stream->handed);
+    size_t at = (size_t)(stream->handed % stream->size), n = (size_t)(written - stream->handed);
 
-    if (n > STREAM_PIECE)
-        n = STREAM_PIECE;
-    size_t first = n < STREAM_BYTES - at ? n : STREAM_BYTES - at;
+    if (n > stream->size / STREAM_PIECES)
+        n = stream->size / STREAM_PIECES;
+    size_t first = n < stream->size - at ? n : stream->size - at;
     bufs[0] = h2o_iovec_init(stream->ring + at, first);
     bufs[1] = h2o_iovec_init(stream->ring, n - first);
     stream->handed += n;
@@ -159,7 +159,7 @@ static void tell_of_room(struct stream *stream)
 
     if (wants > 0 && stream_room(stream) >= wants)
         job_wake(job);
-    if (atomic_load(&job->wants_room) && stream_room(stream) >= STREAM_BYTES / 2) {
+    if (atomic_load(&job->wants_room) && stream_room(stream) >= stream->size / 2) {
         atomic_store(&job->wants_room, false);
         kept_tell(job, KEPT_NOTE_ROOM);
     }

@@ -7,6 +7,7 @@
 #include "futex.h"
 #include "kept.h"
 #include "loop.h"
+#include "server_state.h"
 #include "stream.h"
 
 /* Writing an answer piece by piece: the holder's side. See stream.h. */
@@ -23,10 +24,13 @@ static struct stream *stream_of(struct job *job)
 {
     if (job->stream != NULL)
         return job->stream;
-    struct stream *stream = aligned_alloc(_Alignof(struct stream), sizeof(*stream));
+    size_t size = (size_t)job->loop->server->config.stream_bytes;
+    size_t bytes = sizeof(struct stream) + size, line = _Alignof(struct stream);
+    struct stream *stream = aligned_alloc(line, (bytes + line - 1) / line * line);
     if (stream == NULL)
         return NULL;
-    memset(stream, 0, offsetof(struct stream, ring));
+    memset(stream, 0, sizeof(*stream));
+    stream->size = size;
     stream->job = job;
     atomic_init(&stream->idle, true);
     job->stream = stream;
@@ -38,8 +42,8 @@ static size_t put(struct stream *stream, const char *bytes, size_t count)
 {
     uint64_t written = atomic_load_explicit(&stream->written, memory_order_relaxed);
     size_t room = stream_room(stream), n = count < room ? count : room;
-    size_t at = (size_t)(written % STREAM_BYTES);
-    size_t first = n < STREAM_BYTES - at ? n : STREAM_BYTES - at;
+    size_t at = (size_t)(written % stream->size);
+    size_t first = n < stream->size - at ? n : stream->size - at;
 
     memcpy(stream->ring + at, bytes, first);
     memcpy(stream->ring, bytes + first, n - first);
@@ -89,7 +93,7 @@ static int write_waiting(struct job *job, const char *bytes, size_t count, int64
         count -= n;
         if (count == 0)
             return 0;
-        size_t wants = count < STREAM_BYTES / 2 ? count : STREAM_BYTES / 2;
+        size_t half = job->stream->size / 2, wants = count < half ? count : half;
         result = wait_for_room(job, wants, wait_ms);
         if (result != 0)
             return result;
@@ -112,7 +116,7 @@ static int write_now(struct job *job, const char *bytes, size_t count)
 
     if (result != 0)
         return result;
-    if (count > STREAM_BYTES)
+    if (count > job->stream->size)
         return -EMSGSIZE;
     if (!has_room(job, count))
         return EXCHANGE_AGAIN;
@@ -158,7 +162,7 @@ int exchange_flush(struct exchange *exchange, int64_t wait_ms)
 
     if (job->stream == NULL || result != 0)
         return result;
-    if (stream_room(job->stream) == STREAM_BYTES)
+    if (stream_room(job->stream) == job->stream->size)
         return 0;
-    return may_wait(job, wait_ms) ? wait_for_room(job, STREAM_BYTES, wait_ms) : EXCHANGE_AGAIN;
+    return may_wait(job, wait_ms) ? wait_for_room(job, job->stream->size, wait_ms) : EXCHANGE_AGAIN;
 }

@@ -5,8 +5,8 @@
  *
  *     holder: exchange_write() --> [ ring ] --> loop: h2o_send(), a piece at a time
  *
- * The ring is made at the first write, and is all that such an answer takes, however slowly its
- * client reads: the holder waits for room.
+ * The ring (the setting stream-buffer, 64 KB) is made at the first write, and is all that such an
+ * answer takes, however slowly its client reads: the holder waits for room.
  *
  * Ring note. `written` and `taken` count bytes and never go back; the ring holds what lies between
  * the two. The holder alone writes `written`, after the bytes; the loop alone writes `taken`, after
@@ -28,9 +28,8 @@
 
 #include "h2o_api.h"
 
-#define STREAM_BYTES ((size_t)64 << 10)
-/* What libh2o is given at once; the holder fills the rest of the ring meanwhile. */
-#define STREAM_PIECE (STREAM_BYTES / 4)
+/* libh2o is given a quarter of the ring at once; the holder fills the rest meanwhile. */
+#define STREAM_PIECES 4
 
 struct job;
 
@@ -48,13 +47,15 @@ struct stream {
     _Alignas(64) _Atomic uint64_t written;
     _Atomic bool idle;
     _Alignas(64) _Atomic uint64_t taken;
-    char ring[STREAM_BYTES];
+    /* immutable */
+    size_t size; /* of the ring */
+    char ring[];
 };
 
 /* How many bytes the ring has room for.     Thread: the holder. */
 static inline size_t stream_room(const struct stream *stream)
 {
-    return STREAM_BYTES - (size_t)(atomic_load(&stream->written) - atomic_load(&stream->taken));
+    return stream->size - (size_t)(atomic_load(&stream->written) - atomic_load(&stream->taken));
 }
 
 /* ---- exchange_send.c; Thread: owner loop only, for all of these ---- */

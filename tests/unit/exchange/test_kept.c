@@ -15,7 +15,6 @@
 #include "clock.h"
 #include "expect.h"
 #include "h2_by_hand.h"
-#include "stream.h"
 #include "with_server.h"
 
 #define MANY 200
