@@ -9,7 +9,7 @@ TEST ?=
 # Another version lays out, and warns, in another way.
 CLANG_FORMAT ?= clang-format-14
 CLANG_TIDY ?= clang-tidy-14
-PRODUCT = base pool journal coord redis app restart server library lastcall cli
+PRODUCT = base pool journal coord redis app restart server lastcall library program cli
 FOLDERS = $(PRODUCT) include tests bench
 CHECK = ./tests/check.py
 SELECTED = $(if $(TEST),--test '$(TEST)')

@@ -127,8 +127,10 @@ static void tear_down(struct process *process, int status)
     /* Drained: no connection, request or job is left, so end at once. Joining a dozen threads would
      * take longer than everything else after the last response. Debug and sanitizer builds join
      * them, to find leaks. */
-    if (ran && is_drained(process, status))
+    if (ran && is_drained(process, status)) {
+        (void)fflush(stdout); /* of handlers; no thread writes there any more */
         _exit(status);
+    }
 #endif
     uint64_t until_ns =
         clock_now_ns() + (process_is_cut_short(status) ? ABORT_DOWN_NS : TEAR_DOWN_NS);

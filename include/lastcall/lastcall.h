@@ -1,6 +1,6 @@
 /* lastcall.h - an HTTP server whose handlers may block, and whose shutdown loses no request.
  *
- * DRAFT of the public interface. C11 or later, and C++11 or later. Linux only.
+ * C11 or later, and C++11 or later. Linux only.
  *
  * In one minute
  *     A handler is a function. It runs on a worker thread and may block. It reads from and answers
@@ -315,19 +315,28 @@ LC_API int lc_on_cancel(lc_req *req, void (*cancel)(void *arg), void *arg);
 
 /* ---- the server ------------------------------------------------------------------------------ */
 
+/* A program may have several, one after the other and at the same time; they start and end one
+ * after the other. NULL: no memory; or errno is ENOTSUP, and lc_errmsg(NULL) says why: LC_E_ABI,
+ * the library is older than this header; LC_E_PRELOAD, libh2o was in the process before
+ * liblastcall. */
 #define lc_new() lc_new_abi(LC_ABI)
-LC_API lc_server *
-lc_new_abi(unsigned abi) LC_MUST; /* NULL: no memory, or errno ENOTSUP: LC_E_ABI, LC_E_PRELOAD */
-/* A setting by its name in a configuration file: "drain.deadline", "10s"; "pool.workers", "32". [S]
- */
+LC_API lc_server *lc_new_abi(unsigned abi) LC_MUST;
+/* A setting by its name in a configuration file: "drain.deadline", "10s"; "pool.workers", "32";
+ * "limit-request-body", "1048576". A wrong value of one of lastcall's is LC_E_CONFIG at once, and
+ * what only libh2o knows is read by lc_start(). "user" and "error-log" are the program's: they are
+ * refused, also in a file. Everything is off that is not set: the admin listener ("admin.listen"),
+ * the pid file, the journal, heartbeats. [S] */
 LC_API int lc_set(lc_server *server, const char *name, const char *value);
-LC_API int lc_conf(lc_server *server, const char *file); /* a whole file; later calls win. [S] */
-/* "8080" (all interfaces), "127.0.0.1:0", "unix:/path", "tls:..." [S]; or a socket that listens
- * already: it is taken over, and closed by the drain. */
+/* A whole file, once. What is set after it counts more than the file, what was set before it less.
+ * Addresses of lc_listen() take the place of those in the file. [S] */
+LC_API int lc_conf(lc_server *server, const char *file);
+/* "8080" (all interfaces), "127.0.0.1:0", "unix:/path", "tls:..."; several are allowed. [S] */
 LC_API int lc_listen(lc_server *server, const char *address);
+/* A socket that listens already. It is taken over, also when the call fails, and closed by the
+ * drain. [S] */
 LC_API int lc_listen_fd(lc_server *server, int fd);
-LC_API int lc_tls(lc_server *server, const char *certificate_file,
-                  const char *key_file);     /* PEM. [S] */
+/* The certificate (with its chain) and the key of all tls: addresses; PEM files. [S] */
+LC_API int lc_tls(lc_server *server, const char *certificate_file, const char *key_file);
 LC_API int lc_port(const lc_server *server); /* of the first TCP listener, once started. [A] */
 
 /* The log: lines come here in place of standard error, on any thread, one at a time. `event` is a
@@ -339,22 +348,24 @@ LC_API int lc_on_log(lc_server *server,
                      void (*line)(int level, const char *event, const char *text, const char *json,
                                   void *user),
                      void *user);
-LC_API void lc_log(lc_server *server, int level, const char *format, ...) LC_PRINTF(3, 4); /* [A] */
+/* A line of the program's, where the server's lines go; its event is "application". [A] */
+LC_API void lc_log(lc_server *server, int level, const char *format, ...) LC_PRINTF(3, 4);
 
-/* Start: threads, listeners; returns when it accepts, or why not, and then nothing is left behind.
- * Touches no signal, limit, umask, environment or descriptor 0..2 of the process, and forks
- * nothing. Its threads have every signal blocked: a process that a handler starts inherits that, so
- * give it its mask (posix_spawnattr_setsigmask(3)). [M] */
+/* Start: threads, listeners; returns when it accepts, or why not (-EADDRINUSE, LC_E_CONFIG, ...;
+ * lc_errmsg()), and then nothing is left behind. A server starts once. Touches no signal, limit,
+ * umask, environment, directory or descriptor 0..2 of the process, and forks nothing. Its threads
+ * have every signal blocked: a process that a handler starts inherits that, so give it its mask
+ * (posix_spawnattr_setsigmask(3)). A first request may come before this returns. [M] */
 LC_API int lc_start(lc_server *server) LC_MUST;
 
 struct lc_result {
     size_t size;
     int status;          /* as the program lastcall would exit: 0, 3 deadline, 4 forced */
-    unsigned stuck;      /* workers that have not come back */
+    unsigned stuck;      /* handlers that had not come back */
     uint64_t answered;   /* in the drain */
     uint64_t unfinished; /* requests that were cut; lc_unfinished() names them */
-    uint64_t tasks;      /* tasks that had not ended */
-    int64_t took_ms;
+    uint64_t tasks;      /* tasks that had not ended; it names them, too */
+    int64_t took_ms;     /* from the first order to drain */
 };
 #define LC_RESULT_INIT                                                                             \
     {                                                                                              \
@@ -372,20 +383,25 @@ struct lc_cut {
     }
 
 /* http.Server.Shutdown(ctx): keep newcomers out, serve who is in, wait, at most `ms` (-1: the
- * setting drain.deadline). 0: nothing was lost. LC_E_DEADLINE, LC_E_FORCED: `result` and
- * lc_unfinished() say what was cut. A second call joins the first; the earlier deadline counts.
- * `result` may be NULL. [M] */
+ * setting drain.deadline, which also counts if it is earlier). 0: nothing was lost. LC_E_DEADLINE,
+ * LC_E_FORCED: `result` and lc_unfinished() say what was cut. A second call joins the first; the
+ * earlier limit counts. It returns in time whatever a handler does. `result` may be NULL. [M] */
 LC_API int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result);
-LC_API int lc_drain(lc_server *server, int64_t ms,
-                    const char *why);       /* only begin it; also from a handler. [A] */
-LC_API int lc_undrain(lc_server *server);   /* LC_E_STATE: too late. [A] */
+/* Only begin it; also from a handler. `why` stands in the log, and may be NULL. [A] */
+LC_API int lc_drain(lc_server *server, int64_t ms, const char *why);
+/* Call it off. LC_E_STATE: too late, the listeners close. There is time for it only during
+ * drain.lame-duck, half of `ms` at most. [A] */
+LC_API int lc_undrain(lc_server *server);
 LC_API int lc_cut_short(lc_server *server); /* as the second Ctrl+C. [A] */
-LC_API int lc_wait(lc_server *server, int64_t ms,
-                   struct lc_result *result); /* LC_E_TIMEOUT: it still runs. [M] */
-LC_API int lc_unfinished(lc_server *server, size_t i,
-                         struct lc_cut *cut); /* LC_E_ARG: no more. Behind the end. [A] */
-/* Free all of it. Cuts short what still runs. LC_E_STUCK: a handler has not returned; its thread
- * and what it may touch are left alone. NULL is allowed. [M] */
+/* Wait for the end of a drain, whoever begins it; several threads may. LC_E_TIMEOUT: it still
+ * runs. Otherwise as lc_shutdown(). [M] */
+LC_API int lc_wait(lc_server *server, int64_t ms, struct lc_result *result);
+/* What was cut, oldest first; LC_E_ARG: no more. The texts live until lc_free(). Requests that were
+ * cut earlier, by the deadline of their class, are in the log alone. Behind the end. [A] */
+LC_API int lc_unfinished(lc_server *server, size_t i, struct lc_cut *cut);
+/* Free all of it. Cuts short what still runs. LC_E_STUCK: a handler has not returned within 1 s (10
+ * s if nothing was cut), or a task was not ended: the server is left as it is, and this may be
+ * called again. NULL is allowed. [M] */
 LC_API int lc_free(lc_server *server);
 
 #define LC_RUNNING 0
@@ -394,33 +410,44 @@ LC_API int lc_free(lc_server *server);
 #define LC_DRAINING 3
 #define LC_ABORTING 4
 #define LC_DONE 5
-LC_API int lc_phase(lc_server *server); /* [A] */
-/* Readable when the phase has changed; read with lc_phase(). For the main loop of a program. [A] */
+LC_API int lc_phase(lc_server *server); /* LC_E_STATE: not started. [A] */
+/* Readable when the phase has changed since lc_phase() was called last. For the main loop of a
+ * program. It is closed by lc_free(). [A] */
 LC_API int lc_phase_fd(lc_server *server);
-LC_API int lc_on_phase(lc_server *server, void (*stepped)(int phase, void *user),
-                       void *user); /* [S] */
+/* On a thread of the server; must not wait for it. LC_DONE comes when lc_wait() returns. [S] */
+LC_API int lc_on_phase(lc_server *server, void (*stepped)(int phase, void *user), void *user);
 
-/* All of it at once: start, SIGTERM, SIGINT, SIGQUIT drain (a second cuts short), SIGUSR1 opens
- * logs again, sd_notify, the admin listener if set. Returns the exit status when it is over. [M] */
+/* All of it at once: start; SIGTERM, SIGINT and SIGQUIT drain, a second one cuts short, at a third
+ * the process ends; SIGUSR1 opens access logs again; sd_notify(3); on a terminal a line that shows
+ * the drain. Returns the exit status when it is over: 0, 3, 4; 69 or 78 if the start failed, which
+ * is in the log. Call it before there are other threads, or block its signals in them; afterwards
+ * they stay blocked. One server of a process may have them. [M] */
 LC_API int lc_run(lc_server *server);
 /* The program lastcall with your handlers: its flags, -c, -t, -m master, restart without a gap at
- * SIGHUP. `setup` is called once, behind the flags and before the file. Ends the process, a
- * millisecond or two behind the last answer. lastcall itself is this call. */
+ * SIGHUP. `setup` is called once, behind the flags and before the file, in each process that
+ * serves; what it sets counts less than both, and its addresses only if neither names any. Not 0:
+ * status
+ * 78. Ends the process, a millisecond or two behind the last answer, by _exit(2): neither free_user
+ * nor atexit(3) is called. lc_start(), lc_run() and lc_free() are not for its server. lastcall
+ * itself is this call. */
 LC_API int lc_main(int argc, char **argv, int (*setup)(lc_server *server, void *user), void *user);
-/* For main() without lc_run(): block these in this thread and those it makes; then wait for one.
- * End with 0. */
+/* For main() without lc_run(): block these in this thread and those it makes; then wait for one,
+ * and return it. The list ends with 0. */
 LC_API int lc_block_signals(int signo, ...);
 LC_API int lc_await_signal(int signo, ...);
 
 /* ---- other work --------------------------------------------------------------------------------
  */
 
-/* A drain waits for these, too, and names those that it could not wait for. [A] */
+/* A drain waits for these, too, and names those that it could not wait for. A name has up to 63
+ * characters. [A] */
 LC_API lc_task *lc_task_begin(lc_server *server, const char *name); /* NULL: the end has come */
-LC_API void lc_task_end(lc_task *task);
-LC_API int lc_task_cancelled(lc_task *task);        /* 0, LC_E_ABORTED */
-LC_API int lc_task_wait(lc_task *task, int64_t ms); /* 0, LC_E_DRAINING, LC_E_ABORTED */
-/* The same on a worker, which it has until `work` returns; counted from this call on. [A] */
+LC_API void lc_task_end(lc_task *task);      /* of lc_task_begin() alone; before lc_free() */
+LC_API int lc_task_cancelled(lc_task *task); /* 0, LC_E_ABORTED */
+/* Sleep. 0; LC_E_DRAINING at once while a drain has begun; LC_E_ABORTED. */
+LC_API int lc_task_wait(lc_task *task, int64_t ms);
+/* The same on a worker, which it has until `work` returns; counted from this call on, and ended
+ * there. LC_E_DRAINING: the listeners close, no new work begins; LC_E_FULL: pool.queue. [A] */
 LC_API int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task, void *arg),
                  void *arg);
 
