@@ -145,6 +145,14 @@ static void release_rest(struct process *process)
     process->journal = NULL;
 }
 
+/* lc_hold() may still be called, after LC_E_STUCK. */
+static void forget_server(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mu);
+    server->process.server = NULL;
+    (void)pthread_mutex_unlock(&server->mu);
+}
+
 /* One step of it.     Errors: 0; -EBUSY: a thread is stuck. It may be called again. */
 static int end_step(lc_server *server, enum lc_end step, uint64_t until_ns)
 {
@@ -164,6 +172,7 @@ static int end_step(lc_server *server, enum lc_end step, uint64_t until_ns)
         queue_destroy(process->queue);
         server_destroy(process->server);
         (void)pthread_mutex_unlock(&one_at_a_time);
+        forget_server(server);
         return 0;
     case LC_END_POOL: /* after the loops' memory: see pool_start_loop() */
         err = pool_destroy(process->pool, until_ns);

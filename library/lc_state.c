@@ -17,7 +17,11 @@ const struct scope *lc_scope_of(const lc_server *server)
 
 struct server *lc_running_server(lc_server *server)
 {
-    return lc_is_started(server) ? server->process.server : NULL;
+    (void)pthread_mutex_lock(&server->mu);
+    struct server *running =
+        server->stage == LC_RUNS || server->stage == LC_OVER ? server->process.server : NULL;
+    (void)pthread_mutex_unlock(&server->mu);
+    return running;
 }
 
 bool lc_is_started(const lc_server *server)

@@ -27,7 +27,7 @@ static int wait_for(const struct lc_request *request, int64_t ms, bool also_drai
     /* A loop must not sleep; to ask costs nothing. */
     if (ms != 0 && request->route->user_route.on_loop && !request->is_taken)
         return LC_E_STATE;
-    return lc_result_of(exchange->ops->wait(exchange, ms, also_drain));
+    return lc_result_of(exchange->ops->wait(exchange, ms > LC_LONGEST_MS ? -1 : ms, also_drain));
 }
 
 int lc_sleep(lc_req *req, int64_t ms)

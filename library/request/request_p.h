@@ -19,6 +19,9 @@
 #include "mux.h"
 #include "user_route.h"
 
+/* A hundred years: no time is longer, so that none overflows in nanoseconds. */
+#define LC_LONGEST_MS (INT64_C(100) * 366 * 24 * 3600 * 1000)
+
 struct lc_route {
     struct user_route user_route; /* its `user` is this route */
     struct lc_route *next;

@@ -111,8 +111,9 @@ static int read_options(const struct lc_route_options *options, struct lc_route_
     if (options->size < offsetof(struct lc_route_options, free_user) + sizeof(options->free_user))
         return LC_E_ARG;
     memcpy(ret, options, options->size < sizeof(*ret) ? options->size : sizeof(*ret));
-    bool is_good = ret->timeout_ms >= 0 && ret->write_timeout_ms >= 0 && ret->max_body >= 0 &&
-                   (ret->flags & ~(LC_INLINE | LC_RECORD)) == 0;
+    bool is_good = ret->timeout_ms >= 0 && ret->timeout_ms <= LC_LONGEST_MS &&
+                   ret->write_timeout_ms >= 0 && ret->write_timeout_ms <= LC_LONGEST_MS &&
+                   ret->max_body >= 0 && (ret->flags & ~(LC_INLINE | LC_RECORD)) == 0;
     return is_good ? 0 : LC_E_ARG;
 }
 

@@ -203,6 +203,8 @@ static void wait_for_it(lc_req *r, void *user)
     fake.wait_result = EXCHANGE_DRAINING;
     assert_int_equal(lc_wait_for(r, -1, LC_ON_DRAIN), LC_E_DRAINING);
     assert_int_equal(fake.wait_ms, -1);
+    assert_int_equal(lc_wait_for(r, INT64_MAX, LC_ON_DRAIN), LC_E_DRAINING);
+    assert_int_equal(fake.wait_ms, -1);
     assert_true(fake.also_drain);
     fake.left_ms = 1234;
     assert_int_equal(lc_time_left(r), 1234);

@@ -124,11 +124,13 @@ static void test_options_of_a_route(void **state)
     assert_int_equal(freed, 1); /* also when the call fails */
     options.timeout_ms = -1;
     assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
+    options.timeout_ms = INT64_MAX;
+    assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
     options.timeout_ms = 0;
     options.flags = 4;
     assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
     options.flags = 0;
-    assert_int_equal(freed, 3);
+    assert_int_equal(freed, 4);
     options.size = 8;
     assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
     options.size = sizeof(options) + 64; /* of a program that was built with a newer header */
@@ -139,7 +141,7 @@ static void test_options_of_a_route(void **state)
     assert_int_equal(lc_handle_with(server, "/newer", say, "user", &newer.options), 0);
     (void)lc_free(server);
     server = NULL;
-    assert_int_equal(freed, 3 + 3);
+    assert_int_equal(freed, 4 + 3);
 }
 
 static void sleep_long(lc_req *r, void *user)
