@@ -270,7 +270,7 @@ LC_API int lc_fail(lc_req *req, int status, const char *for_the_log);
 LC_API int lc_length(lc_req *req, int64_t bytes);
 LC_API int lc_write(lc_req *req, const void *bytes, size_t count);
 LC_API int lc_writef(lc_req *req, const char *format, ...) LC_PRINTF(2, 3);
-/* All of it (at most 64 KB) or LC_E_AGAIN; never waits. */
+/* All of it or LC_E_AGAIN; never waits. -EMSGSIZE: it can never fit `stream-buffer`. */
 LC_API int lc_try_write(lc_req *req, const void *bytes, size_t count);
 LC_API int lc_flush(lc_req *req); /* what was written is on its way, not in a buffer of ours */
 /* Server-Sent Events. Each line of `data` becomes one of the event. `name` NULL: none. `data` NULL:
