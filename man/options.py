@@ -37,7 +37,7 @@ class Option(NamedTuple):
 def escape(text: str) -> str:
     """Keep scdoc from reading text as markup."""
     text = re.sub(r"([\\*_])", r"\\\1", text)
-    return "\\" + text if text[:1] in ("#", "-", ".", "[", "|", "]", "+") else text
+    return "\\" + text if text[:1] in ("#", "-", ".", "[", "|", "]", "+", "`") else text
 
 
 def help_of(program: Path, *command: str) -> str:
