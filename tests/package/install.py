@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """`cmake --install` puts what belongs to it below DESTDIR, in one consistent whole.
 
-    install.py --build FOLDER --lastcall PROGRAM"""
+    install.py --build FOLDER --lastcall PROGRAM [--consumer]
+
+With --consumer it builds and runs a program with the installed library (tests/package/consumer) instead."""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ LIMIT_S = 120
 FILES = """bin/lastcall bin/lastcall-cli lib/systemd/system/lastcall.service lib/sysusers.d/lastcall.conf
     etc/lastcall/lastcall.conf etc/logrotate.d/lastcall share/lastcall/html/index.html
     share/bash-completion/completions/lastcall share/zsh/site-functions/_lastcall
-    share/doc/lastcall/examples/static-site.conf share/doc/lastcall/examples/lastcall.socket"""
+    lib/liblastcall.a lib/liblastcall.so lib/liblastcall.so.0 include/lastcall/lastcall.h lib/pkgconfig/lastcall.pc
+    lib/pkgconfig/lastcall-static.pc lib/cmake/lastcall/lastcall-config.cmake
+    lib/cmake/lastcall/lastcall-config-version.cmake share/doc/lastcall/examples/static-site.conf share/doc/lastcall/examples/lastcall.socket"""
 
 
 def install(build: Path, root: Path) -> None:
@@ -85,6 +89,8 @@ def check_versions(program: Path) -> None:
     version = re.search(r"project\(lastcall VERSION (\S+)", (ROOT / "CMakeLists.txt").read_text()).group(1)
     said = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=LIMIT_S).stdout
     assert version in said, f"lastcall --version: {said}"
+    header = re.search(r'#define LC_VERSION "([^"]+)"', (ROOT / "include/lastcall/lastcall.h").read_text()).group(1)
+    assert header == version, f"lastcall.h has {header}, CMakeLists.txt {version}"
     package = re.match(r"lastcall \(([^)-]+)-\d+\)", (ROOT / "debian/changelog").read_text()).group(1)
     assert package == version, f"debian/changelog has {package}, CMakeLists.txt {version}"
 
@@ -93,10 +99,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Check what is installed.")
     parser.add_argument("--build", type=Path, required=True)
     parser.add_argument("--lastcall", type=Path, required=True, metavar="PROGRAM")
+    parser.add_argument("--consumer", action="store_true", help="build a program with what is installed")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lastcall-install-") as folder:
         root = Path(folder)
         top = root / str(prefix_of(args.build)).lstrip("/")
+        consumer = [ROOT / "tests/package/consumer/build.py", "--root", root, "--prefix", str(prefix_of(args.build))]
+        if args.consumer:
+            install(args.build, root)
+            return subprocess.run([sys.executable, "-B", *consumer], timeout=LIMIT_S * 4).returncode
         checks = [lambda: install(args.build, root), lambda: check_files(top), lambda: check_paths(root, top),
                   lambda: check_configuration(args.lastcall, root, top), lambda: check_programs(top),
                   lambda: check_again(args.build, root, top), lambda: check_versions(args.lastcall)]
