@@ -17,7 +17,7 @@ SOURCES = $(shell find $(FOLDERS) -name "*.[ch]")
 
 .PHONY: bench-run bench-long-run bench-speed-run
 .PHONY: bench-restart bench-pool-run bench-pool-long-run
-.PHONY: install deb check-package
+.PHONY: install deb abi check-package
 .PHONY: help run check check-loss asan tsan clang coverage fuzz valgrind bench bench-long bench-peers bench-speed \
         bench-pool bench-pool-long model format format-check tidy tidy-all clean
 
@@ -45,6 +45,7 @@ help:
 	@echo "make bench-pool-long  the same with 9 rounds (30 minutes), written into docs/bench/pool.md"
 	@echo "make install     build, and install into PREFIX ($(PREFIX)); DESTDIR is honoured"
 	@echo "make deb         Debian packages, in build/deb; lintian must have no complaint"
+	@echo "make abi         compare the interface of the library with tests/abi/liblastcall.abi (ARGS=--update: commit to it)"
 	@echo "make check-package  install, upgrade and purge them in a Debian of their own, under systemd, while clients"
 	@echo "                 send requests (root; makes the Debian with debootstrap, from the network)"
 	@echo "make format      clang-format over the sources"
@@ -142,6 +143,11 @@ install: build/release/.configured
 deb:
 	@./scripts/setup.sh deb
 	@./scripts/deb.sh $(JOBS)
+
+abi: build/release/.configured
+	@./scripts/setup.sh packages abigail-tools
+	@./scripts/build.sh release $(JOBS) lastcall_shared
+	@./scripts/abi.sh build/release/library/liblastcall.so.0 $(ARGS)
 
 check-package: deb
 	@./scripts/setup.sh packages debootstrap systemd-container python3
