@@ -2,10 +2,11 @@
 """Install, upgrade, remove and purge the packages in build/deb, in a Debian of their own with systemd. Clients send
 requests meanwhile.
 
-    check.py [--test NAME]...
+    check.py
 
-Needs root, debootstrap, systemd-container and, the first time, a network. A clean folder takes three minutes, half of
-them for debootstrap; later runs one."""
+At last it builds a program with the library in a Debian that has nothing else of this tree. Needs root, debootstrap,
+systemd-container and, the first time, a network. The first run takes five minutes, most of them to make the two
+Debians; later ones two."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from debian import BUILD, ROOT, Container, Failed
 
 HERE = Path(__file__).resolve().parent
 UNIT = "lastcall.service"
+COMPILERS = ["gcc", "g++", "clang", "libc6-dev", "cmake", "make", "pkg-config", "python3"]
 # What dpkg, apt and the tools for users write for any package.
 NOT_OURS = re.compile(r"/(proc|sys|dev|tmp|run|packages)(/|$)|/var/(cache|backups|log/(journal|apt|dpkg.log))|"
                       r"/var/lib/(dpkg|apt|systemd|logrotate)|/etc/(passwd|shadow|group|gshadow|subuid|subgid)-|"
@@ -35,6 +38,12 @@ def packages() -> list[Path]:
     if not any(path.name.startswith("lastcall_") for path in found):
         raise Failed("no packages in build/deb: make deb")
     return found
+
+
+def suggests() -> list[str]:
+    """What liblastcall-dev suggests, for programs that link the static library."""
+    dev = next(path for path in packages() if path.name.startswith("liblastcall-dev_"))
+    return debian.run("dpkg-deb", "--field", dev, "Suggests").stdout.replace("lastcall-doc,", "").replace(",", " ").split()
 
 
 def changed(source: Path, version: str, change) -> Path:
@@ -198,11 +207,11 @@ def step_stopped_stays_stopped(box: Container) -> None:
 
 
 def step_remove(box: Container) -> None:
-    slow = subprocess.Popen(box.enter("curl", "-sS", "--fail", "http://127.0.0.1/sleep?ms=2000"),
+    slow = subprocess.Popen(box.enter("curl", "-sS", "--fail", "http://127.0.0.1/sleep?ms=10000"),
                             stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     box.wait_until(lambda: status(box)["requests"]["in_flight"] > 0, "the slow request arrives")
     box.run("apt-get", "remove", "-y", "-qq", "lastcall")
-    expect(slow.wait(30) == 0, "the removal lost a request")
+    expect(slow.wait(60) == 0, "the removal lost a request")
     expect(box.run("pgrep", "-x", "lastcall", check=False).stdout == "", "the removal does not stop the service")
     last = box.text("journalctl", "--unit", UNIT, "--no-pager", "--lines", "10")
     expect(re.search(r"drained in .* 1 answered", last) is not None, f"the stop was no drain: {last}")
@@ -252,21 +261,41 @@ def without_systemd(folder: Path) -> None:
     print("ok      without_systemd", flush=True)
 
 
+def outside(folder: Path) -> None:
+    """A program that knows nothing but the packages: tests/package/consumer."""
+    inside = folder / "packages"
+    inside.mkdir()
+    for path in packages():
+        shutil.copy(path, inside)
+    shutil.copytree(HERE / "consumer", inside / "consumer")
+    debian.run("chroot", folder, "apt-get", "install", "-y", "-qq", "--no-install-recommends",
+               *(f"/packages/{path.name}" for path in packages()))
+    said = debian.run("chroot", folder, "/packages/consumer/build.py").stdout
+    print("".join(f"    {line}\n" for line in said.splitlines()), end="")
+    expect(said.count("ok ") == 16 and "skipped" not in said, "a program was not built in each way")
+    pages = debian.run("chroot", folder, "sh", "-c", "ls /usr/share/man/man3/lc_send.3.gz /usr/share/man/man3/lc_answer.3.gz")
+    expect(pages.returncode == 0, "no manual pages of the library")
+    print("ok      outside", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Install, upgrade and purge the packages.")
     parser.parse_args()
     if os.geteuid() != 0:
         print("check.py: only root can make a Debian and boot it: sudo make check-package", file=sys.stderr)
         return 69
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the container ends, too
     try:
         (BUILD / "packages").mkdir(parents=True, exist_ok=True)
         base = debian.base("base", debian.depends_of(packages()))
         without_systemd(debian.copy_of(base, "plain"))
         life(debian.copy_of(base, "life"))
+        devel = debian.base("devel", COMPILERS + suggests(), base)
+        outside(debian.copy_of(devel, "outside"))
     except (Failed, subprocess.TimeoutExpired) as error:
         print(f"FAILED  {error}")
         return 1
-    print("The packages install, upgrade and purge cleanly.")
+    print("The packages install, upgrade and purge cleanly, and a program is built with them.")
     return 0
 
 

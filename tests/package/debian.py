@@ -52,17 +52,21 @@ def depends_of(packages: list[Path]) -> list[str]:
     return sorted(needed - own)
 
 
-def base(name: str, more: list[str]) -> Path:
-    """The folder of a Debian with these packages too. It is made once, and again when the list changes."""
+def base(name: str, more: list[str], source: Path | None = None) -> Path:
+    """The folder of a Debian with these packages too, begun as a copy of another one. It is made once, and again when the
+    list changes."""
     folder, stamp = BUILD / name, BUILD / f"{name}.stamp"
-    wanted = f"{RELEASE} {mirror()} {BASICS} {' '.join(more)}\n"
+    wanted = f"{RELEASE} {mirror()} {BASICS} {source} {' '.join(more)}\n"
     if stamp.exists() and stamp.read_text() == wanted:
         return folder
-    print(f"Making a Debian with debootstrap: {folder}", flush=True)
+    print(f"Making a Debian: {folder}", flush=True)
     stamp.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    run("debootstrap", "--variant=minbase", "--include=" + BASICS.replace(" ", ","), RELEASE, folder, mirror())
+    if source is not None:
+        copy_of(source, name)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        run("debootstrap", "--variant=minbase", "--include=" + BASICS.replace(" ", ","), RELEASE, folder, mirror())
     policy = folder / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
