@@ -308,6 +308,7 @@ static int wait_for_start(lc_server *server)
 
 void lc_seal(lc_server *server)
 {
+    lc_modules_init(server);
     server->options.extra = server->extra;
     server->options.extra_count = server->extra_count;
     enter_stage(server, LC_STARTING);
@@ -362,6 +363,7 @@ static bool order_end(lc_server *server)
 void lc_release(lc_server *server)
 {
     lc_routes_destroy(server->routes);
+    lc_modules_end(server);
     for (size_t i = 0; i < server->text_count; i++)
         free(server->texts[i]);
     free(server->texts);

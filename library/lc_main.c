@@ -40,9 +40,16 @@ static void began(void *arg)
     lc_note_runs(arg);
 }
 
+/* The process may end without another call: so modules end now. */
 static void over(void *arg)
 {
-    lc_note_over(arg);
+    lc_server *server = arg;
+
+    lc_note_over(server);
+    if (server->process.pool == NULL || pool_active(server->process.pool) == 0)
+        lc_modules_end(server);
+    else
+        server->modules = NULL; /* a handler is stuck, and may use them */
 }
 
 static const struct process_front front = {

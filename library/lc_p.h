@@ -28,6 +28,8 @@ struct server *lc_running_server(lc_server *server);
 const struct scope *lc_scope_of(const lc_server *server);
 /* Setup is over: lc_start() was called. */
 bool lc_is_started(const lc_server *server);
+/* May handlers be registered: before the start, and in init() of a module? */
+bool lc_may_register(const lc_server *server);
 /* Keep the first failure of the setup, for lc_errmsg() and lc_start(). Returns `result`. */
 int lc_setup_failed(lc_server *server, int result, const char *format, ...) LC_PRINTF(3, 4);
 

@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 
+#include "config_front.h"
 #include "lc_p.h"
 #include "options.h"
 #include "process.h"
@@ -45,6 +46,7 @@ struct lc_server {
         void *user;
         bool has_listen; /* the command line names addresses */
     } program;           /* of lc_main() */
+    struct config_front front;
     void (*stepped)(int phase, void *user);
     void *stepped_user;
 
@@ -52,7 +54,8 @@ struct lc_server {
     struct process process;
     struct scope scope;
     enum lc_end end;
-    int last_step; /* the phase that was told; -1: none */
+    int last_step;             /* the phase that was told; -1: none */
+    struct lc_loaded *modules; /* a list, the last one first */
 
     pthread_t life;
 
@@ -77,6 +80,8 @@ struct lc_server {
     pthread_mutex_t mu;
     pthread_cond_t changed; /* stage, ends */
     enum lc_stage stage;
+    bool in_module; /* init() of a module runs, on this thread: */
+    pthread_t module_thread;
     int failed;                /* the first failure; 0: none */
     char error[LC_ERROR_SIZE]; /* of it */
     int status;                /* the exit status, once it is known */
@@ -119,6 +124,13 @@ void lc_release(lc_server *server);
 
 /* Start as lc_start() does. Afterwards server->status is the exit status of a start that failed. */
 int lc_begin(lc_server *server, enum process_role role);
+
+/* ---- lc_module.c ---- */
+
+/* Have the configuration load modules and name handlers.     Thread: before start. */
+void lc_modules_init(lc_server *server);
+/* Call fini() of each. No handler runs any more, or will.     Thread: any. */
+void lc_modules_end(lc_server *server);
 
 /* ---- lc_log.c ---- */
 

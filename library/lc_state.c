@@ -34,6 +34,17 @@ bool lc_is_started(const lc_server *server)
     return started;
 }
 
+bool lc_may_register(const lc_server *server)
+{
+    lc_server *locked = (lc_server *)(uintptr_t)server;
+
+    (void)pthread_mutex_lock(&locked->mu);
+    bool may = server->stage == LC_SETUP ||
+               (server->in_module && pthread_equal(server->module_thread, pthread_self()));
+    (void)pthread_mutex_unlock(&locked->mu);
+    return may;
+}
+
 int lc_setup_failed(lc_server *server, int result, const char *format, ...)
 {
     va_list args;

@@ -479,9 +479,11 @@ LC_API void lc_answer_free(struct lc_answer *answer);
  *
  * A shared object with this symbol, linked with -llastcall; loaded once, RTLD_NOW | RTLD_LOCAL,
  * never unloaded. The number is part of the symbol's name: who was built for another one has no
- * such symbol, and that is said (status 78). `init` registers with lc_name() or lc_handle() under
- * the path it stands at, on the main thread, before privileges are given up; not 0: lc_errmsg()
- * text and status 78. */
+ * such symbol, and that is said (status 78). `init` is called for each directive, on the thread
+ * that reads the configuration, before privileges are given up. It registers `name` with lc_name(),
+ * which then answers on the path of the directive; lc_handle(), lc_use() and lc_each_worker() are
+ * allowed too, and hold for the whole server. Not 0: lc_errmsg() text, or lc_strerror(), and
+ * status 78. No exception may leave it. */
 struct lc_module {
     size_t size;
     unsigned abi;

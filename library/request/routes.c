@@ -153,7 +153,7 @@ static int add_route(lc_server *server, const char *pattern, lc_handler handler,
 {
     char error[MUX_ERROR];
 
-    if (lc_is_started(server))
+    if (!lc_may_register(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_handle(\"%.200s\"): the server has started",
                                pattern != NULL ? pattern : "");
     if (pattern == NULL || handler == NULL)
@@ -206,7 +206,7 @@ int lc_use(lc_server *server, const char *prefix, lc_handler middleware, void *u
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (!lc_may_register(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_use(): the server has started");
     if (prefix == NULL || *prefix != '/' || middleware == NULL ||
         prefix[strcspn(prefix, "{}?#% ")] != '\0')
@@ -233,7 +233,7 @@ int lc_name(lc_server *server, const char *name, lc_handler handler, void *user)
 
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (!lc_may_register(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_name(): the server has started");
     if (name == NULL || *name == '\0' || handler == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_name(): no %s",
@@ -254,7 +254,7 @@ int lc_each_worker(lc_server *server, void *(*begin)(unsigned worker, void *user
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (!lc_may_register(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_each_worker(): the server has started");
     if (begin == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_each_worker(): no function begin");

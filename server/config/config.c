@@ -20,7 +20,8 @@
 static int on_handler(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                       yoml_t *node)
 {
-    if (routes_register(ctx->pathconf, node->data.scalar))
+    if (config_register_named(config_reader(cmd), ctx->pathconf, node->data.scalar) ||
+        routes_register(ctx->pathconf, node->data.scalar))
         return 0;
     return config_fail(
         cmd, node, "no handler %s; there are ready, live, hello, hello-later, sleep, burn, stream",
@@ -77,6 +78,7 @@ static struct config_reader *make_reader(struct server *server, struct options *
     config_define_sessions(reader);
     config_define_library(reader);
     config_define_cgi(reader);
+    config_define_module(reader);
     return reader;
 }
 

@@ -66,6 +66,9 @@ int config_listen(h2o_configurator_command_t *cmd, h2o_configurator_context_t *c
 void config_define_settings(struct config_reader *reader);
 void config_define_sessions(struct config_reader *reader);
 void config_define_library(struct config_reader *reader);
+void config_define_module(struct config_reader *reader);
+/* `handler: NAME` of a program or a module. False: there is none of that name. */
+bool config_register_named(struct config_reader *reader, h2o_pathconf_t *path, const char *name);
 void config_define_cgi(struct config_reader *reader);
 /* At the reader's end: free what `handler.cgi` has made. */
 void config_cgi_dispose(struct config_reader *reader);

@@ -23,7 +23,7 @@ import options  # noqa: E402
 PAGES = tuple(sorted(path.name.removesuffix(".scd.in") for path in MAN.glob("*.[15].scd.in")))
 # Options that no setting of the file replaces: they choose the file, or are written as directives of h2o.
 ONLY_OPTIONS = {"conf", "test", "mode", "listen", "cert", "key", "root", "proxy", "log-format", "quiet", "version", "help"}
-OF_H2O = {"listen", "handler", "handler.cgi"}
+OF_H2O = {"listen", "handler", "handler.cgi", "handler.module"}
 
 
 def check_config(program: Path, text: str) -> str:

@@ -29,6 +29,8 @@ struct options_extra {
     bool overrides; /* what the file says */
 };
 
+struct config_front;
+
 struct options {
     bool given[OPTIONS_ROWS_MAX]; /* the flags that were given, by row of the table */
     const char *conf;             /* NULL: no file, only flags */
@@ -113,6 +115,7 @@ struct options {
     bool generation_header;        /* answers carry Lastcall-Generation */
 
     /* Not settings: of a server of the library, which lc_set() and the like fill. */
+    const struct config_front *front;  /* handlers that the configuration may name; NULL: none */
     bool is_embedded;                  /* the process is not the server's own */
     const struct options_extra *extra; /* in their order; borrowed */
     size_t extra_count;
