@@ -19,7 +19,7 @@ SOURCES = $(shell find $(FOLDERS) -name "*.[ch]")
 .PHONY: bench-restart bench-pool-run bench-pool-long-run
 .PHONY: install deb abi check-package
 .PHONY: help run check check-loss asan tsan clang coverage fuzz valgrind bench bench-long bench-peers bench-speed \
-        bench-pool bench-pool-long model format format-check tidy tidy-all clean
+        bench-pool bench-pool-long bench-library model format format-check tidy tidy-all clean
 
 help:
 	@echo "make run         build, and serve on $(LISTEN); Ctrl+C drains it (ARGS='--deadline 1s' ...)"
@@ -43,6 +43,8 @@ help:
 	@echo "make bench-pool  what the worker pool costs, beside inline handlers, Go, nginx and Node (10 minutes;"
 	@echo "                 ARGS=--quick: the rows that must hold, in 2 minutes)"
 	@echo "make bench-pool-long  the same with 9 rounds (30 minutes), written into docs/bench/pool.md"
+	@echo "make bench-library  hello in liblastcall beside the built-in route, Go, libmicrohttpd and civetweb (6 minutes),"
+	@echo "                 written into docs/bench/library.md"
 	@echo "make install     build, and install into PREFIX ($(PREFIX)); DESTDIR is honoured"
 	@echo "make deb         Debian packages, in build/deb; lintian must have no complaint"
 	@echo "make abi         compare the interface of the library with tests/abi/liblastcall.abi (ARGS=--update: commit to it)"
@@ -129,6 +131,12 @@ bench-pool-run:
 bench-pool-long-run:
 	./bench/speed/pool_paper.py --docs docs/bench/pool.md
 	./bench/speed/pool.py --rounds 9 --json build/bench/pool.json --docs docs/bench/pool.md $(ARGS)
+
+bench-library: build/release/.configured
+	@./scripts/setup.sh bench
+	@./scripts/setup.sh packages golang-go libmicrohttpd-dev libcivetweb-dev
+	@./scripts/build.sh release $(JOBS) lastcall lastcall-library-hello
+	./bench/speed/library.py --docs docs/bench/library.md $(ARGS)
 
 bench-peers:
 	./bench/peers/peers.py --install
