@@ -11,7 +11,7 @@
 #   setup.sh packages NAME...    these alone
 set -eu
 
-build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libboost-context-dev libsystemd-dev zlib1g-dev libjansson-dev libhiredis-dev libxxhash-dev libcmocka-dev libnghttp2-dev python3"
+build="gcc libc6-dev make cmake pkg-config libh2o-evloop-dev libssl-dev libyaml-dev libbrotli-dev libcurl4-openssl-dev libboost-context-dev libsystemd-dev zlib1g-dev libjansson-dev libhiredis-dev libxxhash-dev libcmocka-dev libnghttp2-dev libsqlite3-dev python3"
 bench="wrk nghttp2-client h2o nginx-light openssl gnuplot-nox"
 ci="clang libclang-rt-14-dev clang-format-14 clang-tidy-14 valgrind h2o php-fpm curl openssl redis-server prometheus chromium nodejs npm systemd libseccomp-dev python3-yaml scdoc zsh"
 deb="debhelper dpkg-dev fakeroot git lintian scdoc"
