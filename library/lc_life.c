@@ -161,6 +161,7 @@ static int end_step(lc_server *server, enum lc_end step, uint64_t until_ns)
 
     switch (step) {
     case LC_END_TASKS:
+        lc_tasks_drop(server);
         return lc_tasks_wait(server, until_ns) ? 0 : -EBUSY;
     case LC_END_LOOPS:
         return process->server != NULL ? process_stop_loops(process, until_ns) : 0;
@@ -243,6 +244,7 @@ static void fail(lc_server *server, int status)
 
 void lc_note_runs(lc_server *server)
 {
+    lc_tasks_start(server);
     enter_stage(server, LC_RUNS);
 }
 
@@ -371,6 +373,7 @@ void lc_release(lc_server *server)
     inherit_release(&server->given);
     if (server->phase_fd >= 0)
         (void)close(server->phase_fd);
+    lc_tasks_drop(server);
     lc_tasks_release(server);
     lc_log_release(server);
     (void)pthread_cond_destroy(&server->changed);

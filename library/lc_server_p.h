@@ -71,8 +71,10 @@ struct lc_server {
         pthread_cond_t changed;
         lc_task *first;
         uint64_t count;
-        bool draining; /* a drain has begun */
-        bool closing;  /* and cannot be called off */
+        struct lc_work *waiting; /* of lc_go(), for the start */
+        bool has_workers;        /* the pool takes jobs */
+        bool draining;           /* a drain has begun */
+        bool closing;            /* and cannot be called off */
         bool aborted;
     } tasks;
 
@@ -141,6 +143,11 @@ void lc_log_release(lc_server *server);
 
 void lc_tasks_init(lc_server *server);
 void lc_tasks_release(lc_server *server);
+/* The pool is there: what lc_go() was given before is submitted.     Thread: the one that starts.
+ */
+void lc_tasks_start(lc_server *server);
+/* It never will be: forget that work. */
+void lc_tasks_drop(lc_server *server);
 /* What the coordinator does with them.     Thread: life. */
 void lc_tasks_step(lc_server *server, enum coord_phase phase);
 uint64_t lc_tasks_count(lc_server *server);

@@ -5,10 +5,14 @@
 
 #include "clock.h"
 #include "lc_server_p.h"
+#include "log.h"
 
 /* Tasks: work that a drain waits for, and that is no request. The coordinator reads their number;
  * who ends one pokes it. Poke note (coord_p.h): the count is written under tasks.mu before the
- * poke, and read under it in the look. */
+ * poke, and read under it in the look.
+ *
+ * Work that lc_go() gets before the start waits in tasks.waiting for the workers; it is submitted
+ * when the server runs, and dropped if it never does. */
 
 void lc_tasks_init(lc_server *server)
 {
@@ -127,33 +131,58 @@ int lc_task_wait(lc_task *task, int64_t ms)
 
 /* ---- on a worker ---- */
 
-struct work {
+struct lc_work {
     struct pool_job job;
     lc_task task;
+    struct lc_work *next; /* tasks.waiting */
     void (*work)(lc_task *task, void *arg);
     void *arg;
 };
 
 static void run(struct pool_job *job)
 {
-    struct work *work = (struct work *)(void *)job;
+    struct lc_work *work = (struct lc_work *)(void *)job;
     work->work(&work->task, work->arg);
 }
 
 static void done(struct pool_job *job)
 {
-    struct work *work = (struct work *)(void *)job;
+    struct lc_work *work = (struct lc_work *)(void *)job;
     unlink_task(&work->task);
     free(work);
+}
+
+/* Takes it over. */
+static int submit(lc_server *server, struct lc_work *work)
+{
+    int err = pool_submit(server->process.pool, &work->job);
+
+    if (err == 0)
+        return LC_OK;
+    unlink_task(&work->task);
+    free(work);
+    return err == -EAGAIN ? LC_E_FULL : LC_E_DRAINING;
+}
+
+/* False: the workers are there. */
+static bool wait_for_workers(lc_server *server, struct lc_work *work)
+{
+    (void)pthread_mutex_lock(&server->tasks.mu);
+    bool waits = !server->tasks.has_workers;
+    struct lc_work **at = &server->tasks.waiting;
+    while (waits && *at != NULL) /* in the order of the calls */
+        at = &(*at)->next;
+    if (waits)
+        *at = work;
+    (void)pthread_mutex_unlock(&server->tasks.mu);
+    return waits;
 }
 
 int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task, void *arg), void *arg)
 {
     if (server == NULL || work == NULL)
         return LC_E_ARG;
-    if (lc_coord(server) == NULL)
-        return LC_E_STATE;
-    struct work *made = calloc(1, sizeof(*made));
+    struct lc_work *made = calloc(1, sizeof(*made));
     if (made == NULL)
         return -ENOMEM;
     made->job.run = run;
@@ -162,15 +191,42 @@ int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task, void 
     made->arg = arg;
     begin(server, &made->task, name);
     int result = link_task(server, &made->task, true);
-    if (result == LC_OK) {
-        int err = pool_submit(server->process.pool, &made->job);
-        if (err == 0)
-            return LC_OK;
-        result = err == -EAGAIN ? LC_E_FULL : LC_E_DRAINING;
-        unlink_task(&made->task);
-    }
-    free(made);
+    if (result != LC_OK)
+        free(made);
+    else if (!wait_for_workers(server, made))
+        result = submit(server, made);
     return result;
+}
+
+void lc_tasks_start(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->tasks.mu);
+    server->tasks.has_workers = true;
+    struct lc_work *first = server->tasks.waiting;
+    server->tasks.waiting = NULL;
+    (void)pthread_mutex_unlock(&server->tasks.mu);
+    for (struct lc_work *work = first, *next; work != NULL; work = next) {
+        char name[sizeof(work->task.name)];
+        next = work->next; /* submit() may free it */
+        (void)snprintf(name, sizeof(name), "%s", work->task.name);
+        int result = submit(server, work);
+        if (result != LC_OK)
+            log_line(LOG_LEVEL_ERROR, "task-not-started", NULL, "the task %s was not started: %s",
+                     name, lc_strerror(result));
+    }
+}
+
+void lc_tasks_drop(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->tasks.mu);
+    struct lc_work *first = server->tasks.waiting;
+    server->tasks.waiting = NULL;
+    (void)pthread_mutex_unlock(&server->tasks.mu);
+    for (struct lc_work *work = first, *next; work != NULL; work = next) {
+        next = work->next;
+        unlink_task(&work->task);
+        free(work);
+    }
 }
 
 /* ---- of the coordinator ---- */

@@ -447,7 +447,8 @@ LC_API int lc_task_cancelled(lc_task *task); /* 0, LC_E_ABORTED */
 /* Sleep. 0; LC_E_DRAINING at once while a drain has begun; LC_E_ABORTED. */
 LC_API int lc_task_wait(lc_task *task, int64_t ms);
 /* The same on a worker, which it has until `work` returns; counted from this call on, and ended
- * there. LC_E_DRAINING: the listeners close, no new work begins; LC_E_FULL: pool.queue. [A] */
+ * there. Before lc_start() it waits for the start. LC_E_DRAINING: the listeners close, no new work
+ * begins; LC_E_FULL: pool.queue. [A] */
 LC_API int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task, void *arg),
                  void *arg);
 

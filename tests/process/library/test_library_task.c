@@ -123,12 +123,45 @@ static void test_work_hears_of_the_drain_and_no_more_begins(void **state)
     assert_int_equal(pthread_barrier_destroy(&work.at_work), 0);
 }
 
+static void test_work_from_before_the_start_runs_after_it(void **state)
+{
+    struct work work = {.ran = false};
+    lc_server *server = library_new(NULL);
+
+    (void)state;
+    assert_int_equal(pthread_barrier_init(&work.at_work, NULL, 2), 0);
+    assert_int_equal(lc_go(server, "from the set-up", until_the_drain, &work), LC_OK);
+    assert_int_equal(lc_start(server), LC_OK);
+    (void)pthread_barrier_wait(&work.at_work);
+    assert_int_equal(lc_drain(server, 60000, NULL), LC_OK);
+    (void)pthread_barrier_wait(&work.at_work);
+    assert_int_equal(lc_wait(server, -1, NULL), LC_OK);
+    assert_int_equal(atomic_load(&work.heard), LC_E_DRAINING);
+    assert_true(atomic_load(&work.ran));
+    assert_int_equal(lc_free(server), LC_OK);
+    assert_int_equal(pthread_barrier_destroy(&work.at_work), 0);
+}
+
+static void test_work_of_a_server_that_does_not_start_is_dropped(void **state)
+{
+    struct work work = {.ran = false};
+    lc_server *never = library_new(NULL), *wrong = library_new(NULL);
+
+    (void)state;
+    assert_int_equal(lc_go(never, "never", quick, &work), LC_OK);
+    assert_int_equal(lc_free(never), LC_OK);
+    assert_int_equal(lc_go(wrong, "never", quick, &work), LC_OK);
+    (void)lc_set(wrong, "there.is-none", "1");
+    assert_int_not_equal(lc_start(wrong), LC_OK);
+    assert_int_equal(lc_free(wrong), LC_OK);
+    assert_false(atomic_load(&work.ran));
+}
+
 static void test_misuse_is_an_error(void **state)
 {
     lc_server *server = library_new(NULL);
 
     (void)state;
-    assert_int_equal(lc_go(server, "too early", quick, NULL), LC_E_STATE);
     assert_int_equal(lc_go(server, "nothing", NULL, NULL), LC_E_ARG);
     assert_int_equal(lc_go(NULL, "nowhere", quick, NULL), LC_E_ARG);
     assert_null(lc_task_begin(NULL, "nowhere"));
@@ -145,6 +178,8 @@ int main(void)
         cmocka_unit_test(test_a_drain_that_cut_only_a_task_was_not_clean),
         cmocka_unit_test(test_work_on_a_worker_is_done_before_the_end),
         cmocka_unit_test(test_work_hears_of_the_drain_and_no_more_begins),
+        cmocka_unit_test(test_work_from_before_the_start_runs_after_it),
+        cmocka_unit_test(test_work_of_a_server_that_does_not_start_is_dropped),
         cmocka_unit_test(test_misuse_is_an_error),
     };
     return cmocka_run_group_tests_name("library_task", tests, library_group_setup,
