@@ -414,6 +414,29 @@ static void test_a_main_loop_goes_on_beside_the_server(void **state)
     process_release(&p);
 }
 
+/* ---- a module ---- */
+
+static void test_the_program_loads_the_module(void **state)
+{
+    const char *path = in_directory("module.conf");
+    FILE *file = fopen(path, "we");
+    struct process p;
+
+    (void)state;
+    assert_non_null(file);
+    (void)fprintf(file,
+                  "listen: {host: 127.0.0.1, port: 0}\nuser: %s\nhosts: {default: {paths: {/hi: "
+                  "{handler.module: {path: %s/greeting.so, name: greeting, args: Ahoy}}}}}\n",
+                  own_user_name(), LASTCALL_EXAMPLES_FOLDER);
+    assert_int_equal(fclose(file), 0);
+    assert_int_equal(setenv("LASTCALL_BINARY", LASTCALL_PROGRAM, 1), 0);
+    process_start_configured(&p, ARGS("-c", path));
+    assert_answer(&p, GET("/hi"), "Ahoy, 127.0.0.1\n");
+    process_signal(&p, SIGTERM);
+    process_expect(&p, STOP_MS, 0);
+    process_release(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -428,6 +451,7 @@ int main(void)
         cmocka_unit_test_teardown(test_readers_without_a_worker_are_told_of_the_drain,
                                   process_kill_left),
         cmocka_unit_test_teardown(test_a_main_loop_goes_on_beside_the_server, process_kill_left),
+        cmocka_unit_test_teardown(test_the_program_loads_the_module, process_kill_left),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }
