@@ -1,5 +1,6 @@
-/* The subject `civetweb` of bench/speed/library.py: a thread of its pool has a connection for as long as that lives, so
- * it needs as many as there are connections. civetweb PORT THREADS, where THREADS is not used. */
+/* The subject `civetweb` of bench/speed/library.py: a thread of its pool has a connection for as
+ * long as that lives, so it needs as many as there are connections. civetweb PORT THREADS, where
+ * THREADS is not used. */
 
 #include <civetweb.h>
 #include <signal.h>
@@ -8,8 +9,10 @@
 static int answer(struct mg_connection *connection, void *user)
 {
     (void)user;
-    mg_printf(connection, "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 12\r\n\r\n"
-                          "Hello World\n");
+    mg_printf(
+        connection,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 12\r\n\r\n"
+        "Hello World\n");
     return 200;
 }
 
@@ -22,8 +25,17 @@ int main(int argc, char **argv)
     if (argc != 3)
         return 64;
     (void)snprintf(address, sizeof(address), "127.0.0.1:%s", argv[1]);
-    const char *options[] = {"listening_ports", address, "num_threads", "520", "enable_keep_alive", "yes",
-                             "keep_alive_timeout_ms", "60000", "tcp_nodelay", "1", NULL};
+    const char *options[] = {"listening_ports",
+                             address,
+                             "num_threads",
+                             "520",
+                             "enable_keep_alive",
+                             "yes",
+                             "keep_alive_timeout_ms",
+                             "60000",
+                             "tcp_nodelay",
+                             "1",
+                             NULL};
     sigemptyset(&stop);
     sigaddset(&stop, SIGTERM);
     sigaddset(&stop, SIGINT);

@@ -39,6 +39,11 @@ const char *lc_errmsg(const lc_server *server)
     return server->error;
 }
 
+bool lc_may_register(const lc_server *server)
+{
+    return !server->is_started;
+}
+
 struct lc_routes *lc_routes_of(lc_server *server)
 {
     return server->routes;
