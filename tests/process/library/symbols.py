@@ -3,7 +3,7 @@
 
     symbols.py SOURCE SHARED ARCHIVE
 
-The functions that include/lastcall/lastcall.h declares, those of the table in server/mends/library.h, and nothing else:
+All functions that include/lastcall/lastcall.h declares, those of the table in server/mends/library.h, and nothing else:
 a name of ours that could be seen would be one that a program must not use."""
 
 import pathlib
@@ -33,6 +33,7 @@ def main():
     wrong = []
     for path, found in ((shared, defined(shared, "--dynamic")), (archive, defined(archive, "--extern-only"))):
         wrong += [f"{path} shows {name}" for name in sorted(found - declared(source) - replaced(source))]
+        wrong += [f"{path} lacks {name}, which the header declares" for name in sorted(declared(source) - found)]
         wrong += [f"{path} lacks {name}, which libh2o must find" for name in sorted(replaced(source) - found)]
     print(*wrong, sep="\n", end="\n" if wrong else "")
     return 1 if wrong else 0
