@@ -76,7 +76,7 @@ static void echo(struct exchange *exchange, void *user)
 
 static const struct served echoes[] = {{"/a/", {.handler = echo, .user = "the user's"}},
                                        {"POST /a/b", {.handler = echo, .user = "the user's"}},
-                                       {NULL, {NULL}}};
+                                       {.pattern = NULL}};
 
 static void test_a_handler_gets_the_request(void **state)
 {
@@ -100,7 +100,7 @@ static void test_what_no_route_takes_is_404(void **state)
 
 static void test_another_method_is_405_with_allow(void **state)
 {
-    static const struct served posts[] = {{"POST /p", {.handler = echo}}, {NULL, {NULL}}};
+    static const struct served posts[] = {{"POST /p", {.handler = echo}}, {.pattern = NULL}};
 
     (void)state;
     serve(posts, NULL);
@@ -114,7 +114,7 @@ static void test_a_configured_path_comes_first(void **state)
 {
     static const char *const flags[] = {"--root", "/", NULL};
     static const struct served files[] = {{"/files/", {.handler = echo, .user = "the user's"}},
-                                          {NULL, {NULL}}};
+                                          {.pattern = NULL}};
 
     (void)state;
     serve(files, flags);
@@ -140,7 +140,8 @@ static void answer_with_fields(struct exchange *exchange, void *user)
 
 static void test_an_answer_has_its_status_and_fields(void **state)
 {
-    static const struct served pots[] = {{"/pot", {.handler = answer_with_fields}}, {NULL, {NULL}}};
+    static const struct served pots[] = {{"/pot", {.handler = answer_with_fields}},
+                                         {.pattern = NULL}};
 
     (void)state;
     serve(pots, NULL);
@@ -164,7 +165,8 @@ static void answer_nothing(struct exchange *exchange, void *user)
 
 static void test_an_answer_without_a_body_has_none(void **state)
 {
-    static const struct served nothings[] = {{"/n", {.handler = answer_nothing}}, {NULL, {NULL}}};
+    static const struct served nothings[] = {{"/n", {.handler = answer_nothing}},
+                                             {.pattern = NULL}};
 
     (void)state;
     serve(nothings, NULL);
@@ -197,7 +199,7 @@ static void answer_owned(struct exchange *exchange, void *user)
 
 static void test_an_owned_body_is_freed_once(void **state)
 {
-    static const struct served owners[] = {{"/o", {.handler = answer_owned}}, {NULL, {NULL}}};
+    static const struct served owners[] = {{"/o", {.handler = answer_owned}}, {.pattern = NULL}};
 
     (void)state;
     serve(owners, NULL);
@@ -224,7 +226,7 @@ static void allocate(struct exchange *exchange, void *user)
 
 static void test_memory_is_bounded(void **state)
 {
-    static const struct served allocators[] = {{"/m", {.handler = allocate}}, {NULL, {NULL}}};
+    static const struct served allocators[] = {{"/m", {.handler = allocate}}, {.pattern = NULL}};
 
     (void)state;
     serve(allocators, NULL);
@@ -245,7 +247,7 @@ static void wait_for_end(struct exchange *exchange, void *user)
 static void test_a_body_over_the_routes_limit_is_413(void **state)
 {
     static const struct served small[] = {
-        {"/s", {.handler = echo, .user = "the user's", .max_body = 3}}, {NULL, {NULL}}};
+        {"/s", {.handler = echo, .user = "the user's", .max_body = 3}}, {.pattern = NULL}};
 
     (void)state;
     serve(small, NULL);
@@ -259,7 +261,7 @@ static void test_a_request_that_takes_too_long_is_503(void **state)
 {
     static const struct served slow[] = {{"/w", {.handler = wait_for_end, .timeout_ms = 50}},
                                          {"/a", {.handler = echo, .user = "the user's"}},
-                                         {NULL, {NULL}}};
+                                         {.pattern = NULL}};
 
     (void)state;
     serve(slow, NULL);
@@ -277,7 +279,7 @@ static void test_a_request_that_takes_too_long_is_503(void **state)
 static void test_a_handler_on_the_loop_answers(void **state)
 {
     static const struct served here[] = {
-        {"/a", {.handler = echo, .user = "the user's", .on_loop = true}}, {NULL, {NULL}}};
+        {"/a", {.handler = echo, .user = "the user's", .on_loop = true}}, {.pattern = NULL}};
 
     (void)state;
     serve(here, NULL);
@@ -287,7 +289,7 @@ static void test_a_handler_on_the_loop_answers(void **state)
 
 /* ---- cancellation ---- */
 
-static const struct served waits[] = {{"/w", {.handler = wait_for_end}}, {NULL, {NULL}}};
+static const struct served waits[] = {{"/w", {.handler = wait_for_end}}, {.pattern = NULL}};
 
 static void test_a_client_that_leaves_wakes_the_handler(void **state)
 {
@@ -331,7 +333,8 @@ static void wait_and_see_time(struct exchange *exchange, void *user)
 
 static void test_the_deadline_aborts(void **state)
 {
-    static const struct served seers[] = {{"/w", {.handler = wait_and_see_time}}, {NULL, {NULL}}};
+    static const struct served seers[] = {{"/w", {.handler = wait_and_see_time}},
+                                          {.pattern = NULL}};
 
     (void)state;
     serve(seers, NULL);
@@ -360,7 +363,8 @@ static void poll_for_cancel(struct exchange *exchange, void *user)
 
 static void test_a_descriptor_is_readable_once_it_is_cancelled(void **state)
 {
-    static const struct served pollers[] = {{"/p", {.handler = poll_for_cancel}}, {NULL, {NULL}}};
+    static const struct served pollers[] = {{"/p", {.handler = poll_for_cancel}},
+                                            {.pattern = NULL}};
 
     (void)state;
     serve(pollers, NULL);
@@ -395,7 +399,7 @@ static void set_hook(struct exchange *exchange, void *user)
 
 static void test_a_function_is_called_and_waited_for(void **state)
 {
-    static const struct served hooks[] = {{"/h", {.handler = set_hook}}, {NULL, {NULL}}};
+    static const struct served hooks[] = {{"/h", {.handler = set_hook}}, {.pattern = NULL}};
 
     (void)state;
     serve(hooks, NULL);
@@ -424,7 +428,7 @@ static void set_hook_late(struct exchange *exchange, void *user)
 
 static void test_a_function_that_is_set_late_is_called_at_once(void **state)
 {
-    static const struct served hooks[] = {{"/h", {.handler = set_hook_late}}, {NULL, {NULL}}};
+    static const struct served hooks[] = {{"/h", {.handler = set_hook_late}}, {.pattern = NULL}};
 
     (void)state;
     serve(hooks, NULL);

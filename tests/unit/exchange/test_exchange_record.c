@@ -64,7 +64,7 @@ static const struct served routes[] = {
     {"/wait", {.handler = wait_at_gate, .is_recorded = true}},
     {"/stream", {.handler = stream_to_gate, .is_recorded = true}},
     {"/keep", {.handler = keep, .is_recorded = true}},
-    {NULL, {NULL}},
+    {.pattern = NULL},
 };
 
 static void serve_recorded(void)

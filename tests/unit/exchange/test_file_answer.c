@@ -72,7 +72,7 @@ static void send_file(struct exchange *exchange, void *user)
     sem_post(&entered);
 }
 
-static const struct served routes[] = {{"/f", {.handler = send_file}}, {NULL, {NULL}}};
+static const struct served routes[] = {{"/f", {.handler = send_file}}, {.pattern = NULL}};
 
 /* Read `bytes` of the body, which begin at `from` of the file; returns how many came. */
 static uint64_t read_body(int fd, uint64_t from, uint64_t bytes)

@@ -86,7 +86,7 @@ static const struct served routes[] = {
     {"/gate", {.handler = keep_until_gate}},
     {"/many", {.handler = keep_many}},
     {"/hello", {.handler = hello}},
-    {NULL, {NULL}},
+    {.pattern = NULL},
 };
 
 /* Its handler may not have returned yet. */

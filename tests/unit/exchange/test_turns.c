@@ -71,7 +71,7 @@ static const struct served routes[] = {
     {"/one", {.handler = wait_at_gate, .max_running = 1, .max_waiting = 10, .timeout_ms = 200}},
     {"/pass", {.handler = pass, .max_running = 1, .max_waiting = 100}},
     {"/free", {.handler = hello}},
-    {NULL, {NULL}},
+    {.pattern = NULL},
 };
 
 static void test_more_than_the_limit_wait_and_more_are_503(void **state)
