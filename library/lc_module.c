@@ -136,7 +136,7 @@ static int load(void *arg, const char *path, const char *name, const char *args,
 {
     const struct lc_module *module = NULL;
 
-    if (open_module(path, &module, error) != 0)
+    if (open_module(path, &module, error) != 0 || module == NULL)
         return -1;
     return only_check ? 0 : begin(arg, module, path, name, args, error);
 }

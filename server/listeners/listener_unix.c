@@ -71,7 +71,7 @@ static int hand_over(const char *path, const struct listener_how *how, char *err
 static int add_permissions(const char *path, mode_t mode)
 {
     char name[32];
-    struct stat st;
+    struct stat st = {0};
     int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC), err = 0;
 
     if (fd < 0 || fstat(fd, &st) != 0)

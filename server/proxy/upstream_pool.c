@@ -32,10 +32,39 @@ void upstream_init(struct upstream *upstream, struct proxy_loop *proxy,
     h2o_linklist_init_anchor(&upstream->kept);
 }
 
+static struct loop_metrics *metrics_of(const struct upstream *upstream)
+{
+    return &upstream->proxy->loop->metrics;
+}
+
+static void take_out(struct upstream_conn *conn)
+{
+    /* The analyzer does not follow the list: a connection that was freed is not in it any more. */
+    count_add(&metrics_of(conn->upstream)->upstream_idle, /* NOLINT(clang-analyzer-unix.Malloc) */
+              (uint64_t)-1);
+    h2o_linklist_unlink(&conn->link);
+    h2o_timeout_unlink(&conn->timer);
+    conn->upstream->kept_count--;
+}
+
+static struct upstream_conn *take_first(struct upstream *upstream)
+{
+    struct upstream_conn *conn = container_of(upstream->kept.next, struct upstream_conn, link);
+
+    take_out(conn);
+    return conn;
+}
+
+static void leave_kept(struct upstream_conn *conn)
+{
+    if (h2o_linklist_is_linked(&conn->link))
+        take_out(conn);
+}
+
 void upstream_close_kept(struct upstream *upstream)
 {
     while (!h2o_linklist_is_empty(&upstream->kept))
-        upstream_conn_close(container_of(upstream->kept.next, struct upstream_conn, link));
+        upstream_conn_close(take_first(upstream));
 }
 
 struct upstream *upstream_create(struct proxy_loop *proxy, const struct proxy_target *target,
@@ -73,21 +102,6 @@ static void on_idle(h2o_timeout_entry_t *timer)
     upstream_conn_close(container_of(timer, struct upstream_conn, timer));
 }
 
-static struct loop_metrics *metrics_of(const struct upstream *upstream)
-{
-    return &upstream->proxy->loop->metrics;
-}
-
-static void leave_kept(struct upstream_conn *conn)
-{
-    if (!h2o_linklist_is_linked(&conn->link))
-        return;
-    count_add(&metrics_of(conn->upstream)->upstream_idle, (uint64_t)-1);
-    h2o_linklist_unlink(&conn->link);
-    h2o_timeout_unlink(&conn->timer);
-    conn->upstream->kept_count--;
-}
-
 struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t *sock)
 {
     struct upstream_conn *conn = h2o_mem_alloc(sizeof(*conn));
@@ -116,13 +130,10 @@ static bool is_open(struct upstream_conn *conn)
 struct upstream_conn *upstream_take_kept(struct upstream *upstream, bool be_sure)
 {
     while (!h2o_linklist_is_empty(&upstream->kept)) {
-        struct upstream_conn *conn = container_of(upstream->kept.next, struct upstream_conn, link);
-        if (be_sure && !is_open(conn)) {
-            upstream_conn_close(conn);
-            continue;
-        }
-        leave_kept(conn);
-        return conn;
+        struct upstream_conn *conn = take_first(upstream);
+        if (!be_sure || is_open(conn))
+            return conn;
+        upstream_conn_close(conn);
     }
     return NULL;
 }

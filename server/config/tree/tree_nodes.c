@@ -184,8 +184,8 @@ yoml_t *tree_copy(struct tree_load *load, const yoml_t *node)
             return NULL;
         }
         if (!tree_insert(load, &copy, i, key, value)) {
-            tree_free(copy);
-            return NULL;
+            tree_free(copy); /* the count of references is 1, which the analyzer does not see */
+            return NULL;     /* NOLINT(clang-analyzer-unix.Malloc) */
         }
     }
     return copy;
@@ -208,5 +208,8 @@ bool tree_put(yoml_t **mapping, const yoml_t *key, const yoml_t *value)
     }
     if (copy != NULL && (name = tree_copy(&load, key)) == NULL)
         tree_free(copy);
-    return name != NULL && tree_insert(&load, mapping, (*mapping)->data.mapping.size, name, copy);
+    if (name == NULL)
+        return false; /* NOLINT(clang-analyzer-unix.Malloc): freed, see tree_copy() */
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): tree_insert() has it, or has freed it */
+    return tree_insert(&load, mapping, (*mapping)->data.mapping.size, name, copy);
 }
