@@ -175,7 +175,8 @@ static void test_busy_workers_and_a_full_queue_are_drained(void **state)
     process_start(&p, NULL, ARGS("--workers", "2", "--queue", "2", "--threads", "1"));
     for (unsigned i = 0; i < 4; i++) {
         fds[i] = client_connect(&p);
-        client_send(fds[i], GET("/sleep?ms=1000"));
+        /* none ends before the signal, on a busy machine either */
+        client_send(fds[i], GET("/sleep?ms=3000"));
     }
     wait_until_busy(&p);
     process_signal(&p, SIGTERM);
