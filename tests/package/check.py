@@ -4,7 +4,8 @@ requests meanwhile.
 
     check.py
 
-At last it builds a program with the library in a Debian that has nothing else of this tree. Needs root, debootstrap,
+At last it builds a program with the library in a Debian that has nothing else of this tree, and follows the tutorial
+there. Needs root, debootstrap,
 systemd-container and, the first time, a network. The first run takes five minutes, most of them to make the two
 Debians; later ones two."""
 
@@ -26,7 +27,7 @@ from debian import BUILD, ROOT, Container, Failed
 
 HERE = Path(__file__).resolve().parent
 UNIT = "lastcall.service"
-COMPILERS = ["gcc", "g++", "clang", "libc6-dev", "cmake", "make", "pkg-config", "python3"]
+COMPILERS = ["gcc", "g++", "clang", "libc6-dev", "cmake", "make", "pkg-config", "python3", "libsqlite3-dev"]
 # What dpkg, apt and the tools for users write for any package.
 NOT_OURS = re.compile(r"/(proc|sys|dev|tmp|run|packages)(/|$)|/var/(cache|backups|log/(journal|apt|dpkg.log))|"
                       r"/var/lib/(dpkg|apt|systemd|logrotate)|/etc/(passwd|shadow|group|gshadow|subuid|subgid)-|"
@@ -278,6 +279,19 @@ def outside(folder: Path) -> None:
     print("ok      outside", flush=True)
 
 
+def tutorial(folder: Path) -> None:
+    """docs/tutorial.md, word for word, with the packages that `outside` has installed."""
+    inside = folder / "packages"
+    for name in ("docs/tutorial.md", "tests/docs/tutorial.py", "tests/differential/servers.py"):
+        (inside / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, inside / name)
+    said = debian.run("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$1" '
+                      "python3 -B /packages/tests/docs/tutorial.py", "sh", folder).stdout
+    print(f"    {said.strip()}")
+    expect("steps followed" in said, "the tutorial was not followed")
+    print("ok      tutorial", flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Install, upgrade and purge the packages.")
     parser.parse_args()
@@ -291,7 +305,9 @@ def main() -> int:
         without_systemd(debian.copy_of(base, "plain"))
         life(debian.copy_of(base, "life"))
         devel = debian.base("devel", COMPILERS + suggests(), base)
-        outside(debian.copy_of(devel, "outside"))
+        own = debian.copy_of(devel, "outside")
+        outside(own)
+        tutorial(own)
     except (Failed, subprocess.TimeoutExpired) as error:
         print(f"FAILED  {error}")
         return 1
