@@ -50,8 +50,8 @@ struct exchange_ops {
     /* Stream `count` bytes of the answer. The first call sends status and fields. It waits up to
      * `wait_ms` (-1: without limit, 0: not at all) while the client has more than its buffer to
      * take. With 0 it writes all or nothing. 0; GONE, ABORTED, TIMEOUT, AGAIN; -EMSGSIZE: more than
-     * the buffer holds, and it was not to wait; -EOVERFLOW: more than the length that was announced,
-     * the answer is broken; -ENOMEM. */
+     * the buffer holds, and it was not to wait; -EOVERFLOW: more than the length that was
+     * announced, the answer is broken; -ENOMEM. */
     int (*write)(struct exchange *exchange, const void *bytes, size_t count, int64_t wait_ms);
     /* Wait until all that was written is in the kernel. Results as write. */
     int (*flush)(struct exchange *exchange, int64_t wait_ms);
