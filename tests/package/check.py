@@ -219,6 +219,14 @@ def step_remove(box: Container) -> None:
     expect((box.folder / "etc/lastcall/lastcall.conf").exists(), "a removal takes the configuration along")
 
 
+def step_install_again(box: Container) -> None:
+    """After a removal that was no purge."""
+    install(box, packages())
+    expect(box.text("systemctl", "is-active", UNIT) == "active", "the service is not active")
+    expect("/sleep:" in (box.folder / "etc/lastcall/lastcall.conf").read_text(), "the configuration was replaced")
+    box.run("apt-get", "remove", "-y", "-qq", "lastcall")
+
+
 def step_purge(box: Container) -> None:
     box.run("apt-get", "purge", "-y", "-qq", *(path.name.partition("_")[0] for path in packages()))
     left = files(box.folder) - box.files_before
@@ -227,7 +235,7 @@ def step_purge(box: Container) -> None:
     expect(not info, f"dpkg still knows {info}")
     helper = [str(path) for path in (box.folder / "var/lib/systemd").rglob("*lastcall*")]
     expect(not helper, f"systemd still knows {helper}")
-    expect(box.run("getent", "passwd", "lastcall", check=False).returncode != 0, "the user is left")
+    expect(box.run("getent", "passwd", "lastcall", check=False).returncode == 0, "the user is gone, its files may not be")
     expect(box.run("sh", "-c", "ls -d /run/lastcall*", check=False).returncode != 0, "/run/lastcall is left")
 
 
@@ -243,7 +251,7 @@ def life(folder: Path) -> None:
 
     steps(step_install)
     steps(step_boot, step_logrotate, step_configure, step_upgrade, step_broken_upgrade, step_stopped_stays_stopped,
-          step_remove, step_purge)
+          step_remove, step_install_again, step_purge)
 
 
 def without_systemd(folder: Path) -> None:
