@@ -132,7 +132,7 @@ unsigned claims_kill(const void *owner, uint64_t until_ns)
         err = pthread_cond_timedwait(&fewer, &mu, &until);
     for (const struct claim *claim = claims; claim != NULL; claim = claim->next)
         if (claim->owner == owner) {
-            (void)kill(-claim->pid, SIGKILL);
+            (void)kill_process(-claim->pid, SIGKILL, "a script that is left");
             killed++;
         }
     (void)pthread_mutex_unlock(&mu);

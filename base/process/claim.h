@@ -41,7 +41,8 @@ bool claim_signal(const struct claim *claim, int signo, const char *what);
  * Thread: the claim's.     Blocks: until the child has ended. */
 void claim_reap(struct claim *claim, int *ret_status);
 
-/* End the claim of a child that SIGKILL has not ended: it stays a zombie, or is an orphan. */
+/* End the claim of a child that SIGKILL has not ended: it stays a zombie, or is an orphan.
+ * Thread: the claim's. */
 void claim_give_up(struct claim *claim);
 
 /* The process is about to end: wait until every child of `owner`'s is reaped, until `until_ns` at

@@ -205,7 +205,8 @@ static void hold_whole(struct cgi_run *run)
 
     if (run->has_no_body) {
         bool is_head = run->head.status != 204 && run->head.status != 304;
-        if (is_head && exchange->length < 0)
+        /* A script may print no body for HEAD (RFC 3875 section 4.3.3): then no length is known. */
+        if (is_head && exchange->length < 0 && run->body_bytes > 0)
             exchange->length = (int64_t)run->body_bytes;
         return;
     }

@@ -107,6 +107,8 @@ void cgi_output_end(struct cgi_run *run);
 
 /* Log what it has written to standard error. False: that was the end.     Blocks: on the log. */
 bool cgi_words_read(struct cgi_run *run);
+/* All that it has written, when it has ended. */
+void cgi_words_read_rest(struct cgi_run *run);
 /* What is left of a line without an end. */
 void cgi_words_end(struct cgi_run *run);
 

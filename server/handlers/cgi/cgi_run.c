@@ -177,7 +177,7 @@ static void end(struct cgi_run *run)
     if (run->is_stopping && !run->is_killed)
         (void)claim_signal(&run->claim, SIGKILL, "a script");
     if (run->error_fd >= 0)
-        (void)cgi_words_read(run); /* a child that goes on may hold it: no wait for its end */
+        cgi_words_read_rest(run); /* a child that goes on may hold it: no wait for its end */
     cgi_words_end(run);
     if (run->has_ended) {
         claim_reap(&run->claim, &run->status);

@@ -4,8 +4,12 @@
 #include "cgi_p.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
+
+#define CGI_WORDS_AT_ONCE 4096
+#define CGI_PIPE_BYTES 65536 /* pipe(7) */
 
 static void say(struct cgi_run *run)
 {
@@ -32,9 +36,19 @@ static void take(struct cgi_run *run, const char *bytes, size_t count)
     }
 }
 
+void cgi_words_read_rest(struct cgi_run *run)
+{
+    /* What a pipe holds at most: a child that goes on may write for ever. */
+    for (unsigned pieces = 0; pieces < CGI_PIPE_BYTES / CGI_WORDS_AT_ONCE; pieces++) {
+        struct pollfd more = {.fd = run->error_fd, .events = POLLIN};
+        if (poll(&more, 1, 0) <= 0 || !cgi_words_read(run))
+            return;
+    }
+}
+
 bool cgi_words_read(struct cgi_run *run)
 {
-    char bytes[4096];
+    char bytes[CGI_WORDS_AT_ONCE];
     ssize_t n;
 
     do

@@ -75,7 +75,8 @@ static size_t length_of(const struct exchange *exchange, const h2o_req_t *req)
         return SIZE_MAX;
     if (exchange->length >= 0)
         return (size_t)exchange->length;
-    return req->res.status == 304 ? SIZE_MAX : exchange->text_bytes;
+    /* HEAD without a body: the handler may not have made one */
+    return req->res.status == 304 || exchange->text_bytes == 0 ? SIZE_MAX : exchange->text_bytes;
 }
 
 void exchange_answer(struct job *job)
