@@ -27,7 +27,8 @@
 static void limit_unsent(int fd)
 {
     static const int most = UNSENT_MOST;
-    /* An improvement that nothing depends on: errors do not matter. */
+    /* Only an improvement: if it fails, megabytes of one answer delay the others. Not logged, since
+     * it would fail for each connection. */
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof(most));
 }
 

@@ -47,10 +47,10 @@ struct exchange_answer_field {
 struct exchange_ops {
     /* Memory that goes with the exchange; NULL: none left. */
     void *(*alloc)(struct exchange *exchange, size_t bytes);
-    /* Stream `count` bytes of the answer. The first call sends status and fields. It waits up to
-     * `wait_ms` (-1: without limit, 0: not at all) while the client has more than its buffer to
-     * take. With 0 it writes all or nothing. 0; GONE, ABORTED, TIMEOUT, AGAIN; -EMSGSIZE: more than
-     * the buffer holds, and it was not to wait; -EOVERFLOW: more than the length that was
+    /* Stream `count` bytes of the answer. Status and fields leave with the first of them. It waits
+     * up to `wait_ms` (-1: without limit, 0: not at all) while the client has more than its buffer
+     * to take. With 0 it writes all or nothing. 0; GONE, ABORTED, TIMEOUT, AGAIN; -EMSGSIZE: more
+     * than the buffer holds, and it was not to wait; -EOVERFLOW: more than the length that was
      * announced, the answer is broken; -ENOMEM. */
     int (*write)(struct exchange *exchange, const void *bytes, size_t count, int64_t wait_ms);
     /* Wait until all that was written is in the kernel. Results as write. */
@@ -126,6 +126,7 @@ void exchange_print(struct exchange *exchange, const char *format, ...)
 /* Become the holder. 0 and *ret_exchange; GONE: the token is not valid any more; -EBUSY: another
  * thread holds it, or its handler has not returned.     Thread: any.     Blocks: never. */
 int exchange_hold(struct server *server, uint64_t token, struct exchange **ret_exchange);
+/* Give it up: another thread may hold it then.     Thread: the holder. */
 void exchange_let_go(struct exchange *exchange);
 /* The answer is whole (or `broken`), and the exchange is gone.     Thread: the holder. */
 void exchange_finish(struct exchange *exchange);

@@ -73,8 +73,10 @@ void job_free(struct job *job)
     exchange_free_chunks(job);
     free(job->stream);
     job_forget_hook(job);
-    if (job->cancel_fd >= 0)
-        (void)close(job->cancel_fd);
+    /* relaxed: the holder that made it has come to its end */
+    int cancel_fd = atomic_load_explicit(&job->cancel_fd, memory_order_relaxed);
+    if (cancel_fd >= 0)
+        (void)close(cancel_fd);
     if (job->room_bytes > USUAL_ROOM || loop->jobs.kept_count >= KEPT_MOST) {
         free(job);
         return;

@@ -9,8 +9,8 @@
 #include "thread.h"
 
 /* A hook is a function that waits to be called. It stands outside of its job, because a job may end
- * while its hook waits or runs: a request that is kept and that nobody holds has nobody who could
- * take the hook back.
+ * while its hook waits or runs: a request that is kept and that no thread holds has no thread that
+ * could take the hook back.
  *
  * Hook note. The holder sets `has_hook` and then looks whether the request is cancelled; the loop
  * cancels it and then looks at `has_hook`. All four are sequentially consistent, so at least one

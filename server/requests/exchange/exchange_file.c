@@ -20,9 +20,8 @@ struct file_answer {
 };
 
 /* The file is shorter than it was, or cannot be read: fewer bytes than announced. */
-static void break_off(struct file_answer *file, h2o_req_t *req)
+static void break_off(h2o_req_t *req)
 {
-    (void)file;
     if (req->version >= 0x200)
         reset_h2_stream(container_of(req, h2o_http2_stream_t, req), H2O_HTTP2_ERROR_INTERNAL);
     else
@@ -38,7 +37,7 @@ static void send_piece(struct file_answer *file, h2o_req_t *req)
         n = pread(file->job->exchange.file_fd, file->piece, want, (off_t)file->at);
     while (n < 0 && errno == EINTR);
     if (n <= 0) {
-        break_off(file, req);
+        break_off(req);
         return;
     }
     file->at += (uint64_t)n;

@@ -33,6 +33,9 @@ static void *alloc(struct exchange *exchange, size_t bytes)
     struct job *job = job_of_exchange(exchange);
     char *at = aligned(job->room_at);
 
+    if (bytes > EXCHANGE_ALLOC_MOST)
+        return NULL;
+    bytes = (bytes + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
     if (bytes > EXCHANGE_ALLOC_MOST - job->allocated)
         return NULL;
     if (at > job->room_end || bytes > (size_t)(job->room_end - at)) {

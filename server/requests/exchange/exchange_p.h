@@ -12,6 +12,8 @@ static inline struct job *job_of_exchange(struct exchange *exchange)
     return container_of(exchange->job, struct job, pool_job);
 }
 
+/* Thread of all calls of struct exchange_ops: the holder. */
+
 /* ---- exchange_cancel.c, cancels.c: of struct exchange_ops ---- */
 
 int exchange_cancel_fd(struct exchange *exchange);

@@ -105,7 +105,7 @@ static bool has_room(struct job *job, size_t count)
 {
     if (count <= stream_room(job->stream))
         return true;
-    atomic_store(&job->wants_room, job_is_kept(job));
+    atomic_store(&job->wants_room, true); /* one that is kept later is told by the note */
     return count <= stream_room(job->stream);
 }
 
@@ -164,5 +164,7 @@ int exchange_flush(struct exchange *exchange, int64_t wait_ms)
         return result;
     if (stream_room(job->stream) == job->stream->size)
         return 0;
-    return may_wait(job, wait_ms) ? wait_for_room(job, job->stream->size, wait_ms) : EXCHANGE_AGAIN;
+    if (may_wait(job, wait_ms))
+        return wait_for_room(job, job->stream->size, wait_ms);
+    return has_room(job, job->stream->size) ? 0 : EXCHANGE_AGAIN;
 }

@@ -252,7 +252,8 @@ void kept_tell(struct job *job, unsigned notes)
     void *arg = job->told_arg;
 
     job->notes |= notes;
-    bool now = job->hold == HOLD_FREE;
+    /* Without a function the notes stay, for the one that a later holder sets. */
+    bool now = job->hold == HOLD_FREE && told != NULL;
     notes = job->notes;
     if (now)
         job->notes = 0;

@@ -23,11 +23,11 @@ struct kept;
 
 /* NULL: no memory.     Thread: any. */
 struct kept *kept_create(void);
-/* No request is held. NULL is allowed. */
+/* No request is held. NULL is allowed.     Thread: main only, after kept_close(). */
 void kept_destroy(struct kept *kept);
 
 /* From now on no token is valid; wait until nobody holds a request, or until CLOCK_MONOTONIC reads
- * `deadline_ns`.     Errors: 0; -EBUSY: a thread still holds one. */
+ * `deadline_ns`.     Thread: main only.     Errors: 0; -EBUSY: a thread still holds one. */
 int kept_close(struct kept *kept, uint64_t deadline_ns);
 
 /* ---- for the files about jobs ---- */
@@ -43,7 +43,7 @@ enum kept_note {
 void kept_release(struct job *job);
 /* Tell who is responsible, or leave the notes.     Thread: owner loop only. */
 void kept_tell(struct job *job, unsigned notes);
-/* The same with the notes that were left. */
+/* The same with the notes that were left.     Thread: owner loop only. */
 void kept_tell_left(struct job *job);
 /* Take a FREE one out of the table. False: a thread has it, and the loop is told when it lets go.
  * Thread: owner loop only. */

@@ -11,7 +11,7 @@
 struct job;
 struct turns;
 
-/* `most` handlers at once, `waiting_most` requests that wait. NULL: no memory. */
+/* `most` handlers at once, `waiting_most` requests that wait. NULL: no memory.     Thread: any. */
 struct turns *turns_create(unsigned most, uint64_t waiting_most);
 /* NULL is allowed.     Thread: when no job is left. */
 void turns_destroy(struct turns *turns);

@@ -60,6 +60,25 @@ static void keep(struct exchange *exchange, void *user)
     sem_post(&entered);
 }
 
+/* The natural order: stream until there is no room, then keep. */
+static void fill_then_keep(struct exchange *exchange, void *user)
+{
+    static const char piece[16384];
+    int result;
+
+    while ((result = exchange->ops->write(exchange, piece, sizeof(piece), 0)) == 0)
+        ;
+    if (result == EXCHANGE_AGAIN)
+        keep(exchange, user);
+}
+
+static void keep_silently(struct exchange *exchange, void *user)
+{
+    (void)user;
+    token = exchange->ops->keep(exchange);
+    sem_post(&entered);
+}
+
 static void keep_until_gate(struct exchange *exchange, void *user)
 {
     keep(exchange, user);
@@ -85,6 +104,8 @@ static const struct served routes[] = {
     {"/limited", {.handler = keep, .timeout_ms = 100}},
     {"/gate", {.handler = keep_until_gate}},
     {"/many", {.handler = keep_many}},
+    {"/fill", {.handler = fill_then_keep}},
+    {"/silently", {.handler = keep_silently}},
     {"/hello", {.handler = hello}},
     {.pattern = NULL},
 };
@@ -312,6 +333,55 @@ static void test_room_is_told_after_again(void **state)
     assert_int_equal(serve_end(), 0);
 }
 
+static void test_room_is_told_after_again_of_the_handler(void **state)
+{
+    static char sink[1 << 20];
+
+    (void)state;
+    serve(routes, NULL);
+    int fd = begin("GET /fill HTTP/1.0\r\n\r\n");
+    while (sem_trywait(&told) != 0)
+        assert_true(client_recv(fd, sink, sizeof(sink), 0) > 0);
+    assert_int_equal(notes[0], 0);
+    exchange_finish(hold(token));
+    while (client_recv(fd, sink, sizeof(sink), 0) > 0)
+        ;
+    (void)close(fd);
+    assert_int_equal(serve_end(), 0);
+}
+
+/* The drain has begun before there was a function to tell. */
+static void test_what_happened_before_is_told(void **state)
+{
+    (void)state;
+    serve(routes, (const char *const[]){"--threads", "1", NULL});
+    int fd = begin(GET("/silently")), other = client_connect(&served_at);
+    client_send(other, GET("/hello"));
+    client_expect(other, "hello");
+    struct exchange *exchange = hold(token);
+    exchange_let_go(exchange);
+    serve_drain(-1);
+    for (bool knows = false; !knows;) { /* until the loop knows of the drain */
+        client_send(other, GET("/hello"));
+        char *answer = client_read_answer(other);
+        assert_non_null(answer);
+        knows = strstr(answer, "Connection: close") != NULL;
+        free(answer);
+    }
+    (void)close(other);
+    exchange = hold(token);
+    exchange_on_kept(exchange, on_told, NULL);
+    exchange_let_go(exchange);
+    await(&told);
+    assert_int_equal(notes[0], EXCHANGE_DRAINING);
+    exchange = hold(token);
+    exchange_print(exchange, "later");
+    exchange_finish(exchange);
+    client_expect(fd, "later");
+    (void)close(fd);
+    assert_int_equal(serve_end(), 0);
+}
+
 /* ---- many at once ---- */
 
 static void *finish_share(void *arg)
@@ -391,6 +461,8 @@ int main(void)
         CLAIM(test_the_deadline_is_told),
         CLAIM(test_the_limit_of_a_route_is_told),
         CLAIM(test_room_is_told_after_again),
+        CLAIM(test_room_is_told_after_again_of_the_handler),
+        CLAIM(test_what_happened_before_is_told),
         CLAIM(test_many_are_finished_by_several_threads),
         CLAIM(test_clients_may_leave_at_any_time),
     };
