@@ -43,7 +43,7 @@ static struct {
     pthread_mutex_t mutex;
     lc_token token[READERS];
     size_t count;
-    int over; /* no reader is told anything any more */
+    int over; /* tick() has ended: a new reader would get no event */
 } readers = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void subscribe(lc_req *request, void *user)
@@ -82,7 +82,7 @@ static void tick(lc_task *task, void *server)
     do {
         char now[32];
         struct tm local;
-        over = lc_task_wait(task, 1000) != LC_OK; /* a drain has begun: each reader is told so */
+        over = lc_task_wait(task, 1000) != LC_OK; /* a drain has begun: tell each reader */
         time_t seconds = time(NULL);
         strftime(now, sizeof(now), "%T", localtime_r(&seconds, &local));
         pthread_mutex_lock(&readers.mutex);

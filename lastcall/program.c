@@ -16,9 +16,9 @@
 #include "succession.h"
 #include "user.h"
 
-/* The program, behind its main() (program/main.c) and that of lc_main() (library/lc_main.c). It
- * watches over a worker as a master, or is a server. A server reads its configuration, does what
- * needs root, drops privileges, and starts its subsystems (subsystems.c). */
+/* What the program does after main() (program/main.c) and lc_main() (library/lc_main.c): the
+ * process watches over a worker as a master, or is a server. A server reads its configuration, does
+ * what needs root, drops privileges, and starts its subsystems (subsystems.c). */
 
 /* How long to wait for threads that have nothing left to do (TEAR_DOWN), and after the deadline for
  * threads that may be stuck (ABORT_DOWN). Debug builds wait longer: they look for leaks, also on

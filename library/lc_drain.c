@@ -93,20 +93,22 @@ static void fill(lc_server *server, int status, struct lc_result *result)
     memcpy(result, &full, result->size < sizeof(full) ? result->size : sizeof(full));
 }
 
-/* Returns whether the drain is over. */
-static bool wait_until_over(lc_server *server, uint64_t until_ns)
+/* Returns 0: the drain is over; LC_E_TIMEOUT; LC_E_STATE: the start has failed meanwhile. */
+static int wait_until_over(lc_server *server, uint64_t until_ns)
 {
     struct timespec until = clock_timespec(until_ns);
     int err = 0;
 
     (void)pthread_mutex_lock(&server->mu);
-    while (server->stage != LC_OVER && err == 0)
+    while (server->stage < LC_OVER && err == 0)
         err = until_ns == CLOCK_NEVER
                   ? pthread_cond_wait(&server->changed, &server->mu)
                   : pthread_cond_timedwait(&server->changed, &server->mu, &until);
-    bool over = server->stage == LC_OVER;
+    int result = server->stage == LC_OVER  ? LC_OK
+                 : server->stage < LC_OVER ? LC_E_TIMEOUT
+                                           : LC_E_STATE;
     (void)pthread_mutex_unlock(&server->mu);
-    return over;
+    return result;
 }
 
 int lc_wait(lc_server *server, int64_t ms, struct lc_result *result)
@@ -117,8 +119,9 @@ int lc_wait(lc_server *server, int64_t ms, struct lc_result *result)
         return LC_E_THREAD;
     if (lc_coord(server) == NULL)
         return LC_E_STATE;
-    if (!wait_until_over(server, lc_until_ns(ms)))
-        return LC_E_TIMEOUT;
+    int waited = wait_until_over(server, lc_until_ns(ms));
+    if (waited != LC_OK)
+        return waited;
     int status = server->status; /* it does not change any more */
     if (result != NULL && result->size > 0)
         fill(server, status, result);
@@ -129,7 +132,7 @@ int lc_unfinished(lc_server *server, size_t i, struct lc_cut *cut)
 {
     if (server == NULL || cut == NULL)
         return LC_E_ARG;
-    if (lc_coord(server) == NULL || !wait_until_over(server, 0))
+    if (lc_coord(server) == NULL || wait_until_over(server, 0) != LC_OK)
         return LC_E_STATE;
     const struct coord_requests *list = coord_get_unfinished(server->process.coord);
     if (i >= list->count)

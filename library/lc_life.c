@@ -30,7 +30,7 @@ static void enter_stage(lc_server *server, enum lc_stage stage)
     (void)pthread_mutex_unlock(&server->mu);
 }
 
-/* ---- what the program is told ---- */
+/* ---- telling the program ---- */
 
 static void tell_phase(lc_server *server, enum coord_phase phase)
 {
@@ -48,7 +48,7 @@ static void tell_phase(lc_server *server, enum coord_phase phase)
         server->stepped((int)phase, server->stepped_user);
 }
 
-/* DONE is told when the server has left its files and its registration as well. */
+/* The program hears of DONE after the server has left its files and its registration. */
 static void on_step(void *arg, enum coord_phase phase)
 {
     lc_server *server = arg;
@@ -234,6 +234,10 @@ static void fail(lc_server *server, int status)
     (void)pthread_mutex_unlock(&server->mu);
     server->process.status = status;
     process_leave(&server->process);
+    /* A task that the program has begun keeps its memory, in lc_free(), and nothing waits for it.
+     * Its end may poke the coordinator until this has had tasks.mu. */
+    lc_tasks_drop(server);
+    server->end = LC_END_LOOPS;
     (void)end_all(server, CLOCK_NEVER / 2); /* it has accepted nothing: no thread is stuck */
     (void)pthread_mutex_lock(&server->mu);
     server->status = status;
@@ -344,7 +348,9 @@ int lc_begin(lc_server *server, enum process_role role)
 
 int lc_start(lc_server *server)
 {
-    return server != NULL ? lc_begin(server, PROCESS_EMBEDDED) : LC_E_ARG;
+    if (server == NULL)
+        return LC_E_ARG;
+    return lc_thread_holds() ? LC_E_THREAD : lc_begin(server, PROCESS_EMBEDDED);
 }
 
 /* True: it has ended, and the thread with it. */
@@ -394,6 +400,10 @@ int lc_free(lc_server *server)
         coord_force(coord, "lc_free");
         (void)lc_wait(server, -1, NULL);
         if (!order_end(server))
+            return LC_E_STUCK;
+    } else {
+        lc_tasks_drop(server);
+        if (lc_tasks_count(server) > 0)
             return LC_E_STUCK;
     }
     lc_release(server);

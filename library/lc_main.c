@@ -3,7 +3,7 @@
 #include "log.h"
 #include "lc_server_p.h"
 
-/* The program lastcall, with the handlers of whoever calls it. The server has no thread of its own
+/* The program lastcall, with the handlers of its caller. The server has no thread of its own
  * here: the main thread reads the command line and the file, is the coordinator, and ends the
  * process. See struct process_front. */
 

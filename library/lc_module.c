@@ -3,7 +3,8 @@
  * A module calls lc_name() and the like. The dynamic linker binds these calls when it loads the
  * module: to the program, if that has the library in it and exports it, as lastcall does; else to
  * liblastcall.so. If that is not the library that this file belongs to, the module would register
- * with another one that knows nothing of this server. So it is refused before its code runs. */
+ * with another one that knows nothing of this server. So it is refused before its init()
+ * runs. (Its constructors run as it is loaded.) */
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -117,6 +118,8 @@ static int begin(lc_server *server, const struct lc_module *module, const char *
     int result = module->init(server, name, args, &loaded->state);
     enter_module(server, false);
     if (result != 0 || server->failed != 0) {
+        if (result == 0 && module->fini != NULL) /* it has begun, and one of its calls has failed */
+            module->fini(loaded->state);
         free(loaded);
         return refuse(error, "module %.100s did not start: %.300s", path,
                       server->failed != 0 ? server->error : lc_strerror(result));

@@ -28,6 +28,11 @@ int lc_run(lc_server *server)
 {
     if (server == NULL)
         return EXIT_STATUS_USAGE;
+    if (lc_thread_holds()) {
+        lc_log(server, LC_LOG_ERROR,
+               "lc_run: a handler cannot run a server, which waits for handlers");
+        return EXIT_STATUS_USAGE;
+    }
     if (atomic_exchange(&runs, true)) {
         lc_log(server, LC_LOG_ERROR, "lc_run: another server of this process has its signals");
         return EXIT_STATUS_UNAVAILABLE;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the completion of lastcall for a shell, from --help, so that it cannot fall behind it.
+"""Write the completion of lastcall for a shell, from --help, so that a new flag cannot be missing.
 
     completion.py bash|zsh --lastcall PROGRAM
 

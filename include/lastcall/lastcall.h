@@ -14,10 +14,11 @@
  *     [H] holder    the thread that holds the request: the one its handler runs on, until that
  *                   returns; or the one between lc_hold() and lc_let_go()
  *     [M] main      any thread but one that holds a request: it waits for handlers to end
- *   A call from elsewhere returns LC_E_THREAD (NULL, where a pointer is returned), is said once in
- *   the log, and does nothing: the holder is looked up by thread, never through the handle. A
- *   handle is given out once: with each handler, and with each lc_hold(). So a handle that is
- *   stale, or in the wrong thread, is reported and is never undefined behaviour.
+ *   A call from elsewhere does nothing and returns LC_E_THREAD (NULL, where a pointer is returned);
+ *   of those on a request the library logs the first. It looks the holder up by thread, never
+ * through the handle. A handle is given out once: with each handler, and with each lc_hold(). So
+ * the library notices a handle that is stale, or in the wrong thread; using one is never undefined
+ * behaviour.
  *
  * Memory. `const char *` from a request lives until the handler has returned, or lc_finish() for
  *   one that was kept. What is handed in is copied, unless a function takes it over: then it is
@@ -77,7 +78,7 @@ typedef struct lc_task lc_task; /* work that a drain waits for, and that is no r
                             */
 #define LC_E_ARG (-1003)   /* CR or LF in a header, status 99, NULL, a pattern that is none */
 #define LC_E_TWICE (-1004) /* it is answered already: the first answer stands */
-#define LC_E_GONE (-1005)  /* the client has left: nobody will read this */
+#define LC_E_GONE (-1005)  /* the client has left, and will not read this */
 #define LC_E_ABORTED                                                                               \
     (-1006) /* the drain's deadline, or a second signal, has ended this request                    \
              */
@@ -261,12 +262,12 @@ LC_API int lc_redirect(lc_req *req, int status, const char *where); /* 301, 302,
  * it is NULL. After a failed answer it answers still; a stream becomes a broken one. */
 LC_API int lc_fail(lc_req *req, int status, const char *for_the_log);
 
-/* Streaming. The first call sends status and headers. Each waits while the client is more than
- * `stream-buffer` (64 KB) behind, so a slow reader costs that and a worker, never more memory. Not
- * 0: stop; nothing more will be read (LC_E_GONE, _ABORTED, _TIMEOUT). After an error the client
- * sees a broken answer, never one that looks whole. Without lc_length() the answer is chunked; with
- * it, more is LC_E_LENGTH, and less is a broken answer. On a request that was kept (below) none of
- * them waits: LC_E_AGAIN, and nothing was written. */
+/* Streaming. Status and headers leave with the first bytes. Each call waits while the client is
+ * more than `stream-buffer` (64 KB) behind, so a slow reader costs that and a worker, never more
+ * memory. Not 0: stop; nothing more will be read (LC_E_GONE, _ABORTED, _TIMEOUT). After an error
+ * the client sees a broken answer, never one that looks whole. Without lc_length() the answer is
+ * chunked; with it, more is LC_E_LENGTH, and less is a broken answer. On a request that was kept
+ * (below) none of them waits: LC_E_AGAIN, and nothing was written. */
 LC_API int lc_length(lc_req *req, int64_t bytes);
 LC_API int lc_write(lc_req *req, const void *bytes, size_t count);
 LC_API int lc_writef(lc_req *req, const char *format, ...) LC_PRINTF(2, 3);
@@ -288,8 +289,8 @@ LC_API int lc_hold(lc_server *server, lc_token token, lc_req **req);
 LC_API void lc_let_go(lc_req *req); /* [H] */
 /* The answer is whole; `req` is gone. LC_E_STATE: it is not of lc_hold(). [H] */
 LC_API int lc_finish(lc_req *req);
-/* What becomes of it while nobody holds it: LC_E_GONE, _ABORTED, _TIMEOUT, _DRAINING; or 0: there
- * is room again. On a thread of the library; must not block. LC_E_STATE: before lc_keep(). */
+/* What becomes of it while no thread holds it: LC_E_GONE, _ABORTED, _TIMEOUT, _DRAINING; or 0:
+ * there is room again. On a thread of the library; must not block. LC_E_STATE: before lc_keep(). */
 LC_API int lc_on_kept(lc_req *req,
                       void (*told)(lc_server *server, lc_token token, int what, void *user),
                       void *user);
@@ -339,8 +340,8 @@ LC_API int lc_listen_fd(lc_server *server, int fd);
 LC_API int lc_tls(lc_server *server, const char *certificate_file, const char *key_file);
 LC_API int lc_port(const lc_server *server); /* of the first TCP listener, once started. [A] */
 
-/* The log: lines come here in place of standard error, on any thread, one at a time. `event` is a
- * word that stays; `json` the whole line as an object. Must not call the library. [S] */
+/* The log: `line` gets each line instead of standard error, on any thread, one at a time. `event`
+ * is a word that stays; `json` the whole line as an object. Must not call the library. [S] */
 #define LC_LOG_ERROR 0
 #define LC_LOG_WARNING 1
 #define LC_LOG_INFO 2
@@ -479,12 +480,12 @@ LC_API void lc_answer_free(struct lc_answer *answer);
 /*     handler.module: {path: ./notes.so, name: notes, args: "db=/var/lib/notes.db"}
  *
  * A shared object with this symbol, linked with -llastcall; loaded once, RTLD_NOW | RTLD_LOCAL,
- * never unloaded. The number is part of the symbol's name: who was built for another one has no
- * such symbol, and that is said (status 78). `init` is called for each directive, on the thread
- * that reads the configuration, before privileges are given up. It registers `name` with lc_name(),
- * which then answers on the path of the directive; lc_handle(), lc_use() and lc_each_worker() are
- * allowed too, and hold for the whole server. Not 0: lc_errmsg() text, or lc_strerror(), and
- * status 78. No exception may leave it. */
+ * never unloaded. The number is part of the symbol's name: a module that was built for another
+ * version has no such symbol, and the start fails with a line that says so (status 78). `init` is
+ * called for each directive, on the thread that reads the configuration, before privileges are
+ * given up. It registers `name` with lc_name(), which then answers on the path of the directive;
+ * lc_handle(), lc_use() and lc_each_worker() are allowed too, and hold for the whole server. Not 0:
+ * lc_errmsg() text, or lc_strerror(), and status 78. No exception may leave it. */
 struct lc_module {
     size_t size;
     unsigned abi;

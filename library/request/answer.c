@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "log.h"
 #include "reason.h"
@@ -149,17 +150,28 @@ int lc_send_owned(lc_req *req, int status, const char *type, const void *bytes, 
 
 /* ---- pages ---- */
 
-void lc_answer_page(struct lc_request *request, int status)
+void lc_drop_content(struct lc_request *request)
 {
-    /* They describe another content. What a middleware has set stays. */
-    static const char *const stale[] = {
-        "content-encoding", "content-disposition", "content-range", "accept-ranges", "etag",
-        "last-modified",    "cache-control"};
     struct exchange *exchange = request->exchange;
 
-    for (size_t i = 0; i < sizeof(stale) / sizeof(stale[0]); i++)
-        lc_remove_field(request, stale[i]);
+    if (exchange->free_text != NULL)
+        exchange->free_text(exchange->text_owner);
+    else if (exchange->text != exchange->scratch)
+        free(exchange->text);
+    if (exchange->file_fd >= 0)
+        (void)close(exchange->file_fd);
+    exchange->free_text = NULL;
+    exchange->text = NULL;
+    exchange->text_bytes = 0;
+    exchange->file_fd = -1;
+    request->answered = LC_NOT_ANSWERED;
+}
+
+static void write_page(struct lc_request *request, int status)
+{
+    struct exchange *exchange = request->exchange;
     int n = snprintf(exchange->scratch, EXCHANGE_SCRATCH, "%d %s\n", status, reason_of(status));
+
     exchange->status = status;
     exchange->content_type = "text/plain; charset=utf-8";
     exchange->length = -1;
@@ -167,6 +179,18 @@ void lc_answer_page(struct lc_request *request, int status)
     exchange->text_bytes = (size_t)n;
     request->failed = 0;
     request->answered = LC_WHOLE;
+}
+
+void lc_answer_page(struct lc_request *request, int status)
+{
+    /* They describe another content. What a middleware has set stays. */
+    static const char *const stale[] = {
+        "content-encoding", "content-disposition", "content-range", "accept-ranges", "etag",
+        "last-modified",    "cache-control"};
+
+    for (size_t i = 0; i < sizeof(stale) / sizeof(stale[0]); i++)
+        lc_remove_field(request, stale[i]);
+    write_page(request, status);
 }
 
 int lc_redirect(lc_req *req, int status, const char *where)
@@ -182,7 +206,7 @@ int lc_redirect(lc_req *req, int status, const char *where)
     int err = lc_begin_answer(request, status, NULL, true);
     if (err != 0)
         return err;
-    lc_answer_page(request, status);
+    write_page(request, status);
     err = lc_put_field(request, "location", where, false);
     if (err == 0)
         return 0;

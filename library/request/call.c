@@ -237,11 +237,13 @@ static int read_file(const struct exchange *exchange, struct lc_answer *answer)
 static int take_body(struct call *call, struct lc_answer *answer)
 {
     const struct exchange *exchange = &call->exchange;
+    int err = exchange->broken ? LC_E_LENGTH : 0;
 
     if (exchange->file_fd >= 0 && call->streamed == NULL) {
-        int err = read_file(exchange, answer);
-        if (err != 0)
-            return err;
+        int read = read_file(exchange, answer);
+        if (read != 0 && read != LC_E_LENGTH)
+            return read;
+        err = read != 0 ? read : err;
     } else {
         bool is_streamed = call->streamed != NULL;
         size_t bytes = is_streamed ? call->streamed_bytes : exchange->text_bytes;
@@ -255,7 +257,7 @@ static int take_body(struct call *call, struct lc_answer *answer)
     if (strcmp(exchange->method, "HEAD") == 0)
         answer->count = 0;
     answer->body[answer->count] = '\0';
-    return exchange->broken ? LC_E_LENGTH : 0;
+    return err;
 }
 
 static int take_headers(const struct exchange *exchange, struct lc_answer *answer)

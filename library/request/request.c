@@ -168,7 +168,7 @@ static const char *keep_value(struct lc_request *request, enum lc_value_kind kin
 static const char *join(struct lc_request *request, const char *name)
 {
     const struct exchange *exchange = request->exchange;
-    const char *between = strcmp(name, "cookie") == 0 ? "; " : ", ";
+    const char *between = lc_same_name(name, "cookie") ? "; " : ", ";
     size_t bytes = 0, used = 0;
 
     for (size_t i = 0; i < exchange->field_count; i++)

@@ -151,6 +151,8 @@ void lc_remove_field(struct lc_request *request, const char *name);
 int lc_begin_answer(struct lc_request *request, int status, const char *type, bool has_content);
 /* The usual page of a status: nothing was answered before. */
 void lc_answer_page(struct lc_request *request, int status);
+/* Forget the content of a whole answer: text, or file. */
+void lc_drop_content(struct lc_request *request);
 
 /* ---- request.c ---- */
 

@@ -113,7 +113,8 @@ static int read_options(const struct lc_route_options *options, struct lc_route_
     memcpy(ret, options, options->size < sizeof(*ret) ? options->size : sizeof(*ret));
     bool is_good = ret->timeout_ms >= 0 && ret->timeout_ms <= LC_LONGEST_MS &&
                    ret->write_timeout_ms >= 0 && ret->write_timeout_ms <= LC_LONGEST_MS &&
-                   ret->max_body >= 0 && (ret->flags & ~(LC_INLINE | LC_RECORD)) == 0;
+                   ret->max_body >= 0 && (ret->flags & ~(LC_INLINE | LC_RECORD)) == 0 &&
+                   ((ret->flags & LC_INLINE) == 0 || ret->max_running == 0);
     return is_good ? 0 : LC_E_ARG;
 }
 
@@ -186,7 +187,8 @@ int lc_handle_with(lc_server *server, const char *pattern, lc_handler handler, v
     if (err != 0)
         err = lc_setup_failed(server, err,
                               "lc_handle_with(\"%.200s\"): options: begin with "
-                              "LC_ROUTE_OPTIONS_INIT; no number is negative, no flag unknown",
+                              "LC_ROUTE_OPTIONS_INIT; no number is negative, no flag unknown, no "
+                              "max_running with LC_INLINE",
                               pattern != NULL ? pattern : "");
     else
         err = add_route(server, pattern, handler, user, &copy);

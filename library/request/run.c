@@ -52,10 +52,20 @@ static void complete_stream(struct lc_request *request)
         exchange->broken = true;
 }
 
+/* A header was refused after the answer was made, by a middleware after lc_next(). */
+static void complete_spoiled(struct lc_request *request)
+{
+    complain(request, "answer-failed", lc_strerror(request->failed));
+    lc_drop_content(request);
+    lc_answer_page(request, 500);
+}
+
 void lc_complete(struct lc_request *request)
 {
     if (request->answered == LC_NOT_ANSWERED)
         complete_nothing(request);
+    else if (request->answered == LC_WHOLE && request->failed != 0)
+        complete_spoiled(request);
     else if (request->answered == LC_STREAM)
         complete_stream(request);
 }
@@ -70,6 +80,10 @@ static void call_next(struct lc_request *request)
         if (lc_clean(request) &&
             mux_is_under(middleware->prefix, request->clean, request->clean_bytes)) {
             middleware->handler((lc_req *)request->handle, middleware->user);
+            /* It has passed the request on, or has kept it back: nobody further out may pass it on
+             * again, past this one. */
+            request->middleware = NULL;
+            request->was_called = true;
             return;
         }
         if (request->clean == NULL) { /* it may be one that keeps others out */

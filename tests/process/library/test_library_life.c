@@ -145,6 +145,29 @@ static void test_a_port_in_use(void **state)
     assert_int_equal(library_descriptors(), descriptors);
 }
 
+static void test_a_task_of_a_server_that_does_not_start(void **state)
+{
+    lc_server *never = library_new(NULL), *wrong = library_new(NULL);
+    char address[32];
+    uint16_t port;
+    int taken = listen_here(&port, 1);
+
+    (void)state;
+    lc_task *task = lc_task_begin(never, "never");
+    assert_non_null(task);
+    assert_int_equal(lc_free(never), LC_E_STUCK);
+    lc_task_end(task);
+    assert_int_equal(lc_free(never), LC_OK);
+    task = lc_task_begin(wrong, "never");
+    (void)snprintf(address, sizeof(address), "127.0.0.1:%u", port);
+    assert_int_equal(lc_listen(wrong, address), LC_OK);
+    assert_int_equal(lc_start(wrong), -EADDRINUSE); /* and does not wait for the task */
+    assert_int_equal(lc_free(wrong), LC_E_STUCK);
+    lc_task_end(task);
+    assert_int_equal(lc_free(wrong), LC_OK);
+    (void)close(taken);
+}
+
 static void test_a_bad_setting_is_remembered_until_the_start(void **state)
 {
     lc_server *server = library_new(NULL);
@@ -304,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_free_alone_ends_a_server),
         cmocka_unit_test(test_two_servers_at_once_end_apart),
         cmocka_unit_test(test_a_port_in_use),
+        cmocka_unit_test(test_a_task_of_a_server_that_does_not_start),
         cmocka_unit_test(test_a_bad_setting_is_remembered_until_the_start),
         cmocka_unit_test(test_a_setting_that_nobody_knows),
         cmocka_unit_test(test_a_setting_of_libh2o_that_is_wrong),

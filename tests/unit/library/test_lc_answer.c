@@ -159,6 +159,7 @@ static void test_what_is_taken_over_is_freed_once(void **state)
 static void redirect(lc_req *r, void *user)
 {
     (void)user;
+    assert_int_equal(lc_set_header(r, "cache-control", "no-store"), 0);
     assert_int_equal(lc_redirect(r, 303, "/elsewhere?a=b"), 0);
 }
 
@@ -173,7 +174,9 @@ static void test_redirects(void **state)
 {
     (void)state;
     call_it(redirect);
-    expect(303, "content-type: text/plain; charset=utf-8\r\nlocation: /elsewhere?a=b\r\n",
+    expect(303,
+           "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\n"
+           "location: /elsewhere?a=b\r\n",
            "303 See Other\n");
     call_it(redirect_wrongly);
     assert_int_equal(answer.status, 500);

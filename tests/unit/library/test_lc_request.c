@@ -95,6 +95,7 @@ static void look_at_fields(lc_req *r)
 
     assert_string_equal(lc_header(r, "ACCEPT"), "a, b");
     assert_ptr_equal(lc_header(r, "accept"), lc_header(r, "accept"));
+    assert_string_equal(lc_header(r, "Cookie"), "x=1; y=2");
     assert_string_equal(lc_header(r, "cookie"), "x=1; y=2");
     assert_string_equal(lc_header(r, "x-empty"), "");
     assert_null(lc_header(r, "x-none"));

@@ -228,6 +228,56 @@ static void test_middleware_is_called_in_order(void **state)
     assert_int_equal(lc_use(NULL, "/", guard, NULL), LC_E_ARG);
 }
 
+/* The one further out calls lc_next() again after the guard has refused. */
+static void test_a_second_next_does_not_pass_the_guard(void **state)
+{
+    (void)state;
+    assert_int_equal(lc_use(server, "/", note_twice, "1 "), 0);
+    assert_int_equal(lc_use(server, "/", guard, NULL), 0);
+    assert_int_equal(lc_handle(server, "/", handler, "root"), 0);
+    order[0] = '\0';
+    get("GET /");
+    assert_int_equal(answer.status, 401);
+    assert_string_equal(order, "1 1 ");
+    order[0] = '\0';
+    get("GET /?key");
+    assert_string_equal(order, "1 handler 1 ");
+}
+
+static void spoil(lc_req *r, void *user)
+{
+    (void)user;
+    lc_next(r);
+    assert_int_equal(lc_set_header(r, "x-frame-options", "DENY\r\nx"), LC_E_ARG);
+}
+
+static unsigned texts_freed;
+
+static void count_free(void *owner)
+{
+    (void)owner;
+    texts_freed++;
+}
+
+static void say_owned(lc_req *r, void *user)
+{
+    assert_int_equal(lc_send_owned(r, 200, NULL, user, 4, count_free, NULL), 0);
+}
+
+static void test_an_answer_is_never_sent_without_a_refused_header(void **state)
+{
+    (void)state;
+    assert_int_equal(lc_use(server, "/", spoil, NULL), 0);
+    assert_int_equal(lc_handle(server, "/", say, "root"), 0);
+    assert_int_equal(lc_handle(server, "/owned", say_owned, "text"), 0);
+    get("GET /");
+    assert_int_equal(answer.status, 500);
+    assert_int_equal(log_seen("answer-failed", ""), 1);
+    get("GET /owned");
+    assert_int_equal(answer.status, 500);
+    assert_int_equal(texts_freed, 1);
+}
+
 static void swallow(lc_req *r, void *user)
 {
     (void)r, (void)user;
@@ -430,6 +480,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_options_of_a_route, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_time_limit, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_middleware_is_called_in_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_second_next_does_not_pass_the_guard, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(test_an_answer_is_never_sent_without_a_refused_header,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_middleware_that_does_neither_is_no_answer, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_names, set_up, tear_down),
