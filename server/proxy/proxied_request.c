@@ -13,7 +13,9 @@ struct head {
     h2o_req_t *req;
     char *bytes;
     size_t size, room;
-    bool has_nominations; /* a Connection field may name other fields */
+    h2o_headers_t fields; /* the client's, or what `proxy.header.*` has made of them */
+    bool is_sifted;       /* those that are not passed on are out of `fields` already */
+    bool has_nominations; /* a Connection field of the client may name other fields */
 };
 
 static void put(struct head *head, const char *bytes, size_t size)
@@ -61,10 +63,12 @@ static bool may_nominate(const h2o_headers_t *headers)
     return false;
 }
 
-/* Is it named by a Connection field, and so for this connection only? (RFC 9110 section 7.6.1) */
-static bool is_of_connection(const struct head *head, const h2o_headers_t *headers,
-                             const h2o_header_t *field)
+/* Is it named by a Connection field of the client, and so for that connection only? (RFC 9110
+ * section 7.6.1) */
+static bool is_of_connection(const struct head *head, const h2o_header_t *field)
 {
+    const h2o_headers_t *headers = &head->req->headers;
+
     if (!head->has_nominations)
         return false;
     for (ssize_t at = -1; (at = h2o_find_header(headers, H2O_TOKEN_CONNECTION, at)) != -1;) {
@@ -76,8 +80,13 @@ static bool is_of_connection(const struct head *head, const h2o_headers_t *heade
     return false;
 }
 
-static bool is_dropped(const struct head *head, const h2o_headers_t *headers,
-                       const h2o_header_t *field)
+/* Is this field, which the client has sent, not passed on? */
+static bool is_left_out(const struct head *head, const h2o_header_t *field)
+{
+    return !head->is_sifted && is_of_connection(head, field);
+}
+
+static bool is_dropped(const struct head *head, const h2o_header_t *field)
 {
     const h2o_globalconf_t *conf = head->req->conn->ctx->globalconf;
 
@@ -89,7 +98,7 @@ static bool is_dropped(const struct head *head, const h2o_headers_t *headers,
                h2o_memis(field->name->base, field->name->len, H2O_STRLIT("x-forwarded-proto"))) {
         return true;
     }
-    return is_of_connection(head, headers, field);
+    return is_left_out(head, field);
 }
 
 /* Is it put together with others of its name, below? */
@@ -101,14 +110,14 @@ static bool is_joined(const h2o_globalconf_t *conf, const h2o_header_t *field)
 }
 
 /* All values of `token`, one after the other. Returns how many. */
-static size_t put_joined(struct head *head, const h2o_headers_t *headers, const h2o_token_t *token,
-                         const char *name, const char *separator)
+static size_t put_joined(struct head *head, const h2o_token_t *token, const char *name,
+                         const char *separator)
 {
+    const h2o_headers_t *headers = &head->fields;
     size_t count = 0;
 
     for (ssize_t at = -1; (at = h2o_find_header(headers, token, at)) != -1;) {
-        if (headers->entries[at].value.len == 0 ||
-            is_of_connection(head, headers, &headers->entries[at]))
+        if (headers->entries[at].value.len == 0 || is_left_out(head, &headers->entries[at]))
             continue;
         const char *before = count++ == 0 ? name : separator;
         put(head, before, strlen(before));
@@ -117,24 +126,24 @@ static size_t put_joined(struct head *head, const h2o_headers_t *headers, const 
     return count;
 }
 
-static void put_fields(struct head *head, const h2o_headers_t *headers)
+static void put_fields(struct head *head)
 {
     const h2o_globalconf_t *conf = head->req->conn->ctx->globalconf;
 
-    for (size_t i = 0; i < headers->size; i++) {
-        const h2o_header_t *field = &headers->entries[i];
-        if (is_joined(conf, field) || is_dropped(head, headers, field))
+    for (size_t i = 0; i < head->fields.size; i++) {
+        const h2o_header_t *field = &head->fields.entries[i];
+        if (is_joined(conf, field) || is_dropped(head, field))
             continue;
         put_field(head, field->orig_name != NULL ? field->orig_name : field->name->base,
                   field->name->len, field->value);
     }
-    if (put_joined(head, headers, H2O_TOKEN_COOKIE, "cookie: ", "; ") > 0)
+    if (put_joined(head, H2O_TOKEN_COOKIE, "cookie: ", "; ") > 0)
         PUT(head, "\r\n");
 }
 
 /* ---- fields of ours ---- */
 
-static void put_forwarded(struct head *head, const h2o_headers_t *headers)
+static void put_forwarded(struct head *head)
 {
     h2o_req_t *req = head->req;
     const h2o_globalconf_t *conf = req->conn->ctx->globalconf;
@@ -148,7 +157,7 @@ static void put_forwarded(struct head *head, const h2o_headers_t *headers)
     socklen_t peer_len = req->conn->callbacks->get_peername(req->conn, (void *)&peer);
     size_t text_len =
         peer_len > 0 ? h2o_socket_getnumerichost((void *)&peer, peer_len, text) : SIZE_MAX;
-    size_t before = put_joined(head, headers, H2O_TOKEN_X_FORWARDED_FOR, "x-forwarded-for: ", ", ");
+    size_t before = put_joined(head, H2O_TOKEN_X_FORWARDED_FOR, "x-forwarded-for: ", ", ");
     if (before == 0)
         PUT(head, "x-forwarded-for: ");
     if (text_len != SIZE_MAX) { /* a Unix socket has no address */
@@ -159,14 +168,14 @@ static void put_forwarded(struct head *head, const h2o_headers_t *headers)
     PUT(head, "\r\n");
 }
 
-static void put_via(struct head *head, const h2o_headers_t *headers)
+static void put_via(struct head *head)
 {
     h2o_req_t *req = head->req;
     char version[4] = "1.0";
 
     if (!req->conn->ctx->globalconf->proxy.emit_via_header)
         return;
-    if (put_joined(head, headers, H2O_TOKEN_VIA, "via: ", ", ") == 0)
+    if (put_joined(head, H2O_TOKEN_VIA, "via: ", ", ") == 0)
         PUT(head, "via: ");
     else
         PUT(head, ", ");
@@ -210,22 +219,25 @@ static void put_first(struct head *head, enum proxied_connection connection)
     }
 }
 
-/* The client's fields as `proxy.header.*` changes them. */
-static h2o_headers_t rewritten(h2o_req_t *req)
+/* The client's fields as `proxy.header.*` changes them. What is not passed on goes first: a client
+ * that names a field in Connection must not remove one of that name that the route adds. */
+static void rewrite(struct head *head)
 {
-    h2o_headers_t headers = req->headers;
+    h2o_req_t *req = head->req;
     h2o_headers_command_t *cmd = req->overrides != NULL ? req->overrides->headers_cmds : NULL;
+    h2o_headers_t sifted = {NULL, 0, 0};
 
+    head->fields = req->headers;
     if (cmd == NULL)
-        return headers;
-    headers = (h2o_headers_t){NULL, 0, 0};
-    h2o_vector_reserve(&req->pool, &headers, req->headers.size + 1);
-    h2o_memcpy(headers.entries, req->headers.entries,
-               sizeof(headers.entries[0]) * req->headers.size);
-    headers.size = req->headers.size;
+        return;
+    h2o_vector_reserve(&req->pool, &sifted, req->headers.size + 1);
+    for (size_t i = 0; i < req->headers.size; i++)
+        if (!is_left_out(head, &req->headers.entries[i]))
+            sifted.entries[sifted.size++] = req->headers.entries[i];
     for (; cmd->cmd != H2O_HEADERS_CMD_NULL; cmd++)
-        h2o_rewrite_headers(&req->pool, &headers, cmd);
-    return headers;
+        h2o_rewrite_headers(&req->pool, &sifted, cmd);
+    head->fields = sifted;
+    head->is_sifted = true;
 }
 
 bool proxied_asks_for_websocket(const h2o_req_t *req)
@@ -236,8 +248,7 @@ bool proxied_asks_for_websocket(const h2o_req_t *req)
 h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection,
                               bool with_proxy_line)
 {
-    const h2o_headers_t headers = rewritten(req);
-    struct head head = {.req = req};
+    struct head head = {.req = req, .has_nominations = may_nominate(&req->headers)};
 
     head.room = 768 + req->path.len + req->authority.len;
     head.bytes = h2o_mem_alloc_pool(&req->pool, head.room);
@@ -245,11 +256,11 @@ h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection
         char line[H2O_PROXY_HEADER_MAX_LENGTH];
         put(&head, line, h2o_stringify_proxy_header(req->conn, line));
     }
-    head.has_nominations = may_nominate(&headers);
+    rewrite(&head);
     put_first(&head, connection);
-    put_fields(&head, &headers);
-    put_forwarded(&head, &headers);
-    put_via(&head, &headers);
+    put_fields(&head);
+    put_forwarded(&head);
+    put_via(&head);
     PUT(&head, "\r\n");
     return h2o_iovec_init(head.bytes, head.size);
 }

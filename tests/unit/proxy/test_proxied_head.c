@@ -134,6 +134,35 @@ static void test_fields_of_the_clients_connection_stay_there(void **state)
     assert_contains(text, "x-stay: 1");
 }
 
+/* What the route adds is the route's: a client cannot take it away by naming it. */
+static void test_a_client_does_not_remove_what_the_route_adds(void **state)
+{
+    static h2o_iovec_t named = {H2O_STRLIT("x-trust")}, more = {H2O_STRLIT("x-more")},
+                       peer = {H2O_STRLIT("x-peer")};
+    h2o_headers_command_t cmds[] = {
+        {H2O_HEADERS_CMD_SET, &named, {H2O_STRLIT("none")}},
+        {H2O_HEADERS_CMD_ADD, &more, {H2O_STRLIT("ours")}},
+        {H2O_HEADERS_CMD_APPEND, &peer, {H2O_STRLIT("front")}},
+        {H2O_HEADERS_CMD_NULL},
+    };
+    h2o_req_overrides_t overrides = {.headers_cmds = cmds};
+    (void)state;
+    made.req.overrides = &overrides;
+    add(H2O_TOKEN_CONNECTION, "X-Trust, x-more, X-Peer, x-forwarded-for, cookie");
+    add(H2O_TOKEN_COOKIE, "a=1");
+    add(H2O_TOKEN_X_FORWARDED_FOR, "9.9.9.9");
+    add_named("x-more", "theirs");
+    add_named("x-peer", "forged");
+    const char *text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\nx-trust: none\r\n");
+    assert_contains(text, "\r\nx-more: ours\r\n");
+    assert_contains(text, "\r\nx-peer: front\r\n");
+    assert_contains(text, "\r\nx-forwarded-for: 1.2.3.4\r\n");
+    assert_lacks(text, "theirs");
+    assert_lacks(text, "forged");
+    assert_lacks(text, "cookie");
+}
+
 static void test_a_body_has_its_length(void **state)
 {
     (void)state;
@@ -198,6 +227,7 @@ int main(void)
         TEST(test_fields_of_one_name_become_one),
         TEST(test_many_fields_of_one_name_take_no_more_memory_than_they_have),
         TEST(test_fields_of_the_clients_connection_stay_there),
+        TEST(test_a_client_does_not_remove_what_the_route_adds),
         TEST(test_a_body_has_its_length),
         TEST(test_an_answer_is_taken_with_its_fields),
         TEST(test_fields_of_the_upstreams_connection_stay_there),
