@@ -11,7 +11,7 @@
 #include "logfiles.h"
 #include "pool_route.h"
 #include "routes.h"
-#include "verify_name.h"
+#include "upstream_tls.h"
 
 /* Reads the configuration: makes the tree, then libh2o's configurators and ours carry it out. */
 
@@ -109,7 +109,7 @@ static int apply_tree(struct server *server, struct options *options)
     logfiles_collect(NULL);
     if (err != 0)
         return reader->listen_failed ? EXIT_STATUS_UNAVAILABLE : EXIT_STATUS_CONFIG;
-    verify_name(server->globalconf.proxy.ssl_ctx); /* of `reproxy` */
+    upstream_tls_set_up(server->globalconf.proxy.ssl_ctx); /* of `reproxy` */
     status = config_flags_check_listens(reader);
     if (status == 0)
         status = config_app_check(reader);

@@ -32,6 +32,16 @@ struct dial {
 
 /* ---- the end ---- */
 
+static void close_attempts(struct dial *dial)
+{
+    for (size_t i = 0; i < dial->tried; i++) {
+        if (dial->attempts[i].sock != NULL)
+            h2o_socket_close(dial->attempts[i].sock);
+        dial->attempts[i].sock = NULL;
+    }
+    dial->open = 0;
+}
+
 void dial_cancel(struct dial *dial)
 {
     h2o_timeout_unlink(&dial->limit);
@@ -40,9 +50,7 @@ void dial_cancel(struct dial *dial)
         h2o_hostinfo_getaddr_cancel(dial->lookup);
     if (dial->tls != NULL)
         h2o_socket_close(dial->tls);
-    for (size_t i = 0; i < dial->tried; i++)
-        if (dial->attempts[i].sock != NULL)
-            h2o_socket_close(dial->attempts[i].sock);
+    close_attempts(dial);
     free(dial);
 }
 
@@ -73,7 +81,7 @@ static void on_tls(h2o_socket_t *sock, const char *error)
     struct dial *dial = sock->data;
 
     if (error ==
-        h2o_socket_error_ssl_cert_name_mismatch) /* see verify_name.c, which knows better */
+        h2o_socket_error_ssl_cert_name_mismatch) /* see upstream_tls.c, which knows better */
         error = NULL;
     if (error != NULL) {
         finish(dial, NULL, UPSTREAM_TLS, error);
@@ -96,6 +104,7 @@ static void connected(struct dial *dial, h2o_socket_t *sock, size_t index)
         finish(dial, sock, UPSTREAM_FAILURE_COUNT, NULL);
         return;
     }
+    close_attempts(dial); /* one that is connected later would take the place of this one */
     dial->tls = sock;
     sock->data = dial;
     h2o_socket_ssl_handshake(sock, upstream->settings->ssl_ctx, upstream->target->host, on_tls);

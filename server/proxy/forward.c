@@ -107,7 +107,7 @@ static void on_written(h2o_socket_t *sock, const char *error)
 static void send_more(struct forward *forward)
 {
     h2o_iovec_t bufs[2], body = forward->req->entity;
-    size_t count = 0, from = 0;
+    size_t count = 0, from = 0, sent_before = forward->sent;
 
     if (forward->sent == 0) {
         bufs[count++] = forward->head;
@@ -121,7 +121,8 @@ static void send_more(struct forward *forward)
     if (forward->phase == FORWARD_SENDING)
         forward_set_timer(forward);
     h2o_socket_write(forward->conn->sock, bufs, count, on_written);
-    forward->unsent = piece >= SEND_LOOK ? forward_unsent(forward) : -1;
+    forward->unsent = piece >= SEND_LOOK ? forward_unsent(forward) /* else at most all of it: */
+                                         : (int)(forward->sent - sent_before);
 }
 
 static void use(struct forward *forward, struct upstream_conn *conn)
@@ -185,12 +186,8 @@ static void on_dispose(void *data)
     struct forward *forward = data;
 
     forward_let_go(forward);
-    if (forward->buffer == NULL)
-        return;
-    if (forward->is_small)
-        proxy_loop_give_buffer(forward->upstream->proxy, forward->buffer);
-    else
-        free(forward->buffer);
+    if (forward->buffer != NULL)
+        forward_give_back(forward);
 }
 
 static void make_head(struct forward *forward)

@@ -16,7 +16,7 @@
 
 /* ---- the buffer ---- */
 
-static void give_back(struct forward *forward)
+void forward_give_back(struct forward *forward)
 {
     if (forward->is_small)
         proxy_loop_give_buffer(forward->upstream->proxy, forward->buffer);
@@ -32,7 +32,7 @@ static void make_larger(struct forward *forward, size_t room)
     if (room > forward->room) {
         char *larger = h2o_mem_alloc(room);
         memcpy(larger, forward->buffer + forward->begin, size);
-        give_back(forward);
+        forward_give_back(forward);
         forward->buffer = larger;
         forward->room = room;
         forward->is_small = false;
@@ -46,7 +46,6 @@ static void make_larger(struct forward *forward, size_t room)
 /* How many bytes may be read. */
 static size_t make_room(struct forward *forward)
 {
-    const struct answer_reader *reader = &forward->reader;
     bool in_body = forward->phase == FORWARD_ANSWERING;
     size_t most = forward->upstream->settings->buffer_bytes;
 
@@ -59,15 +58,15 @@ static size_t make_room(struct forward *forward)
         make_larger(forward, most);
     else if (!in_body && forward->end == forward->room)
         make_larger(forward, ANSWER_HEAD_MAX + 1);
-    size_t room = forward->room - forward->end;
-    if (in_body && reader->end == END_BY_LENGTH && reader->left < room)
-        room = (size_t)reader->left; /* more would belong to no answer */
-    return room;
+    /* As much as there is, even if the answer wants less: more than that belongs to no answer, and
+     * must be seen before the connection is used again. */
+    return forward->room - forward->end;
 }
 
 /* ---- passing on ---- */
 
-/* The whole answer has come: the connection is free. */
+/* The whole answer has come: the connection is free. If the last read filled the buffer, the kernel
+ * may have more. */
 static void release_connection(struct forward *forward)
 {
     struct upstream_conn *conn = forward->conn;
@@ -78,7 +77,7 @@ static void release_connection(struct forward *forward)
         return;
     if (reader->may_keep && !reader->has_excess && forward->is_sent && !forward->has_write_failed &&
         !forward->asks_for_upgrade)
-        upstream_keep(conn);
+        upstream_keep(conn, forward->was_full);
     else
         upstream_conn_close(conn);
 }
@@ -226,12 +225,15 @@ static bool take(struct forward *forward, size_t size)
     return take_heads(forward);
 }
 
-/* Over TLS: the library's input is read to its end; what came then? */
+/* Over TLS: the library's input is read to its end; what came then? An end without close_notify may
+ * be the work of another (RFC 8446 section 6.1). */
 static bool has_tls_ended(struct forward *forward)
 {
-    if (forward->read_error == NULL)
+    bool was_closed = forward->conn->was_closed;
+
+    if (forward->read_error == NULL && !was_closed)
         return false;
-    forward_ended(forward, forward->read_error == h2o_socket_error_closed);
+    forward_ended(forward, was_closed);
     return true;
 }
 

@@ -26,9 +26,11 @@ static bool is_idempotent(const h2o_req_t *req)
     return false;
 }
 
-/* The upstream's kernel has acknowledged no byte of the request: its application has seen none. So
- * it is when the upstream had closed before the request came. One byte more than those that were
- * written is acknowledged on every connection, its SYN. */
+/* The connection ended in order, and the upstream's kernel has acknowledged no byte of the request:
+ * its application has seen none. So it is when the upstream had closed before the request came. A
+ * FIN acknowledges what came before it; a reset does not, and the kernel may have delayed the
+ * acknowledgement of what the application has read (RFC 9293 section 3.8.6.3). One byte more than
+ * those that were written is acknowledged on every connection, its SYN. */
 static bool cannot_have_been_read(const struct forward *forward)
 {
     const struct upstream_conn *conn = forward->conn;
@@ -45,11 +47,11 @@ static bool cannot_have_been_read(const struct forward *forward)
 
 /* RFC 9112 section 9.3.1: a connection may end at any time, and a kept one often ends just when it
  * is used again. */
-static bool may_send_again(struct forward *forward)
+static bool may_send_again(struct forward *forward, bool in_order)
 {
     return forward->conn != NULL && forward->conn->requests > 0 && !forward->has_bytes &&
            !forward->was_sent_again &&
-           (is_idempotent(forward->req) || cannot_have_been_read(forward)) &&
+           (is_idempotent(forward->req) || (in_order && cannot_have_been_read(forward))) &&
            upstream_may_send_again(forward->upstream);
 }
 
@@ -102,9 +104,17 @@ void forward_fail(struct forward *forward, enum upstream_failure failure, const 
     forward_pass_on(forward);
 }
 
+/* TLS: closed without close_notify, as some do after each answer. */
+static bool is_torn(const struct forward *forward)
+{
+    return forward->read_error == h2o_socket_error_closed;
+}
+
+/* After a failed write the kernel no longer tells a reset from an end. */
 static void before_answer(struct forward *forward, bool in_order)
 {
-    if (may_send_again(forward)) {
+    in_order = in_order && !forward->has_write_failed;
+    if (may_send_again(forward, in_order)) {
         upstream_conn_close(forward->conn);
         forward->conn = NULL;
         h2o_timeout_unlink(&forward->timer);
@@ -114,8 +124,9 @@ static void before_answer(struct forward *forward, bool in_order)
     }
     forward_fail(forward, UPSTREAM_ENDED,
                  forward->has_bytes ? "the upstream ended the connection in the head of its answer"
-                 : in_order         ? "the upstream closed the connection without an answer"
-                                    : "the upstream reset the connection without an answer");
+                 : in_order || is_torn(forward)
+                     ? "the upstream closed the connection without an answer"
+                     : "the upstream reset the connection without an answer");
 }
 
 void forward_ended(struct forward *forward, bool in_order)
@@ -128,7 +139,9 @@ void forward_ended(struct forward *forward, bool in_order)
     if (!answer_reader_end(&forward->reader, in_order && !forward->has_write_failed)) {
         forward_fail(forward, UPSTREAM_CUT,
                      in_order ? "the upstream ended the connection in the middle of its answer"
-                              : "the upstream reset the connection in the middle of its answer");
+                     : is_torn(forward)
+                         ? "the upstream closed the connection without close_notify"
+                         : "the upstream reset the connection in the middle of its answer");
         return;
     }
     forward_let_go(forward);
@@ -152,7 +165,7 @@ static bool is_being_sent(struct forward *forward)
     int unsent = forward_unsent(forward), before = forward->unsent;
 
     forward->unsent = unsent;
-    return unsent > 0 && (before < 0 || unsent < before);
+    return unsent > 0 && unsent < before;
 }
 
 void forward_on_timer(h2o_timeout_entry_t *timer)

@@ -80,6 +80,8 @@ void forward_connect(struct forward *forward, bool fresh);
 void forward_unwatch_client(struct forward *forward);
 
 /* ---- forward_answer.c ---- */
+/* Give up the buffer, which is not NULL. */
+void forward_give_back(struct forward *forward);
 /* Read what there is, and pass it on. */
 void forward_read(struct forward *forward);
 /* Pass on what waits, if nothing is in flight. The last thing that a caller does. */

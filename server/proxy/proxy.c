@@ -5,7 +5,7 @@
 
 #include "forward.h"
 #include "loop.h"
-#include "verify_name.h"
+#include "upstream_tls.h"
 
 /* Routes: which request goes to which upstream.
  *
@@ -164,5 +164,5 @@ void proxy_register(h2o_pathconf_t *path, h2o_url_t *url, h2o_proxy_config_vars_
     if (route->settings.ssl_ctx == NULL)
         return;
     SSL_CTX_up_ref(route->settings.ssl_ctx);
-    verify_name(route->settings.ssl_ctx);
+    upstream_tls_set_up(route->settings.ssl_ctx);
 }

@@ -92,7 +92,7 @@ static void on_readable(h2o_socket_t *sock, const char *error)
 
     if (conn->user != NULL)
         conn->on_readable(conn->user, error);
-    else if (conn->is_plain || error != NULL || sock->input->size > 0)
+    else if (conn->is_plain || error != NULL || sock->input->size > 0 || conn->was_closed)
         upstream_conn_close(conn); /* it has ended, or sends what nobody asked for */
     /* else a message of TLS itself, such as a session ticket */
 }
@@ -111,7 +111,7 @@ struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t 
                                    .timer = {.cb = on_idle},
                                    .is_plain = sock->ssl == NULL,
                                    .is_tcp = !upstream->target->is_unix};
-    sock->data = conn;
+    sock->data = sock->on_close.data = conn;
     count_add(&metrics_of(upstream)->upstream_connects, 1);
     count_add(&metrics_of(upstream)->upstream_open, 1);
     h2o_socket_dont_read(sock, conn->is_plain);
@@ -138,7 +138,7 @@ struct upstream_conn *upstream_take_kept(struct upstream *upstream, bool be_sure
     return NULL;
 }
 
-void upstream_keep(struct upstream_conn *conn)
+void upstream_keep(struct upstream_conn *conn, bool be_sure)
 {
     struct upstream *upstream = conn->upstream;
     uint64_t keepalive_ms = upstream->settings->keepalive_ms;
@@ -146,7 +146,8 @@ void upstream_keep(struct upstream_conn *conn)
     conn->user = NULL;
     conn->requests++;
     if (keepalive_ms == 0 || upstream->kept_count >= KEPT_MOST ||
-        h2o_socket_is_writing(conn->sock) || conn->sock->input->size > 0) {
+        h2o_socket_is_writing(conn->sock) || conn->sock->input->size > 0 || conn->was_closed ||
+        (be_sure && !is_open(conn))) {
         upstream_conn_close(conn);
         return;
     }
@@ -166,7 +167,7 @@ h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
     count_add(&metrics_of(conn->upstream)->upstream_open, (uint64_t)-1);
     h2o_socket_read_stop(sock);
     h2o_socket_dont_read(sock, 0);
-    sock->data = NULL;
+    sock->data = sock->on_close.data = NULL;
     free(conn);
     return sock;
 }
@@ -175,6 +176,7 @@ void upstream_conn_close(struct upstream_conn *conn)
 {
     leave_kept(conn);
     count_add(&metrics_of(conn->upstream)->upstream_open, (uint64_t)-1);
+    conn->sock->on_close.data = NULL; /* over TLS the socket may live on, to send close_notify */
     h2o_socket_close(conn->sock);
     free(conn);
 }

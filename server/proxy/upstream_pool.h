@@ -49,6 +49,7 @@ struct upstream_conn {
     bool is_plain;                     /* no TLS */
     bool is_tcp;
     bool is_stopped; /* not polled for reading, for want of room */
+    bool was_closed; /* TLS: close_notify has come, and nothing can follow it */
 };
 
 struct upstream {
@@ -85,8 +86,9 @@ void upstream_release(struct upstream *upstream);
 struct upstream_conn *upstream_take_kept(struct upstream *upstream, bool be_sure);
 /* The same of a socket that was just connected. */
 struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t *sock);
-/* Its request is over: keep the connection. */
-void upstream_keep(struct upstream_conn *conn);
+/* Its request is over: keep the connection. `be_sure`: look at it first; what has come after the
+ * answer would be taken for the next one (RFC 9112 section 6.3). */
+void upstream_keep(struct upstream_conn *conn, bool be_sure);
 void upstream_conn_close(struct upstream_conn *conn);
 /* Give up the connection, and return its socket, which no longer refers to it. */
 h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn);

@@ -1,11 +1,13 @@
-#include "verify_name.h"
+#include "upstream_tls.h"
 
 #include <openssl/x509v3.h>
 #include <stdbool.h>
 
-/* The name in an upstream's certificate.
- *
- * libh2o 2.2.5 compares it when SSL_connect() returns, but only if there is nothing left to write.
+#include "upstream_pool.h"
+
+/* ---- the name in an upstream's certificate ---- */
+
+/* libh2o 2.2.5 compares it when SSL_connect() returns, but only if there is nothing left to write.
  * In TLS 1.3 the last message of the handshake is the client's, so there is, and any certificate
  * that an accepted authority has signed is taken for any name. And it knows no addresses. So the
  * name is compared where the chain is verified. A resumed session was verified when it was made:
@@ -29,8 +31,23 @@ static int on_verify(int is_good, X509_STORE_CTX *store)
     return 0;
 }
 
-void verify_name(SSL_CTX *ssl_ctx)
+/* ---- close_notify ---- */
+
+/* The library keeps its socket in the BIO, but does not tell of close_notify. */
+static void on_tls_info(const SSL *ssl, int where, int ret)
 {
-    if (ssl_ctx != NULL)
-        SSL_CTX_set_verify(ssl_ctx, SSL_CTX_get_verify_mode(ssl_ctx), on_verify);
+    const h2o_socket_t *sock = BIO_get_data(SSL_get_rbio(ssl));
+    struct upstream_conn *conn = sock->on_close.data; /* NULL: it is shaking hands */
+
+    if (conn != NULL && (where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT &&
+        (ret & 0xff) == SSL_AD_CLOSE_NOTIFY)
+        conn->was_closed = true;
+}
+
+void upstream_tls_set_up(SSL_CTX *ssl_ctx)
+{
+    if (ssl_ctx == NULL)
+        return;
+    SSL_CTX_set_verify(ssl_ctx, SSL_CTX_get_verify_mode(ssl_ctx), on_verify);
+    SSL_CTX_set_info_callback(ssl_ctx, on_tls_info);
 }
