@@ -9,9 +9,8 @@
 
 #include "clock.h"
 #include "loop.h"
+#include "metrics_p.h"
 #include "server_state.h"
-
-typedef unsigned long long ull;
 
 #define CLOCK_IS "to about a millisecond, that of the event loop's clock"
 
@@ -37,26 +36,13 @@ static const char *const cut_reason_names[] = {
 
 /* ---- writing ---- */
 
-static void family(FILE *out, const char *name, const char *type, const char *help)
-{
-    (void)fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-/* A metric without labels. */
-static void one(FILE *out, const char *name, const char *type, const char *help, uint64_t value)
-{
-    family(out, name, type, help);
-    (void)fprintf(out, "%s %llu\n", name, (ull)value);
-}
-
 static void seconds(FILE *out, const char *name, const char *labels, double value)
 {
     (void)fprintf(out, "%s%s %.9g\n", name, labels, value);
 }
 
-/* `label` is `route="file"`, or "". */
-static void histogram(FILE *out, const char *name, const char *label, const uint64_t *buckets,
-                      uint64_t sum_ns)
+void metrics_histogram(FILE *out, const char *name, const char *label, const uint64_t *buckets,
+                       uint64_t sum_ns)
 {
     const char *comma = label[0] != '\0' ? "," : "";
     uint64_t so_far = 0;
@@ -75,8 +61,7 @@ static void histogram(FILE *out, const char *name, const char *label, const uint
 
 /* ---- adding up ---- */
 
-/* The sum over the loops of the count at `offset` in struct loop_metrics. */
-static uint64_t sum(struct server *server, size_t offset)
+uint64_t metrics_sum(struct server *server, size_t offset)
 {
     uint64_t all = 0;
 
@@ -84,10 +69,6 @@ static uint64_t sum(struct server *server, size_t offset)
         all += count_get((_Atomic uint64_t *)(void *)((char *)&server->loops[i].metrics + offset));
     return all;
 }
-
-#define SUM(server, field) sum(server, offsetof(struct loop_metrics, field))
-#define SUM_AT(server, array, i)                                                                   \
-    sum(server, offsetof(struct loop_metrics, array) + (i) * sizeof(uint64_t))
 
 /* ---- requests ---- */
 
@@ -125,8 +106,8 @@ static void write_requests(FILE *out, struct server *server)
         for (size_t k = 0; k < METRICS_BUCKETS; k++)
             buckets[k] = SUM_AT(server, took, kind * METRICS_BUCKETS + k);
         (void)snprintf(label, sizeof(label), "route=\"%s\"", kind_names[kind]);
-        histogram(out, "lastcall_request_duration_seconds", label, buckets,
-                  SUM_AT(server, took_ns, kind));
+        metrics_histogram(out, "lastcall_request_duration_seconds", label, buckets,
+                          SUM_AT(server, took_ns, kind));
     }
     one(out, "lastcall_arriving_body_bytes", "gauge",
         "Parts of request bodies that have arrived, of bodies that are not whole; each counts in "
@@ -205,29 +186,6 @@ static void write_connections(FILE *out, struct server *server, const struct coo
 
 /* ---- the pool ---- */
 
-static void write_upstreams(FILE *out, struct server *server)
-{
-#define LABEL(id, label, phase) [UPSTREAM_##id] = (label),
-    static const char *const labels[] = {UPSTREAM_FAILURES(LABEL)};
-#undef LABEL
-
-    family(out, "lastcall_upstream_failures_total", "counter",
-           "Requests that the proxy could not have answered whole by their upstream, by what "
-           "happened.");
-    for (size_t i = 0; i < UPSTREAM_FAILURE_COUNT; i++)
-        (void)fprintf(out, "lastcall_upstream_failures_total{kind=\"%s\"} %llu\n", labels[i],
-                      (ull)SUM_AT(server, upstream_failures, i));
-    one(out, "lastcall_upstream_repeats_total", "counter",
-        "Requests that were sent once more, because a kept connection had lost them.",
-        SUM(server, upstream_repeats));
-    one(out, "lastcall_upstream_connects_total", "counter", "Connections made to upstreams.",
-        SUM(server, upstream_connects));
-    one(out, "lastcall_upstream_connections", "gauge", "Open connections to upstreams.",
-        SUM(server, upstream_open));
-    one(out, "lastcall_upstream_connections_idle", "gauge",
-        "Those that are kept for the next request.", SUM(server, upstream_idle));
-}
-
 static void write_waits_of_loops(FILE *out, struct server *server)
 {
     uint64_t so_far = 0;
@@ -280,7 +238,7 @@ static void write_pool(FILE *out, struct server *server)
         stats.dropped);
     family(out, "lastcall_pool_wait_seconds", "histogram",
            "How long requests have waited for a worker, " CLOCK_IS ", rounded up.");
-    histogram(out, "lastcall_pool_wait_seconds", "", waits.buckets, waits.sum_ns);
+    metrics_histogram(out, "lastcall_pool_wait_seconds", "", waits.buckets, waits.sum_ns);
     write_waits_of_loops(out, server);
 }
 
@@ -395,7 +353,7 @@ char *metrics_text(struct server *server)
     server_ops.census(server, &now);
     write_requests(out, server);
     write_connections(out, server, &now);
-    write_upstreams(out, server);
+    metrics_upstreams(out, server);
     write_pool(out, server);
     write_drain(out, server, &now);
     write_journal(out, server);

@@ -163,6 +163,11 @@ char *admin_status_text(struct admin *admin);
 /* Ready for more requests, as /readyz says. */
 bool admin_is_ready(struct admin *admin);
 
+/* ---- admin_upstreams.c ---- */
+
+/* An array: each upstream of each route.     Owner: the caller; NULL without memory. */
+json_t *admin_upstreams(const struct server *server);
+
 /* ---- admin_unfinished.c ---- */
 
 /* The body of /unfinished, where there is a journal.

@@ -268,7 +268,7 @@ char *admin_status_text(struct admin *admin)
     refresh_list(admin, &status);
     json_t *all = json_pack(
         "{s:i, s:s, s:I, s:o, s:I, s:s, s:f, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-        "s:o, s:o}",
+        "s:o, s:o, s:o}",
         "schema", 1, "server", "lastcall/" LASTCALL_VERSION, "pid", (json_int_t)getpid(),
         "service_pid", service_pid_json(admin), "generation",
         (json_int_t)admin->server->config.generation, "started", admin->started_wall, "uptime_s",
@@ -276,8 +276,9 @@ char *admin_status_text(struct admin *admin)
         phase_name(status.phase), "ready", admin_is_ready(admin), "live",
         server_is_moving(admin->server), "listeners", listeners_json(admin->server), "requests",
         requests_json(admin, &status, &now), "connections", connections_json(admin, &now), "pool",
-        pool_json(admin), "journal", journal_json(admin), "oldest", oldest_json(admin),
-        "oldest_left_out", count(oldest_left_out(admin)), "restart", restart_json(admin), "drain",
+        pool_json(admin), "upstreams", admin_upstreams(admin->server), "journal",
+        journal_json(admin), "oldest", oldest_json(admin), "oldest_left_out",
+        count(oldest_left_out(admin)), "restart", restart_json(admin), "drain",
         drain_json(&status, &now));
     if (all != NULL && status.phase == PHASE_DONE && status.exit_status >= 0)
         (void)json_object_set_new(all, "exit_status", json_integer(status.exit_status));

@@ -31,8 +31,7 @@ static int fail(int status, const char *error)
     return status;
 }
 
-/* The path becomes part of a request without escaping. */
-static bool is_path(const char *text)
+bool config_is_path(const char *text)
 {
     for (const char *at = text; *at != '\0'; at++)
         if (!isgraph((unsigned char)*at))
@@ -46,7 +45,7 @@ int config_app_check(const struct config_reader *reader)
     h2o_url_t url;
     char error[512];
 
-    if (options->app_health != NULL && !is_path(options->app_health)) {
+    if (options->app_health != NULL && !config_is_path(options->app_health)) {
         (void)snprintf(error, sizeof(error),
                        "app.health %.200s: want a path that begins with / and has no spaces",
                        options->app_health);

@@ -17,10 +17,13 @@
 /* What answers on `/`, and on the paths below it. False: nothing does. */
 static bool put_routes(FILE *out, const struct options *options)
 {
-    if (options->proxy != NULL) {
-        (void)fputs("      /:\n        proxy.reverse.url: ", out);
-        config_put_quoted(out, options->proxy);
-        (void)fputc('\n', out);
+    if (options->proxy_count > 0) {
+        (void)fputs("      /:\n        proxy.reverse.url: [", out);
+        for (size_t i = 0; i < options->proxy_count; i++) {
+            (void)fputs(i > 0 ? ", " : "", out);
+            config_put_quoted(out, options->proxy[i]);
+        }
+        (void)fputs("]\n", out);
     } else if (!options->has_own_routes && !options->is_embedded) {
         (void)fputs("      /hello: {handler: hello}\n"
                     "      /sleep: {handler: sleep}\n"

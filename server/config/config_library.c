@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "file.h"
@@ -12,6 +11,7 @@
 #include "hold.h"
 #include "logfiles.h"
 #include "loop_metrics.h"
+#include "proxy.h"
 #include "status.h"
 
 /* Directives of h2o: those of its main program, which libh2o lacks, and those of libh2o, some of
@@ -89,25 +89,34 @@ static int on_streams(h2o_configurator_command_t *cmd, h2o_configurator_context_
     return config_fail(cmd, node, "%s: want a whole number, at least 1", node->data.scalar);
 }
 
-/* With a bad path of a Unix socket, too. Requests for our application may have to wait for it. */
+static bool is_app(void *options, const char *url)
+{
+    return config_app_is_at(options, url);
+}
+
+/* libh2o takes one URL, and registers the route with it; we have all of them. Requests for our
+ * application may have to wait for it. */
 static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
 {
-    static const struct sockaddr_un address;
-    const char *path =
-        node->type == YOML_TYPE_SCALAR ? strstr(node->data.scalar, "//[unix:") : NULL;
-
-    if (path != NULL && strcspn(path + 8, "]") >= sizeof(address.sun_path))
-        return config_fail(cmd, node, "the path of a Unix socket must have 1 to %zu bytes",
-                           sizeof(address.sun_path) - 1);
+    static struct proxy_members members; /* too large for the stack */
     struct config_reader *reader = config_reader_of(ctx->globalconf);
-    if (node->type == YOML_TYPE_SCALAR && config_app_is_at(reader->options, node->data.scalar)) {
+    bool has_app;
+
+    yoml_t *first = config_read_upstreams(cmd, node, &members, is_app, reader->options, &has_app);
+    if (first == NULL)
+        return -1;
+    if (has_app) {
         reader->hands_on_to_app = true;
         if (ctx->mimemap !=
             NULL) /* the pseudo-path of file.custom-handler takes one handler only */
             hold_register(ctx->pathconf);
     }
+    members.groups = &reader->server->upstream_groups;
+    members.host =
+        ctx->hostconf != NULL ? ctx->hostconf->authority.hostport : h2o_iovec_init("", 0);
     config_use_proxy(ctx->globalconf);
-    return library_proxy(cmd, ctx, node);
+    proxy_set_members(&members);
+    return library_proxy(cmd, ctx, first);
 }
 
 /* libh2o does not name the file that it cannot open. */
@@ -184,6 +193,7 @@ static void replace_callbacks(h2o_globalconf_t *conf)
         *first[i].library = command->cb;
         command->cb = first[i].own;
     }
+    h2o_configurator_get_command(conf, "proxy.reverse.url")->flags &= ~CONFIG_SCALAR;
     watch_routes(conf);
 }
 

@@ -12,6 +12,10 @@
 #include "options.h"
 #include "server_state.h"
 
+struct group_rules;
+struct proxy_extras;
+struct proxy_members;
+
 /* Our configurator, which libh2o calls for our directives. */
 struct config_reader {
     h2o_configurator_t super;
@@ -80,12 +84,30 @@ bool config_app_is_at(const struct options *options, const char *url);
 /* Do its settings fit together?     Errors: 0; an enum exit_status: the cause was logged. */
 int config_app_check(const struct config_reader *reader);
 
+/* Is it one that can become part of a request without escaping? */
+bool config_is_path(const char *text);
+
 /* ---- config_proxy.c ---- */
 
 /* Define the proxy's directives that libh2o lacks. */
 void config_define_proxy(h2o_globalconf_t *conf);
 /* A route of the proxy is about to be registered: hand over what they say on its path. */
 void config_use_proxy(h2o_globalconf_t *conf);
+/* What they say on the level that a directive of theirs stands on. */
+struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd);
+
+/* ---- config_upstreams.c ---- */
+
+void config_upstreams_default(struct group_rules *rules);
+/* Define those about several upstreams, as a part of the proxy's. */
+void config_define_upstreams(h2o_configurator_t *configurator);
+/* Read the value of `proxy.reverse.url`: a URL, a mapping, or a list of these. `is_app` says
+ * whether the application answers at a URL, and *ret_has_app whether it does at any. Returns the
+ * node of the first URL; NULL: a problem was reported. */
+yoml_t *config_read_upstreams(h2o_configurator_command_t *cmd, yoml_t *node,
+                              struct proxy_members *members,
+                              bool (*is_app)(void *data, const char *url), void *data,
+                              bool *ret_has_app);
 
 /* ---- config_flags.c ---- */
 

@@ -16,7 +16,7 @@ struct proxy_reader {
     struct proxy_extras levels[H2O_CONFIGURATOR_NUM_LEVELS + 1], *now;
 };
 
-static struct proxy_extras *extras_of(h2o_configurator_command_t *cmd)
+struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd)
 {
     return container_of(cmd->configurator, struct proxy_reader, super)->now;
 }
@@ -58,14 +58,14 @@ static int on_connect(h2o_configurator_command_t *cmd, h2o_configurator_context_
                       yoml_t *node)
 {
     (void)ctx;
-    return read_time(cmd, node, &extras_of(cmd)->connect_ms);
+    return read_time(cmd, node, &config_proxy_extras(cmd)->connect_ms);
 }
 
 static int on_first_byte(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                          yoml_t *node)
 {
     (void)ctx;
-    return read_time(cmd, node, &extras_of(cmd)->first_byte_ms);
+    return read_time(cmd, node, &config_proxy_extras(cmd)->first_byte_ms);
 }
 
 static int on_buffer(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
@@ -78,7 +78,7 @@ static int on_buffer(h2o_configurator_command_t *cmd, h2o_configurator_context_t
     if (bytes < BUFFER_LEAST || bytes > BUFFER_MOST)
         return config_fail(cmd, node, "%s: want bytes, from %zu to %zu", node->data.scalar,
                            BUFFER_LEAST, BUFFER_MOST);
-    extras_of(cmd)->buffer_bytes = bytes;
+    config_proxy_extras(cmd)->buffer_bytes = bytes;
     return 0;
 }
 
@@ -94,14 +94,16 @@ void config_define_proxy(h2o_globalconf_t *conf)
 
     reader->now = reader->levels;
     reader->now->buffer_bytes = PROXY_BUFFER_DEFAULT;
+    config_upstreams_default(&reader->now->rules);
     reader->super.enter = on_enter;
     reader->super.exit = on_exit_level;
     for (size_t i = 0; i < sizeof(directives) / sizeof(directives[0]); i++)
         h2o_configurator_define_command(&reader->super, directives[i].name, directives[i].flags,
                                         directives[i].cb);
+    config_define_upstreams(&reader->super);
 }
 
 void config_use_proxy(h2o_globalconf_t *conf)
 {
-    proxy_set_extras(extras_of(h2o_configurator_get_command(conf, "proxy.buffer")));
+    proxy_set_extras(config_proxy_extras(h2o_configurator_get_command(conf, "proxy.buffer")));
 }

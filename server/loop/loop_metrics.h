@@ -82,6 +82,9 @@ struct loop_metrics {
     _Atomic uint64_t refused[REFUSAL_COUNT];    /* HTTP/1 requests */
     _Atomic uint64_t upstream_failures[UPSTREAM_FAILURE_COUNT];
     _Atomic uint64_t upstream_repeats;     /* requests sent once more */
+    _Atomic uint64_t upstream_moves;       /* requests that went on to another upstream */
+    _Atomic uint64_t upstream_none;        /* requests for which no upstream was up */
+    _Atomic uint64_t upstream_waiting;     /* requests that wait for one */
     _Atomic uint64_t upstream_connects;    /* connections made */
     _Atomic uint64_t upstream_open;        /* connections that exist */
     _Atomic uint64_t upstream_idle;        /* those of them that are kept */

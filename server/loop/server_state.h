@@ -26,6 +26,7 @@ struct kept;
 struct route_turns;
 struct logfiles;
 struct loop;
+struct upstream_group;
 struct watchdog;
 
 struct server {
@@ -42,10 +43,11 @@ struct server {
     struct loop *loops; /* config.threads of them */
     struct pool *pool;
     struct coord *coord;
-    struct watchdog *watchdog; /* NULL: watchdog.stall is off */
-    struct cancels *cancels;   /* see cancels.h */
-    struct kept *kept;         /* see kept.h */
-    struct journal *journal;   /* NULL: no record is kept */
+    struct watchdog *watchdog;              /* NULL: watchdog.stall is off */
+    struct cancels *cancels;                /* see cancels.h */
+    struct kept *kept;                      /* see kept.h */
+    struct journal *journal;                /* NULL: no record is kept */
+    struct upstream_group *upstream_groups; /* a list: the routes of the proxy; NULL: none */
     uint64_t max_connections;
     uint64_t max_arriving; /* bytes; see bodies.c */
     unsigned started;      /* loops whose thread runs */

@@ -32,8 +32,17 @@ void forward_set_timer(struct forward *forward)
     h2o_timeout_link(proxy->loop->evloop, proxy_loop_timers(proxy, ms), &forward->timer);
 }
 
+void forward_leave(struct forward *forward)
+{
+    if (!forward->is_at_upstream)
+        return;
+    forward->is_at_upstream = false;
+    upstream_end_request(forward->upstream);
+}
+
 void forward_let_go(struct forward *forward)
 {
+    forward_leave(forward);
     h2o_timeout_unlink(&forward->timer);
     if (forward->dial != NULL)
         dial_cancel(forward->dial);
@@ -144,10 +153,13 @@ static void on_dialled(void *data, h2o_socket_t *sock, enum upstream_failure fai
     struct forward *forward = data;
 
     forward->dial = NULL;
-    if (sock != NULL)
-        use(forward, upstream_take_new(forward->upstream, sock));
-    else
+    if (sock == NULL) {
         forward_fail(forward, failure, what);
+        return;
+    }
+    upstream_note_connect(forward->upstream,
+                          h2o_now(forward->upstream->proxy->loop->evloop) - forward->phase_ms);
+    use(forward, upstream_take_new(forward->upstream, sock));
 }
 
 static bool is_safe_to_repeat(const h2o_req_t *req)
@@ -202,7 +214,7 @@ static void make_head(struct forward *forward)
     forward->head = proxied_head_make(forward->req, connection, settings->sends_proxy_line);
 }
 
-void forward_begin(h2o_req_t *req, struct upstream *upstream)
+static void begin(h2o_req_t *req, struct upstream *upstream, bool was_sent_again)
 {
     struct forward *forward = h2o_mem_alloc_shared(&req->pool, sizeof(*forward), on_dispose);
 
@@ -211,11 +223,23 @@ void forward_begin(h2o_req_t *req, struct upstream *upstream)
     forward->req = req;
     forward->upstream = upstream;
     forward->timer.cb = forward_on_timer;
-    upstream_count_request(upstream);
+    forward->is_at_upstream = true;
+    upstream_begin_request(upstream);
     make_head(forward);
     answer_reader_init(&forward->reader,
                        h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD")) != 0,
                        forward->asks_for_upgrade);
     watch_client(forward);
-    forward_connect(forward, false);
+    forward->was_sent_again = was_sent_again;
+    forward_connect(forward, was_sent_again);
+}
+
+void forward_begin(h2o_req_t *req, struct upstream *upstream)
+{
+    begin(req, upstream, false);
+}
+
+void forward_begin_again(h2o_req_t *req, struct upstream *upstream)
+{
+    begin(req, upstream, true);
 }

@@ -75,6 +75,8 @@ static void release_connection(struct forward *forward)
     forward->conn = NULL;
     if (conn == NULL)
         return;
+    forward_leave(forward);
+    upstream_note_whole(forward->upstream, forward->req);
     if (reader->may_keep && !reader->has_excess && forward->is_sent && !forward->has_write_failed &&
         !forward->asks_for_upgrade)
         upstream_keep(conn, forward->was_full);
@@ -164,6 +166,7 @@ static void begin_tunnel(struct forward *forward)
 
     forward->conn = NULL;
     forward->phase = FORWARD_OVER;
+    upstream_note_whole(forward->upstream, forward->req);
     forward_let_go(forward);
     forward_unwatch_client(forward);
     tunnel_begin(forward->req, forward->upstream, sock, forward->buffer + forward->begin,
@@ -175,6 +178,8 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
 {
     const char *bytes = forward->buffer + forward->begin;
 
+    upstream_note_head(forward->upstream, forward->req,
+                       h2o_now(forward->upstream->proxy->loop->evloop) - forward->phase_ms);
     if (!proxied_head_answer(forward->req, fields, bytes, size)) {
         forward_unwatch_client(forward);
         forward->phase = FORWARD_OVER;

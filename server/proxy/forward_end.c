@@ -74,7 +74,7 @@ static void note(struct forward *forward, enum upstream_failure failure, const c
         h2o_concat(&req->pool, h2o_iovec_init(what, strlen(what)), h2o_iovec_init(H2O_STRLIT(" (")),
                    h2o_iovec_init(upstream_phase(failure), strlen(upstream_phase(failure))),
                    h2o_iovec_init(H2O_STRLIT(")")))};
-    count_add(&forward->upstream->proxy->loop->metrics.upstream_failures[failure], 1);
+    upstream_note_failure(forward->upstream, req, failure);
     if (req->pathconf == NULL || req->pathconf->error_log.emit_request_errors)
         upstream_log(forward->upstream, failure, what, now_ms - forward->phase_ms, req);
 }
@@ -91,10 +91,31 @@ static void answer_error(struct forward *forward, enum upstream_failure failure,
         h2o_send_error_502(req, "Gateway Error", what, 0);
 }
 
+/* No connection came about. */
+static bool is_before_request(enum upstream_failure failure)
+{
+    return failure == UPSTREAM_LOOKUP || failure == UPSTREAM_CONNECT || failure == UPSTREAM_TLS ||
+           failure == UPSTREAM_CONNECT_TIME;
+}
+
+/* The request goes to another upstream, with a forward of its own. */
+static bool go_on(struct forward *forward)
+{
+    const struct upstream_owner *owner = forward->upstream->owner;
+
+    if (owner == NULL)
+        return false;
+    forward->phase = FORWARD_OVER;
+    forward_unwatch_client(forward);
+    return owner->go_on(forward->upstream, forward->req, forward->was_sent_again);
+}
+
 void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what)
 {
     note(forward, failure, what);
     forward_let_go(forward);
+    if (is_before_request(failure) && go_on(forward))
+        return;
     if (!forward->has_begun) { /* even if there is a head: nothing of it was passed on */
         answer_error(forward, failure, what);
         return;
@@ -144,6 +165,7 @@ void forward_ended(struct forward *forward, bool in_order)
                          : "the upstream reset the connection in the middle of its answer");
         return;
     }
+    upstream_note_whole(forward->upstream, forward->req);
     forward_let_go(forward);
     forward_set_phase(forward, FORWARD_OVER);
     forward_pass_on(forward);

@@ -56,6 +56,7 @@ struct forward {
     bool has_write_failed;
     bool was_sent_again;
     bool watches_client; /* its socket is polled, see forward_watch_client() */
+    bool is_at_upstream; /* it counts as one of the upstream's requests */
     /* the answer */
     struct answer_reader reader;
     const char *read_error; /* of TLS */
@@ -74,6 +75,8 @@ void forward_set_phase(struct forward *forward, enum forward_phase phase);
 void forward_set_timer(struct forward *forward);
 /* Nothing more is wanted of the upstream: close, cancel, stop. */
 void forward_let_go(struct forward *forward);
+/* The upstream has the request no more. */
+void forward_leave(struct forward *forward);
 /* Connect, not with a kept connection if `fresh`, and send. */
 void forward_connect(struct forward *forward, bool fresh);
 /* An answer begins: the client's socket belongs to the library again. */

@@ -1,72 +1,75 @@
 #include "proxy.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "errand.h"
 #include "forward.h"
+#include "health_check.h"
 #include "loop.h"
+#include "server_state.h"
 #include "upstream_tls.h"
 
 /* Routes: which request goes to which upstream.
  *
  *     on_request()    the handler of a route: the path and the host are made, and libh2o processes
  *                     the request again, now with overrides
- *     proxy_process() libh2o's way to every upstream: with overrides, which are ours, to that of
- *                     the route; without, for `reproxy`, to the one that the URL names */
+ *     proxy_process() libh2o's way to every upstream: with overrides, which only routes make, to
+ *                     one of the route; without, for `reproxy`, to the one that the URL names */
 
 struct route {
     h2o_handler_t super;
-    h2o_url_t url;
-    h2o_mem_pool_t pool; /* of the target */
-    struct proxy_target target;
+    h2o_mem_pool_t pool; /* of names and targets */
+    struct upstream_group *group;
     struct proxy_settings settings;
-};
-
-/* All overrides of this process: only routes make them. */
-struct overrides {
-    h2o_req_overrides_t super;
-    struct route *route;
+    struct group_rules rules;
 };
 
 static struct proxy_extras extras_of_next = {.buffer_bytes = PROXY_BUFFER_DEFAULT};
+static const struct proxy_members *members_of_next;
 
 void proxy_set_extras(const struct proxy_extras *extras)
 {
     extras_of_next = *extras;
 }
 
+void proxy_set_members(const struct proxy_members *members)
+{
+    members_of_next = members;
+}
+
 /* ---- requests of a route ---- */
 
+/* All upstreams of a route have one path; errand.c changes host and scheme for the others. */
 static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
     struct route *route = container_of(handler, struct route, super);
-    struct overrides *overrides = h2o_mem_alloc_pool(&req->pool, sizeof(*overrides));
+    h2o_url_t *url = &route->group->members[0].url;
+    struct errand_overrides *overrides = h2o_mem_alloc_pool(&req->pool, sizeof(*overrides));
     bool keeps_host = route->settings.preserve_host;
 
     memset(overrides, 0, sizeof(*overrides));
-    overrides->super.location_rewrite.match = &route->url;
+    overrides->super.location_rewrite.match = url;
     overrides->super.location_rewrite.path_prefix = req->pathconf->path;
     overrides->super.headers_cmds = route->settings.headers_cmds;
-    overrides->route = route;
-    h2o_reprocess_request(req, req->method, keeps_host ? req->scheme : route->url.scheme,
-                          keeps_host ? req->authority : route->url.authority,
-                          h2o_build_destination(req, route->url.path.base, route->url.path.len, 0),
+    overrides->view = h2o_context_get_handler_context(req->conn->ctx, handler);
+    h2o_reprocess_request(req, req->method, keeps_host ? req->scheme : url->scheme,
+                          keeps_host ? req->authority : url->authority,
+                          h2o_build_destination(req, url->path.base, url->path.len, 0),
                           &overrides->super, 0);
     return 0;
 }
 
-/* The route on this loop; made at its first request. */
-static struct upstream *upstream_of(struct route *route, h2o_req_t *req)
+/* The route on a loop. */
+static void on_context_init(h2o_handler_t *handler, h2o_context_t *ctx)
 {
-    h2o_context_t *ctx = req->conn->ctx;
-    struct upstream *upstream = h2o_context_get_handler_context(ctx, &route->super);
+    struct route *route = container_of(handler, struct route, super);
+    struct proxy_loop *proxy = proxy_loop(container_of(ctx, struct loop, ctx));
 
-    if (upstream == NULL) {
-        upstream =
-            upstream_create(proxy_loop(loop_of(req->conn)), &route->target, &route->settings);
-        h2o_context_set_handler_context(ctx, &route->super, upstream);
-    }
-    return upstream;
+    struct upstream_view *view = upstream_view_create(route->group, proxy, &errand_owner);
+    h2o_context_set_handler_context(ctx, handler, view);
+    if (route->group->number % proxy->loop->server->config.threads == proxy->loop->index)
+        health_check_begin(view);
 }
 
 /* ---- requests that name their upstream ---- */
@@ -111,8 +114,7 @@ void proxy_process(h2o_req_t *req)
     if (req->overrides == NULL)
         process_url(req);
     else
-        forward_begin(
-            req, upstream_of(container_of(req->overrides, struct overrides, super)->route, req));
+        errand_begin(req);
 }
 
 /* ---- registration ---- */
@@ -124,9 +126,7 @@ static void on_dispose(h2o_handler_t *handler)
     SSL_CTX_free(route->settings.ssl_ctx);
     if (route->settings.headers_cmds != NULL)
         h2o_mem_release_shared(route->settings.headers_cmds);
-    free(route->url.authority.base);
-    free(route->url.host.base);
-    free(route->url.path.base);
+    upstream_group_destroy(route->group);
     h2o_mem_clear_pool(&route->pool);
 }
 
@@ -135,21 +135,11 @@ static uint64_t or_else(uint64_t ms, uint64_t otherwise_ms)
     return ms > 0 ? ms : otherwise_ms;
 }
 
-void proxy_register(h2o_pathconf_t *path, h2o_url_t *url, h2o_proxy_config_vars_t *vars)
+static void fill_settings(struct proxy_settings *settings, const h2o_proxy_config_vars_t *vars)
 {
-    struct route *route =
-        container_of(h2o_create_handler(path, sizeof(*route)), struct route, super);
     const struct proxy_extras *extras = &extras_of_next;
 
-    route->super.on_req = on_request;
-    route->super.dispose = on_dispose;
-    h2o_url_copy(NULL, &route->url, url);
-    h2o_mem_init_pool(&route->pool);
-    if (!h2o_url_host_is_unix_path(url->host))
-        h2o_strtolower(route->url.host.base, route->url.host.len);
-    (void)proxy_target_init(&route->target, &route->pool,
-                            url); /* the path of a socket is checked */
-    route->settings = (struct proxy_settings){
+    *settings = (struct proxy_settings){
         .connect_ms = or_else(extras->connect_ms, vars->io_timeout),
         .first_byte_ms = or_else(extras->first_byte_ms, vars->io_timeout),
         .io_ms = vars->io_timeout,
@@ -161,8 +151,72 @@ void proxy_register(h2o_pathconf_t *path, h2o_url_t *url, h2o_proxy_config_vars_
         .headers_cmds = vars->headers_cmds,
         .ssl_ctx = vars->ssl_ctx,
     };
-    if (route->settings.ssl_ctx == NULL)
+    if (settings->ssl_ctx == NULL)
         return;
-    SSL_CTX_up_ref(route->settings.ssl_ctx);
-    upstream_tls_set_up(route->settings.ssl_ctx);
+    SSL_CTX_up_ref(settings->ssl_ctx);
+    upstream_tls_set_up(settings->ssl_ctx);
+}
+
+/* In the group's own memory: addresses of members are kept. */
+static void fill_member(struct group_member *member, h2o_mem_pool_t *pool,
+                        const struct proxy_member *from)
+{
+    h2o_iovec_t *host = &member->url.host;
+
+    h2o_url_copy(pool, &member->url, &from->url);
+    if (!h2o_url_host_is_unix_path(*host))
+        h2o_strtolower(host->base, host->len);
+    (void)proxy_target_init(&member->target, pool, &from->url); /* a socket's path is checked */
+    member->weight = from->weight;
+    member->is_backup = from->is_backup;
+}
+
+/* A path may have several routes; the first one that is not passed over answers. */
+static const char *name_route(const struct upstream_group *others, h2o_mem_pool_t *pool,
+                              h2o_iovec_t host, const h2o_pathconf_t *path)
+{
+    char *name = h2o_concat(pool, host, path->path).base, number[16];
+
+    for (unsigned n = 2;; n++) {
+        const struct upstream_group *at = others;
+        while (at != NULL && strcmp(at->route, name) != 0)
+            at = at->next;
+        if (at == NULL)
+            return name;
+        int len = snprintf(number, sizeof(number), "#%u", n);
+        name = h2o_concat(pool, host, path->path, h2o_iovec_init(number, (size_t)len)).base;
+    }
+}
+
+static void add_group(struct route *route, const struct proxy_members *members,
+                      const h2o_pathconf_t *path)
+{
+    struct upstream_group *group = upstream_group_create(members->count);
+    struct upstream_group **last = members->groups;
+
+    route->group = group;
+    group->settings = &route->settings;
+    group->rules = &route->rules;
+    for (size_t i = 0; i < members->count; i++)
+        fill_member(&group->members[i], &route->pool, &members->list[i]);
+    upstream_group_finish(group);
+    group->route = name_route(*members->groups, &route->pool, members->host, path);
+    for (; *last != NULL; last = &(*last)->next)
+        group->number++;
+    *last = group;
+}
+
+void proxy_register(h2o_pathconf_t *path, h2o_url_t *url, h2o_proxy_config_vars_t *vars)
+{
+    struct route *route =
+        container_of(h2o_create_handler(path, sizeof(*route)), struct route, super);
+
+    (void)url; /* the first of the members */
+    route->super.on_req = on_request;
+    route->super.on_context_init = on_context_init;
+    route->super.dispose = on_dispose;
+    h2o_mem_init_pool(&route->pool);
+    fill_settings(&route->settings, vars);
+    route->rules = extras_of_next.rules;
+    add_group(route, members_of_next, path);
 }

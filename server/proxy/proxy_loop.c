@@ -18,6 +18,7 @@ struct proxy_loop *proxy_loop(struct loop *loop)
         return loop->proxy;
     struct proxy_loop *proxy = h2o_mem_alloc(sizeof(*proxy));
     *proxy = (struct proxy_loop){.loop = loop};
+    h2o_linklist_init_anchor(&proxy->ends);
     h2o_linklist_init_anchor(&proxy->upstreams);
     loop->proxy = proxy;
     return proxy;
@@ -57,12 +58,22 @@ void proxy_loop_give_buffer(struct proxy_loop *proxy, char *buffer)
     proxy->buffer_count++;
 }
 
+void proxy_loop_at_end(struct proxy_loop *proxy, struct proxy_loop_end *end)
+{
+    h2o_linklist_insert(&proxy->ends, &end->link); /* before the anchor: it is the last */
+}
+
 void proxy_loop_release(struct loop *loop)
 {
     struct proxy_loop *proxy = loop->proxy;
 
     if (proxy == NULL)
         return;
+    while (!h2o_linklist_is_empty(&proxy->ends)) {
+        struct proxy_loop_end *end = container_of(proxy->ends.prev, struct proxy_loop_end, link);
+        h2o_linklist_unlink(&end->link);
+        end->cb(end);
+    }
     while (!h2o_linklist_is_empty(&proxy->upstreams))
         upstream_release(container_of(proxy->upstreams.next, struct upstream, link));
     while (proxy->timers != NULL) {

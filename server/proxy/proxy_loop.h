@@ -13,8 +13,15 @@ struct loop;
 
 #define PROXY_SMALL_BUFFER 8192 /* what an answer has at first */
 
+/* Something that ends with the loop. */
+struct proxy_loop_end {
+    h2o_linklist_t link; /* proxy->ends */
+    void (*cb)(struct proxy_loop_end *end);
+};
+
 struct proxy_loop {
     struct loop *loop;
+    h2o_linklist_t ends;      /* struct proxy_loop_end, link */
     h2o_linklist_t upstreams; /* struct upstream, link */
     struct proxy_timers *timers;
     void *buffers; /* small ones, each of which begins with a pointer to the next */
@@ -29,6 +36,8 @@ h2o_timeout_t *proxy_loop_timers(struct proxy_loop *proxy, uint64_t ms);
 /* Memory of PROXY_SMALL_BUFFER bytes, and back. */
 char *proxy_loop_take_buffer(struct proxy_loop *proxy);
 void proxy_loop_give_buffer(struct proxy_loop *proxy, char *buffer);
+/* Call end->cb() when the loop ends, the last one first; `end` is unlinked then. */
+void proxy_loop_at_end(struct proxy_loop *proxy, struct proxy_loop_end *end);
 /* The loop ends: close the connections that are kept, and free it. */
 void proxy_loop_release(struct loop *loop);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "clock.h"
 #include "library.h"
 #include "log.h"
 #include "loop.h"
@@ -37,11 +38,22 @@ static struct loop_metrics *metrics_of(const struct upstream *upstream)
     return &upstream->proxy->loop->metrics;
 }
 
+static void count_open(struct upstream *upstream, uint64_t n)
+{
+    count_add(&metrics_of(upstream)->upstream_open, n);
+    count_add(&upstream->counts.open, n);
+}
+
+static void count_idle(struct upstream *upstream, uint64_t n)
+{
+    count_add(&metrics_of(upstream)->upstream_idle, n);
+    count_add(&upstream->counts.idle, n);
+}
+
 static void take_out(struct upstream_conn *conn)
 {
     /* The analyzer does not follow the list: a connection that was freed is not in it any more. */
-    count_add(&metrics_of(conn->upstream)->upstream_idle, /* NOLINT(clang-analyzer-unix.Malloc) */
-              (uint64_t)-1);
+    count_idle(conn->upstream, (uint64_t)-1); /* NOLINT(clang-analyzer-unix.Malloc) */
     h2o_linklist_unlink(&conn->link);
     h2o_timeout_unlink(&conn->timer);
     conn->upstream->kept_count--;
@@ -113,7 +125,7 @@ struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t 
                                    .is_tcp = !upstream->target->is_unix};
     sock->data = sock->on_close.data = conn;
     count_add(&metrics_of(upstream)->upstream_connects, 1);
-    count_add(&metrics_of(upstream)->upstream_open, 1);
+    count_open(upstream, 1);
     h2o_socket_dont_read(sock, conn->is_plain);
     library.h2o_socket_read_start(sock, on_readable);
     return conn;
@@ -154,7 +166,7 @@ void upstream_keep(struct upstream_conn *conn, bool be_sure)
     upstream_conn_resume(conn);
     h2o_linklist_insert(upstream->kept.next, &conn->link); /* before the first: it is the first */
     upstream->kept_count++;
-    count_add(&metrics_of(upstream)->upstream_idle, 1);
+    count_idle(upstream, 1);
     h2o_timeout_link(upstream->proxy->loop->evloop,
                      proxy_loop_timers(upstream->proxy, keepalive_ms), &conn->timer);
 }
@@ -164,7 +176,7 @@ h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
     h2o_socket_t *sock = conn->sock;
 
     leave_kept(conn);
-    count_add(&metrics_of(conn->upstream)->upstream_open, (uint64_t)-1);
+    count_open(conn->upstream, (uint64_t)-1);
     h2o_socket_read_stop(sock);
     h2o_socket_dont_read(sock, 0);
     sock->data = sock->on_close.data = NULL;
@@ -175,7 +187,7 @@ h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
 void upstream_conn_close(struct upstream_conn *conn)
 {
     leave_kept(conn);
-    count_add(&metrics_of(conn->upstream)->upstream_open, (uint64_t)-1);
+    count_open(conn->upstream, (uint64_t)-1);
     conn->sock->on_close.data = NULL; /* over TLS the socket may live on, to send close_notify */
     h2o_socket_close(conn->sock);
     free(conn);
@@ -231,12 +243,7 @@ static void earn(struct upstream *upstream, double tokens)
         upstream->again.tokens = AGAIN_STOCK;
 }
 
-void upstream_count_request(struct upstream *upstream)
-{
-    earn(upstream, AGAIN_A_REQUEST);
-}
-
-bool upstream_may_send_again(struct upstream *upstream)
+static bool take_token(struct upstream *upstream)
 {
     uint64_t now_ms = h2o_now(upstream->proxy->loop->evloop);
 
@@ -246,8 +253,69 @@ bool upstream_may_send_again(struct upstream *upstream)
     if (upstream->again.tokens < 1)
         return false;
     upstream->again.tokens -= 1;
+    return true;
+}
+
+bool upstream_may_send_again(struct upstream *upstream)
+{
+    if (!take_token(upstream))
+        return false;
     count_add(&metrics_of(upstream)->upstream_repeats, 1);
     return true;
+}
+
+bool upstream_may_go_on(struct upstream *upstream)
+{
+    if (!take_token(upstream))
+        return false;
+    count_add(&metrics_of(upstream)->upstream_moves, 1);
+    return true;
+}
+
+/* ---- what is counted ---- */
+
+void upstream_begin_request(struct upstream *upstream)
+{
+    earn(upstream, AGAIN_A_REQUEST); /* a part of a repetition */
+    count_add(&upstream->counts.requests, 1);
+    count_add(&upstream->counts.active, 1);
+}
+
+void upstream_end_request(struct upstream *upstream)
+{
+    count_add(&upstream->counts.active, (uint64_t)-1);
+}
+
+static void count_time(_Atomic uint64_t *buckets, _Atomic uint64_t *sum_ns, uint64_t ms)
+{
+    count_add(&buckets[metrics_bucket(ms * NS_PER_MS)], 1);
+    count_add(sum_ns, ms * NS_PER_MS);
+}
+
+void upstream_note_connect(struct upstream *upstream, uint64_t ms)
+{
+    count_time(upstream->counts.connects, &upstream->counts.connects_ns, ms);
+}
+
+void upstream_note_head(struct upstream *upstream, h2o_req_t *req, uint64_t ms)
+{
+    count_time(upstream->counts.heads, &upstream->counts.heads_ns, ms);
+    if (upstream->owner != NULL)
+        upstream->owner->answered(upstream, req, false);
+}
+
+void upstream_note_whole(struct upstream *upstream, h2o_req_t *req)
+{
+    if (upstream->owner != NULL)
+        upstream->owner->answered(upstream, req, true);
+}
+
+void upstream_note_failure(struct upstream *upstream, h2o_req_t *req, enum upstream_failure failure)
+{
+    count_add(&metrics_of(upstream)->upstream_failures[failure], 1);
+    count_add(&upstream->counts.failures[failure], 1);
+    if (upstream->owner != NULL)
+        upstream->owner->failed(upstream, req, failure);
 }
 
 /* ---- the log ---- */

@@ -52,8 +52,34 @@ struct upstream_conn {
     bool was_closed; /* TLS: close_notify has come, and nothing can follow it */
 };
 
+/* What one loop counts of one upstream; as struct loop_metrics. */
+struct upstream_counts {
+    _Atomic uint64_t requests;
+    _Atomic uint64_t active; /* requests that it has now */
+    _Atomic uint64_t open;   /* connections that exist */
+    _Atomic uint64_t idle;   /* those of them that are kept */
+    _Atomic uint64_t failures[UPSTREAM_FAILURE_COUNT];
+    _Atomic uint64_t connects[METRICS_BUCKETS]; /* how long they took */
+    _Atomic uint64_t connects_ns;               /* the sum */
+    _Atomic uint64_t heads[METRICS_BUCKETS];    /* from the request to the head of the answer */
+    _Atomic uint64_t heads_ns;
+};
+
+/* Who gives an upstream its requests, and is told what becomes of them.
+ * Thread: owner loop only.     Blocks: never. */
+struct upstream_owner {
+    /* A head has come for `req`; or `is_whole`, the end of the answer. */
+    void (*answered)(struct upstream *upstream, h2o_req_t *req, bool is_whole);
+    void (*failed)(struct upstream *upstream, h2o_req_t *req, enum upstream_failure failure);
+    /* No connection came about for `req`, of which nothing was passed on; `was_sent_again`: a kept
+     * connection had lost it before. False: the caller answers it. */
+    bool (*go_on)(struct upstream *upstream, h2o_req_t *req, bool was_sent_again);
+};
+
 struct upstream {
     h2o_linklist_t link; /* proxy->upstreams; unlinked: it belongs to a single request */
+    const struct upstream_owner *owner; /* NULL: nobody wants to know */
+    struct upstream_counts counts;
     struct proxy_loop *proxy;
     const struct proxy_target *target;
     const struct proxy_settings *settings;
@@ -99,10 +125,25 @@ ssize_t upstream_conn_read(struct upstream_conn *conn, char *bytes, size_t room)
 void upstream_conn_pause(struct upstream_conn *conn);
 void upstream_conn_resume(struct upstream_conn *conn);
 
-/* A request was begun; each earns a part of a repetition. */
-void upstream_count_request(struct upstream *upstream);
 /* May a request that a kept connection has lost be sent once more? Takes one from the budget. */
 bool upstream_may_send_again(struct upstream *upstream);
+
+/* The same, for a request of which nothing was sent: it goes to another upstream. */
+bool upstream_may_go_on(struct upstream *upstream);
+
+/* ---- what is counted ---- */
+
+/* It gets a request, and has it no more. */
+void upstream_begin_request(struct upstream *upstream);
+void upstream_end_request(struct upstream *upstream);
+/* A connection came about `ms` after it was begun. */
+void upstream_note_connect(struct upstream *upstream, uint64_t ms);
+/* The head of an answer came `ms` after the request was sent. */
+void upstream_note_head(struct upstream *upstream, h2o_req_t *req, uint64_t ms);
+/* The end of an answer came. */
+void upstream_note_whole(struct upstream *upstream, h2o_req_t *req);
+void upstream_note_failure(struct upstream *upstream, h2o_req_t *req,
+                           enum upstream_failure failure);
 
 /* Log a failure, at most once a second for each kind. `age_ms`: how long its phase took. */
 void upstream_log(struct upstream *upstream, enum upstream_failure failure, const char *what,

@@ -37,7 +37,7 @@ struct held {
 
 /* ---- one request ---- */
 
-static void unadmit(struct server *server, uint64_t body_bytes)
+void hold_unadmit(struct server *server, uint64_t body_bytes)
 {
     (void)atomic_fetch_sub_explicit(&server->held_requests, 1, memory_order_relaxed);
     (void)atomic_fetch_sub_explicit(&server->held_body_bytes, body_bytes, memory_order_relaxed);
@@ -48,7 +48,7 @@ static void let_go(struct held *held)
     if (!h2o_linklist_is_linked(&held->link))
         return;
     h2o_linklist_unlink(&held->link);
-    unadmit(held->loop->server, held->body_bytes);
+    hold_unadmit(held->loop->server, held->body_bytes);
 }
 
 /* The request is disposed of, whatever the reason. */
@@ -74,8 +74,7 @@ static void look_later(struct loop *loop)
         loop_tick(loop, TICK_100_MS, &loop->hold.timer);
 }
 
-/* Count one more held request; false: too many, or too large. */
-static bool admit(struct server *server, uint64_t body_bytes)
+bool hold_admit(struct server *server, uint64_t body_bytes)
 {
     /* relaxed: bounds, and nothing else depends on them */
     uint64_t requests =
@@ -85,7 +84,7 @@ static bool admit(struct server *server, uint64_t body_bytes)
         body_bytes;
     if (requests <= HELD_MAX && bytes <= server->config.max_bodies)
         return true;
-    unadmit(server, body_bytes);
+    hold_unadmit(server, body_bytes);
     return false;
 }
 
@@ -95,7 +94,7 @@ static int keep(h2o_handler_t *handler, struct loop *loop, h2o_req_t *req)
 
     if (inflight == NULL)
         return -1;
-    if (!admit(loop->server, req->entity.len))
+    if (!hold_admit(loop->server, req->entity.len))
         return refuse(req, "the application is starting, and too many wait for it\n");
     struct held *held = h2o_mem_alloc_shared(&req->pool, sizeof(*held), on_dispose);
     *held = (struct held){.handler = handler,

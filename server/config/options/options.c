@@ -55,14 +55,14 @@ void options_init(struct options *options)
 
 static int check_together(const struct flags *flags, struct options *options)
 {
-    if (options->conf != NULL && (options->root != NULL || options->proxy != NULL))
+    if (options->conf != NULL && (options->root != NULL || options->proxy_count > 0))
         return flags_usage(flags, "--%s and --conf: the file says what is served",
                            options->root != NULL ? "root" : "proxy");
-    if (options->command != NULL && options->conf == NULL && options->proxy == NULL)
+    if (options->command != NULL && options->conf == NULL && options->proxy_count == 0)
         return flags_usage(flags, "-- %s: where will it answer? --proxy URL says so",
                            options->command[0]);
     if (options->command != NULL && options->conf == NULL)
-        options->app_url = options->proxy;
+        options->app_url = options->proxy[0];
     return -1;
 }
 

@@ -13,6 +13,7 @@
 #include "log.h"
 
 #define OPTIONS_LISTEN_MAX 64
+#define OPTIONS_PROXY_MAX 16
 #define OPTIONS_ROWS_MAX FLAGS_ROWS_MAX
 
 enum options_mode {
@@ -61,14 +62,15 @@ struct options {
     uint64_t spread_ns;     /* in a drain: close idle connections over this time; 0: at once */
     uint64_t tunnel_ns, stream_ns, upload_ns; /* deadlines of classes; 0: deadline_ns */
     uint64_t force_after_ns;                  /* signals closer together than this are one */
-    uint64_t grace_budget_ns; /* the supervisor's patience with a stop; 0: unknown */
-    uint64_t linger_ns;       /* a closed connection is kept for its client this long */
-    uint64_t settle_max_ns;   /* how long closing a listener may take */
-    uint64_t tcp_fastopen;    /* length of the queue; 0: off */
-    const char *root;         /* serve this directory under /files/; NULL: do not */
-    const char *proxy;        /* hand requests on to this URL; NULL: do not */
-    const char *cert, *key;   /* PEM files, for --listen tls:; both or neither */
-    const char *when_exists;  /* the triggers of watch.h; NULL and -1: none */
+    uint64_t grace_budget_ns;             /* the supervisor's patience with a stop; 0: unknown */
+    uint64_t linger_ns;                   /* a closed connection is kept for its client this long */
+    uint64_t settle_max_ns;               /* how long closing a listener may take */
+    uint64_t tcp_fastopen;                /* length of the queue; 0: off */
+    const char *root;                     /* serve this directory under /files/; NULL: do not */
+    const char *proxy[OPTIONS_PROXY_MAX]; /* hand requests on to these URLs, in turn */
+    size_t proxy_count;
+    const char *cert, *key;  /* PEM files, for --listen tls:; both or neither */
+    const char *when_exists; /* the triggers of watch.h; NULL and -1: none */
     const char *when_stale;
     uint64_t stale_after_ns;
     int when_closed;
@@ -76,7 +78,7 @@ struct options {
     uint64_t heartbeat_every_ns;
     uint64_t stall_ns;             /* the watchdog's limit; 0: no watchdog */
     char *const *command;          /* the application, after `--`; NULL: none is started */
-    const char *app_url;           /* where it answers; without a file the same as `proxy` */
+    const char *app_url;           /* where it answers; without a file the first of `proxy` */
     const char *app_health;        /* the path of its health check; NULL: a connection is enough */
     uint64_t app_start_timeout_ns; /* until it answers for the first time */
     uint64_t app_hold_ns;          /* how long a request waits for it */

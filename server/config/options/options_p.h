@@ -13,8 +13,8 @@ extern const size_t options_row_count;
 
 /* ---- options_values.c: values that base/flags.h does not know ---- */
 
-flag_set_cb options_add_listen, options_set_descriptor, options_set_address, options_set_name,
-    options_set_mode, options_set_format, options_set_sync;
+flag_set_cb options_add_listen, options_add_proxy, options_set_descriptor, options_set_address,
+    options_set_name, options_set_mode, options_set_format, options_set_sync;
 
 /* ---- options_help.c ---- */
 

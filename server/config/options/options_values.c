@@ -23,6 +23,20 @@ const char *options_add_listen(const struct flag *flag, const char *text, void *
     return NULL;
 }
 
+const char *options_add_proxy(const struct flag *flag, const char *text, void *at, void *target,
+                              char *want)
+{
+    struct options *options = target;
+
+    (void)flag;
+    (void)at;
+    (void)want;
+    if (options->proxy_count == OPTIONS_PROXY_MAX)
+        return "no more than 16 URLs";
+    options->proxy[options->proxy_count++] = text;
+    return NULL;
+}
+
 const char *options_set_descriptor(const struct flag *flag, const char *text, void *at,
                                    void *target, char *want)
 {

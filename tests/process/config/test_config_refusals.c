@@ -126,6 +126,46 @@ static void test_bad_values_are_refused(void **state)
     ASSERT_ALL_REFUSED(cases);
 }
 
+#define URLS(list) PATH("proxy.reverse.url: [" list "]")
+#define A "'http://a/x'"
+
+static void test_bad_upstreams_are_refused(void **state)
+{
+    static const struct refusal cases[] = {
+        {URLS(""), "@/x.conf:6:28: proxy.reverse.url: 0 upstreams: want 1 to 64"},
+        {URLS(A ", nonsense"), "@/x.conf:6:43: proxy.reverse.url: failed to parse URL nonsense: "},
+        {URLS(A ", [b]"), "@/x.conf:6:43: proxy.reverse.url: failed to parse URL (not a text): "},
+        {URLS(A ", 'http://b/'"), "@/x.conf:6:43: proxy.reverse.url: http://b/ has another path "
+                                  "than the first URL: all of a "
+                                  "list need the path /x"},
+        {URLS(A ", " A), "@/x.conf:6:43: proxy.reverse.url: http://a/x is there twice: give it a "},
+        {URLS("{weight: 2}"), "@/x.conf:6:29: proxy.reverse.url: want a url in this mapping"},
+        {URLS("{url: " A ", weight: 0}"),
+         "@/x.conf:6:57: proxy.reverse.url: 0: want a whole number from 1 to 256"},
+        {URLS("{url: " A ", backup: maybe}"), "@/x.conf:6:57: proxy.reverse.url: argument must be"},
+        {URLS("{url: " A ", wait: 1}"),
+         "@/x.conf:6:49: proxy.reverse.url: unknown key wait; known are url, weight, backup"},
+        {URLS("{url: " A ", backup: ON}"),
+         "@/x.conf:6:28: proxy.reverse.url: all upstreams are backups: want one without"},
+        {PATH("proxy.balance: random"), "@/x.conf:6:24: proxy.balance: random: want round-robin, "},
+        {PATH("proxy.balance: hash(header a b)"), "@/x.conf:6:24: proxy.balance: hash(header a b)"},
+        {PATH("proxy.wait: soon"), "@/x.conf:6:21: proxy.wait: argument "},
+        {PATH("proxy.wait: -1"), "@/x.conf:6:21: proxy.wait: -1: want a whole number from 0 to "},
+        {PATH("proxy.slow-start: 86400001"), "@/x.conf:6:27: proxy.slow-start: 86400001: want a "},
+        {PATH("proxy.health: ON"), "@/x.conf:6:23: proxy.health: want OFF, or a mapping of path, "},
+        {PATH("proxy.health: {interval: 100}"), "@/x.conf:6:23: proxy.health: want a path to ask "},
+        {PATH("proxy.health: {path: ready}"), "@/x.conf:6:30: proxy.health: ready: want a path "},
+        {PATH("proxy.health: {path: /, raise: 1}"),
+         "@/x.conf:6:33: proxy.health: unknown key raise"},
+        {PATH("proxy.eject: 3"),
+         "@/x.conf:6:22: proxy.eject: want OFF, or a mapping of failures, "},
+        {PATH("proxy.eject: {time: 2000, most: 1000}"),
+         "@/x.conf:6:22: proxy.eject: most is 1000 ms, and time is 2000 ms: want most to be no "},
+    };
+    (void)state;
+    ASSERT_ALL_REFUSED(cases);
+}
+
 static void test_bad_listeners_are_refused(void **state)
 {
     static const struct refusal cases[] = {
@@ -448,6 +488,7 @@ int main(void)
         TEST(test_unknown_keys_are_refused_wherever_they_are),
         TEST(test_wrong_types_are_refused),
         TEST(test_bad_values_are_refused),
+        TEST(test_bad_upstreams_are_refused),
         TEST(test_bad_listeners_are_refused),
         TEST(test_bad_certificates_and_keys_are_refused),
         TEST(test_bad_session_resumption_is_refused),

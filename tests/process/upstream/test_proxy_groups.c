@@ -1,0 +1,566 @@
+/* A real process before several upstreams: who gets the requests, and what happens when some of
+ * them do not answer. The upstreams are other lastcalls, or sockets of the test's own. */
+
+#include "with_config.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "admin_client.h"
+#include "expect.h"
+#include "loadgen.h"
+#include "loopback.h"
+
+#define UPSTREAMS 3
+
+static struct process front;
+static struct process upstreams[UPSTREAMS];
+
+/* ---- upstreams ---- */
+
+/* One whose answers say which it is: 0 is `x-who: a`. */
+static void start_upstream(unsigned i, uint16_t port, const char *more)
+{
+    char text[1024];
+
+    (void)snprintf(
+        text, sizeof(text),
+        "listen: {host: 127.0.0.1, port: %u}\nnum-threads: 1\n%sheader.set: \"x-who: %c\"\n"
+        "hosts: {default: {paths: {/: {handler: hello}, /readyz: {handler: ready}}}}\n",
+        port, more, 'a' + (int)i);
+    start(&upstreams[i], text);
+}
+
+static void start_upstreams(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        start_upstream(i, 0, "");
+}
+
+static void stop_upstream(unsigned i)
+{
+    process_signal(&upstreams[i], SIGTERM);
+    process_expect(&upstreams[i], LIMIT_MS, 0);
+    process_release(&upstreams[i]);
+}
+
+static int tear_down(void **state)
+{
+    process_release(&front);
+    for (unsigned i = 0; i < UPSTREAMS; i++)
+        process_release(&upstreams[i]);
+    return process_kill_left(state);
+}
+
+/* ---- the front ---- */
+
+/* `directives` and `urls` are lines of YAML; each %u in `urls` stands for the next of the ports. */
+static void start_front(const char *directives, const char *urls, const uint16_t ports[UPSTREAMS])
+{
+    char text[2048], list[512];
+
+    (void)snprintf(list, sizeof(list), urls, ports[0], ports[1], ports[2]);
+    (void)snprintf(text, sizeof(text),
+                   LISTEN "num-threads: 2\n%shosts: {default: {paths: {/: {proxy.reverse.url: "
+                          "%s}}}}\n",
+                   directives, list);
+    start_with(&front, text, ARGS("--admin", "127.0.0.1:0"));
+}
+
+#define ALL "[\"http://127.0.0.1:%u/\", \"http://127.0.0.1:%u/\", \"http://127.0.0.1:%u/\"]"
+#define TWO "[\"http://127.0.0.1:%u/\", \"http://127.0.0.1:%u/\"]"
+
+static void ports_of(uint16_t ports[UPSTREAMS])
+{
+    for (unsigned i = 0; i < UPSTREAMS; i++)
+        ports[i] = upstreams[i].port;
+}
+
+/* What the front answers to `method` with `more` fields; all connections are closed after it. */
+static char *ask(const char *method, const char *more)
+{
+    char request[512];
+
+    (void)snprintf(request, sizeof(request),
+                   "%s / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n%s\r\n",
+                   method, more);
+    return client_ask(&front, request);
+}
+
+/* Which upstream answers with 200; '-': none does. */
+static char who(const char *method, const char *more)
+{
+    char *answer = ask(method, more);
+    const char *at = strstr(answer, "x-who: ");
+    char name = strstr(answer, " 200 ") != NULL && at != NULL ? at[7] : '-';
+
+    free(answer);
+    return name;
+}
+
+/* Who answers `n` requests; [3]: how many are not answered with 200. */
+static void count_who(unsigned n, unsigned ret_counts[4])
+{
+    memset(ret_counts, 0, 4 * sizeof(ret_counts[0]));
+    for (unsigned i = 0; i < n; i++) {
+        char name = who("GET", "");
+        ret_counts[name == '-' ? 3 : name - 'a']++;
+    }
+}
+
+/* The state of an upstream, as /status has it. */
+static void wait_state(size_t i, const char *want)
+{
+    struct process admin = admin_of(&front);
+
+    for (unsigned tries = 0; tries < 2000; tries++) {
+        json_t *status = admin_status(&admin);
+        const json_t *one = json_array_get(admin_at(status, "upstreams"), i);
+        bool is_it = strcmp(json_string_value(json_object_get(one, "state")), want) == 0;
+        json_decref(status);
+        if (is_it)
+            return;
+        (void)poll(NULL, 0, 10);
+    }
+    fail_msg("upstream %zu is not %s", i, want);
+}
+
+static double metric(const char *name)
+{
+    struct process admin = admin_of(&front);
+    return admin_metric(&admin, name);
+}
+
+/* ---- who gets them ---- */
+
+static void test_requests_go_in_turn_by_weight(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    unsigned counts[4];
+    (void)state;
+    start_upstreams(3);
+    ports_of(ports);
+    start_front("",
+                "[\"http://127.0.0.1:%u/\", {url: \"http://127.0.0.1:%u/\", weight: 4}, "
+                "{url: \"http://127.0.0.1:%u/\", backup: ON}]",
+                ports);
+    count_who(100, counts);
+    /* Each of two loops has its own turns. */
+    assert_in_range(counts[0], 18, 22);
+    assert_in_range(counts[1], 78, 82);
+    assert_int_equal(counts[2] + counts[3], 0);
+    for (unsigned i = 0; i < 2; i++) { /* with its weight gone, the backup is next */
+        stop_upstream(i);
+        assert_int_not_equal(who("GET", ""), '-');
+    }
+    assert_int_equal(who("GET", ""), 'c');
+}
+
+static void test_a_key_stays_with_its_upstream(void **state)
+{
+    static const char *const forms[] = {"hash(cookie who)", "hash(header X-Who)"};
+    uint16_t ports[UPSTREAMS];
+    (void)state;
+    start_upstreams(3);
+    ports_of(ports);
+    for (size_t form = 0; form < 2; form++) {
+        char directives[128], more[64];
+        unsigned seen = 0;
+        (void)snprintf(directives, sizeof(directives), "proxy.balance: %s\n", forms[form]);
+        start_front(directives, ALL, ports);
+        for (unsigned key = 0; key < 20; key++) {
+            (void)snprintf(more, sizeof(more),
+                           form == 0 ? "Cookie: a=b; who=%u; c=d\r\n" : "x-who: %u\r\n", key);
+            char name = who("GET", more);
+            assert_in_range(name, 'a', 'c');
+            seen |= 1U << (name - 'a');
+            for (unsigned again = 0; again < 3; again++)
+                assert_int_equal(who("GET", more), name);
+        }
+        assert_int_equal(seen, 7);
+        finish(&front);
+    }
+}
+
+/* Both requests are under way at once, so the second one goes to the other upstream. */
+static void test_the_one_with_fewer_requests_gets_the_next(void **state)
+{
+    uint16_t ports[UPSTREAMS] = {0};
+    int listeners[2], clients[4], conns[2][2];
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        listeners[i] = listen_here(&ports[i], 16);
+    start_front("proxy.balance: least-connections\n", TWO, ports);
+    for (unsigned i = 0; i < 4; i++) {
+        clients[i] = client_connect(&front);
+        client_send(clients[i], GET("/"));
+        struct process admin = admin_of(&front);
+        admin_wait_number(&admin, "requests.in_flight", i + 1);
+    }
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned k = 0; k < 2; k++) {
+            struct pollfd ready = {.fd = listeners[i], .events = POLLIN};
+            assert_int_equal(poll(&ready, 1, LIMIT_MS), 1);
+            conns[i][k] = accept(listeners[i], NULL, NULL);
+            assert_true(conns[i][k] >= 0);
+        }
+    for (unsigned i = 0; i < 4; i++)
+        (void)close(clients[i]);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)close(conns[i][0]);
+        (void)close(conns[i][1]);
+        (void)close(listeners[i]);
+    }
+}
+
+/* ---- what they see ---- */
+
+static void expect_host_and_location(int listener, uint16_t port)
+{
+    char host[64], reply[256], location[128];
+    int client = client_connect(&front);
+
+    client_send(client, "GET /a HTTP/1.1\r\nHost: client.test\r\nConnection: close\r\n\r\n");
+    int conn = accept(listener, NULL, NULL);
+    char *request = client_read_until(conn, "\r\n\r\n");
+    (void)snprintf(host, sizeof(host), "\r\nhost: 127.0.0.1:%u\r\n", port);
+    assert_contains(request, host);
+    assert_contains(request, "GET /base/a HTTP/1.1\r\n");
+    free(request);
+    (void)snprintf(reply, sizeof(reply),
+                   "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:%u/base/there\r\n"
+                   "Content-Length: 0\r\nConnection: close\r\n\r\n",
+                   port);
+    client_send(conn, reply);
+    char *answer = client_read_until(client, "\r\n\r\n");
+    (void)snprintf(location, sizeof(location), "ocation: http://client.test/there\r\n");
+    assert_contains(answer, location);
+    free(answer);
+    (void)close(conn);
+    (void)close(client);
+}
+
+static void test_host_and_location_are_those_of_the_one_that_answers(void **state)
+{
+    uint16_t ports[UPSTREAMS] = {0};
+    (void)state;
+    int refusing = listen_here(&ports[0], 1);
+    (void)close(refusing); /* so that each request goes on to the second one */
+    int listener = listen_here(&ports[1], 16);
+    start_front("", "[\"http://127.0.0.1:%u/base/\", \"http://127.0.0.1:%u/base/\"]", ports);
+    for (unsigned i = 0; i < 6; i++)
+        expect_host_and_location(listener, ports[1]);
+    (void)close(listener);
+}
+
+/* ---- failures ---- */
+
+static void test_one_that_refuses_costs_no_request(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    unsigned counts[4];
+    (void)state;
+    start_upstreams(2);
+    ports_of(ports);
+    ports[2] = free_port();
+    start_front("", ALL, ports);
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_not_equal(who("POST", ""), '-'); /* nothing of it was sent */
+    count_who(30, counts);
+    assert_int_equal(counts[3], 0);
+    wait_state(2, "ejected");
+    process_wait_log(&front, "gets no requests for 1s");
+    assert_true(metric("lastcall_upstream_moves_total") >= 3);
+    assert_true(metric("lastcall_upstream_failures_total{kind=\"connect\"}") >= 3);
+    char *text, name[256];
+    struct process admin = admin_of(&front);
+    text = admin_call(&admin, "GET", "/metrics", "", NULL);
+    (void)snprintf(name, sizeof(name),
+                   "lastcall_upstream_request_failures_total{route=\"default/\",upstream=\""
+                   "http://127.0.0.1:%u\",kind=\"connect\"} ",
+                   ports[2]);
+    assert_contains(text, name);
+    (void)snprintf(name, sizeof(name),
+                   "lastcall_upstream_connect_seconds_bucket{route=\"default/\",upstream=\""
+                   "http://127.0.0.1:%u\",le=\"+Inf\"} ",
+                   ports[0]);
+    assert_contains(text, name);
+    free(text);
+}
+
+/* It accepts, reads, and says nothing. */
+static void test_one_that_is_half_dead_is_ejected(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    unsigned counts[4];
+    (void)state;
+    start_upstreams(2);
+    ports_of(ports);
+    int half_dead = listen_here(&ports[2], 64);
+    start_front("proxy.timeout.first_byte: 50\nproxy.eject: {failures: 3, time: 600000, most: "
+                "600000}\n",
+                ALL, ports);
+    unsigned failed = 0;
+    for (unsigned i = 0; i < 100 && failed < 3; i++)
+        failed += who("GET", "") == '-';
+    assert_int_equal(failed, 3);
+    wait_state(2, "ejected");
+    count_who(30, counts);
+    assert_int_equal(counts[3], 0);
+    (void)close(half_dead);
+}
+
+static void test_one_that_flaps_comes_back(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    unsigned counts[4];
+    (void)state;
+    start_upstreams(2);
+    ports_of(ports);
+    uint16_t port = ports[1];
+    start_front("proxy.eject: {failures: 1, time: 50, most: 200}\n", TWO, ports);
+    for (unsigned round = 0; round < 3; round++) {
+        stop_upstream(1);
+        for (unsigned i = 0; i < 10; i++)
+            assert_int_equal(who("GET", ""), 'a');
+        start_upstream(1, port, "");
+        unsigned n = 0;
+        while (who("GET", "") != 'b' && n++ < 2000)
+            (void)poll(NULL, 0, 10);
+        wait_state(1, "up");
+    }
+    count_who(20, counts);
+    assert_int_equal(counts[3], 0);
+    assert_true(counts[1] > 0);
+    process_wait_log(&front, "answers again");
+}
+
+/* ---- none is up ---- */
+
+static void test_all_down_is_503_at_once(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    (void)state;
+    for (unsigned i = 0; i < UPSTREAMS; i++)
+        ports[i] = free_port();
+    start_front("", ALL, ports);
+    for (unsigned i = 0; i < 20; i++) {
+        char *answer = ask(i % 2 == 0 ? "GET" : "POST", "");
+        assert_contains(answer, " 503 ");
+        assert_contains(answer, "etry-after: 1\r\n");
+        free(answer);
+    }
+    process_wait_log(&front, "no upstream of default/ is up");
+    assert_true(metric("lastcall_upstream_none_total") == 20);
+}
+
+static void test_a_request_waits_until_one_is_up(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    (void)state;
+    for (unsigned i = 0; i < UPSTREAMS; i++)
+        ports[i] = free_port();
+    start_front("proxy.wait: 60000\n", ALL, ports);
+    int clients[4];
+    for (unsigned i = 0; i < 4; i++) {
+        clients[i] = client_connect(&front);
+        client_send(clients[i], "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    }
+    while (metric("lastcall_upstream_waiting") < 3) /* one may try */
+        (void)poll(NULL, 0, 10);
+    start_upstream(1, ports[1], "");
+    for (unsigned i = 0; i < 4; i++) {
+        client_expect(clients[i], " 200 ");
+        (void)close(clients[i]);
+    }
+    assert_true(metric("lastcall_upstream_waiting") == 0);
+}
+
+/* And one whose client leaves is forgotten, while the others wait in vain. */
+static void test_a_request_waits_in_vain(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    (void)state;
+    for (unsigned i = 0; i < UPSTREAMS; i++)
+        ports[i] = free_port();
+    start_front("proxy.wait: 300\n", ALL, ports);
+    int leaver = client_connect(&front);
+    client_send(leaver, GET("/"));
+    client_wait_taken(leaver);
+    (void)close(leaver);
+    uint64_t before_ns = now_ns();
+    char *answer = ask("GET", "");
+    assert_contains(answer, " 503 ");
+    assert_contains(answer, "etry-after: 1\r\n");
+    free(answer);
+    assert_true(now_ns() - before_ns >= 290 * NS_PER_MS);
+    finish(&front);
+}
+
+/* A single upstream that is restarted: its requests wait. */
+static void test_requests_wait_for_a_single_upstream(void **state)
+{
+    uint16_t ports[UPSTREAMS] = {0};
+    (void)state;
+    start_upstream(0, 0, "");
+    ports_of(ports);
+    start_front("proxy.wait: 60000\n", "\"http://127.0.0.1:%u/\"", ports);
+    assert_int_equal(who("GET", ""), 'a');
+    stop_upstream(0);
+    int client = client_connect(&front);
+    client_send(client, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+    while (metric("lastcall_upstream_waiting") < 1)
+        (void)poll(NULL, 0, 1);
+    start_upstream(0, ports[0], "");
+    client_expect(client, " 200 ");
+    (void)close(client);
+}
+
+/* ---- checks ---- */
+
+#define CHECKS "proxy.health: {path: /readyz, interval: 20, rise: 1, fall: 2}\n"
+
+static void test_checks_take_down_and_up(void **state)
+{
+    uint16_t ports[UPSTREAMS];
+    unsigned counts[4];
+    (void)state;
+    start_upstreams(2);
+    ports_of(ports);
+    ports[2] = free_port();
+    start_front(CHECKS, ALL, ports);
+    wait_state(2, "down");
+    count_who(20, counts);
+    assert_int_equal(counts[3], 0);
+    start_upstream(2, ports[2], "");
+    wait_state(2, "up");
+    count_who(30, counts);
+    assert_true(counts[2] > 0);
+    assert_int_equal(counts[3], 0);
+    process_wait_log(&front, " of default/ is up: it answers");
+}
+
+/* What a test would like to keep from the load: it has its own thread. */
+struct drain_of_one {
+    struct process *upstream;
+    _Atomic uint64_t answered;
+    uint64_t answered_then;
+};
+
+static void on_outcome(void *arg, uint64_t number, int status, enum load_outcome outcome)
+{
+    struct drain_of_one *drain = arg;
+
+    (void)number;
+    if (outcome == LOAD_OUTCOME_ANSWERED && status == 200)
+        drain->answered++;
+}
+
+/* The upstream has ended, and many more requests were answered since. */
+static bool is_enough(void *arg)
+{
+    struct drain_of_one *drain = arg;
+
+    if (!process_is_gone(drain->upstream))
+        return false;
+    if (drain->answered_then == 0)
+        drain->answered_then = drain->answered;
+    return drain->answered >= drain->answered_then + 200;
+}
+
+static void begin_drain(void *arg)
+{
+    struct drain_of_one *drain = arg;
+    process_signal(drain->upstream, SIGTERM);
+}
+
+/* It says that it is not ready, and goes on serving, until nobody comes any more. */
+static void test_a_lame_duck_behind_gets_no_request_that_it_refuses(void **state)
+{
+    static const enum load_protocol protocols[] = {LOAD_HTTP1_KEEPALIVE, LOAD_HTTP1_CLOSE};
+    uint16_t ports[UPSTREAMS];
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct load_result result;
+        start_upstream(0, 0, "");
+        start_upstream(1, 0, "drain: {lame-duck: 2s}\n");
+        ports_of(ports);
+        start_front(CHECKS, TWO, ports);
+        struct drain_of_one drain = {.upstream = &upstreams[1]};
+        struct load_options load = {.address = front.address,
+                                    .protocol = protocols[i],
+                                    .connections = 8,
+                                    .path = "/",
+                                    .pause_ms = 2,
+                                    .duration_ms = 60000,
+                                    .patience_ms = 20000,
+                                    .on_outcome = on_outcome,
+                                    .on_outcome_arg = &drain,
+                                    .signal_after_ms = 200,
+                                    .signal_after_answers = 50,
+                                    .on_signal = begin_drain,
+                                    .on_signal_arg = &drain,
+                                    .is_enough = is_enough,
+                                    .is_enough_arg = &drain};
+        assert_int_equal(load_run(&load, &result), 0);
+        if (result.lost + result.waiting + result.refused > 0 ||
+            result.answered_2xx != result.answered)
+            fail_msg("%llu lost, %llu not 2xx; %s; log:\n%s", (unsigned long long)result.lost,
+                     (unsigned long long)(result.answered - result.answered_2xx), result.first_loss,
+                     front.log);
+        assert_true(metric("lastcall_upstream_moves_total") == 0);
+        process_wait_log(&front, "is down: its answer says that it is not ready");
+        process_expect(&upstreams[1], LIMIT_MS, 0);
+        process_release(&upstreams[1]);
+        stop_upstream(0);
+        finish(&front);
+    }
+}
+
+/* An upstream takes the check, and says nothing: the drain does not wait for it. */
+static void test_checks_hold_up_no_drain(void **state)
+{
+    uint16_t ports[UPSTREAMS] = {0};
+    (void)state;
+    int silent = listen_here(&ports[0], 16);
+    start_front("proxy.health: {path: /, timeout: 600000}\n", "\"http://127.0.0.1:%u/\"", ports);
+    int check = accept(silent, NULL, NULL);
+    char *request = client_read_until(check, "\r\n\r\n");
+    assert_contains(request, "GET / HTTP/1.1\r\n");
+    free(request);
+    finish(&front);
+    (void)close(check);
+    (void)close(silent);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(test_requests_go_in_turn_by_weight),
+        TEST(test_a_key_stays_with_its_upstream),
+        TEST(test_the_one_with_fewer_requests_gets_the_next),
+        TEST(test_host_and_location_are_those_of_the_one_that_answers),
+        TEST(test_one_that_refuses_costs_no_request),
+        TEST(test_one_that_is_half_dead_is_ejected),
+        TEST(test_one_that_flaps_comes_back),
+        TEST(test_all_down_is_503_at_once),
+        TEST(test_a_request_waits_until_one_is_up),
+        TEST(test_a_request_waits_in_vain),
+        TEST(test_requests_wait_for_a_single_upstream),
+        TEST(test_checks_take_down_and_up),
+        TEST(test_a_lame_duck_behind_gets_no_request_that_it_refuses),
+        TEST(test_checks_hold_up_no_drain),
+    };
+    return cmocka_run_group_tests(tests, with_config_set_up, remove_directory);
+}
