@@ -137,6 +137,8 @@ int coord_run(struct coord *coord)
 
         if (advice.release_idle)
             coord->config.ops->release_idle(coord->config.server, coord_spread_ns(coord));
+        if (advice.ask_to_leave)
+            coord_ask_to_leave(coord);
         if (advice.give_up != 0)
             coord->config.ops->give_up(coord->config.server, advice.give_up);
         if (advice.next != phase) {

@@ -34,6 +34,9 @@ struct coord_census {
     uint64_t accepted;    /* connections since the start */
     uint64_t idle_released; /* idle connections that the drain has closed */
     uint64_t handed_over;   /* connections that a successor took */
+    uint64_t tunnels_told;  /* tunnels that the drain ended, both sides having a Close frame */
+    uint64_t tunnels_cut;   /* tunnels that it cut */
+    uint64_t streams_ended; /* event streams that it ended between two events */
     uint64_t given_up;      /* requests that a limit of the server cut during the drain */
     uint64_t tasks;         /* work that is no request, and that the drain waits for */
     uint64_t abandoned; /* handlers whose request is gone: running, or returned and not yet handled
@@ -114,6 +117,9 @@ struct coord_server_ops {
     /* The idle grace is over: close every idle connection, evenly over `spread_ns`. Must not block.
      */
     void (*release_idle)(void *server, uint64_t spread_ns);
+    /* Ask what has no end of its own, such as tunnels, to end where nothing is torn, evenly over
+     * `spread_ns`; each has `moment_ns` for that. Must not block. NULL: there is nothing such. */
+    void (*leave)(void *server, uint64_t spread_ns, uint64_t moment_ns);
     /* The deadline of these classes (bits, 1 << enum drain_class) has passed, and that of others
      * has not: log their requests, count them as given_up, cut them, and no longer count them as
      * active or connected. OTHER includes connections without a request. Must not block. */

@@ -111,6 +111,16 @@ uint64_t coord_spread_ns(struct coord *coord)
     return drain_spread_ns(&drain, clock_now_ns());
 }
 
+void coord_ask_to_leave(struct coord *coord)
+{
+    struct drain drain = coord_copy_drain(coord);
+
+    if (coord->config.ops->leave != NULL)
+        coord->config.ops->leave(coord->config.server,
+                                 drain_leave_spread_ns(&drain, clock_now_ns()),
+                                 drain_farewell_ns(&drain));
+}
+
 static void enter_draining(struct coord *coord)
 {
     const struct coord_census *now = &coord->census, *begin = &coord->report.begin;

@@ -114,6 +114,9 @@ void coord_enter_phase(struct coord *coord, enum coord_phase phase);
 /* The time over which an action on all connections is spread; see drain_spread_ns(). */
 uint64_t coord_spread_ns(struct coord *coord);
 
+/* Ask what has no end of its own to end. */
+void coord_ask_to_leave(struct coord *coord);
+
 /* Say once that a drain that could be called off has become final. */
 void coord_say_final(struct coord *coord);
 

@@ -121,6 +121,38 @@ uint64_t drain_spread_ns(const struct drain *drain, uint64_t now_ns)
     return drain->config.spread_ns < room_ns ? drain->config.spread_ns : room_ns;
 }
 
+/* ---- what has no end of its own ---- */
+
+#define FAREWELL_NS NS_PER_S
+
+uint64_t drain_farewell_ns(const struct drain *drain)
+{
+    uint64_t begin_ns = drain->entered_ns[PHASE_CLOSING];
+    uint64_t end_ns = drain->class_at_ns[DRAIN_TUNNEL];
+
+    return earlier(FAREWELL_NS, end_ns > begin_ns ? (end_ns - begin_ns) / 2 : 0);
+}
+
+/* The latest instant to be asked at. */
+static uint64_t leave_at_ns(const struct drain *drain)
+{
+    return drain->class_at_ns[DRAIN_TUNNEL] - drain_farewell_ns(drain);
+}
+
+uint64_t drain_leave_spread_ns(const struct drain *drain, uint64_t now_ns)
+{
+    uint64_t end_ns = leave_at_ns(drain);
+
+    return earlier(drain->config.spread_ns, end_ns > now_ns ? end_ns - now_ns : 0);
+}
+
+/* With a spread it begins when the listeners are closed; else all are asked at once. */
+static bool asks_to_leave(const struct drain *drain, uint64_t now_ns)
+{
+    return !drain->has_asked && ((drain->config.spread_ns > 0 && drain->phase == PHASE_DRAINING) ||
+                                 now_ns >= leave_at_ns(drain));
+}
+
 static unsigned due_classes(const struct drain *drain, uint64_t now_ns)
 {
     unsigned due = 0;
@@ -227,6 +259,8 @@ struct drain_advice drain_look(struct drain *drain, uint64_t now_ns, const struc
         drain->idle_released = true;
         advice.release_idle = true;
     }
+    if (asks_to_leave(drain, now_ns))
+        drain->has_asked = advice.ask_to_leave = true;
     /* A deadline is a point in time. What enters a class after its deadline, as a response that
      * begins late, is given up at the next deadline. */
     unsigned due = due_classes(drain, now_ns);
@@ -266,6 +300,8 @@ static uint64_t next_point_ns(const struct drain *drain)
 
     if (!drain->idle_released && drain->grace_at_ns < next_ns)
         next_ns = drain->grace_at_ns;
+    if (!drain->has_asked && leave_at_ns(drain) < next_ns)
+        next_ns = leave_at_ns(drain);
     for (size_t i = 0; i < DRAIN_CLASSES; i++)
         if ((drain->given_up & 1U << i) == 0 && drain->class_at_ns[i] < next_ns)
             next_ns = drain->class_at_ns[i];

@@ -13,7 +13,7 @@
  * connection without a request, is of the class OTHER, which has the general deadline. */
 #define DRAIN_CLASS_LIST(X)                                                                        \
     X(OTHER, "others")                                                                             \
-    X(TUNNEL, "tunnels") /* an upgraded connection, such as WebSocket */                           \
+    X(TUNNEL, "tunnels") /* an upgraded connection, such as WebSocket; an event stream */          \
     X(STREAM, "streams") /* a response that has begun */                                           \
     X(UPLOAD, "uploads") /* a request whose body is still arriving */
 
@@ -52,6 +52,7 @@ struct drain {
                         requested meanwhile */
     bool forced;
     bool idle_released;
+    bool has_asked;                   /* what has no end of its own was asked to end */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t requested_ns;
     uint64_t limit_at_ns;    /* no deadline is later; CLOCK_NEVER: there is no such limit */
@@ -66,6 +67,7 @@ struct drain {
 struct drain_advice {
     enum coord_phase next; /* the phase to enter; the present one: stay */
     bool release_idle;     /* close idle connections: the idle grace is over */
+    bool ask_to_leave;     /* ask tunnels to end: their deadline comes, or their spread begins */
     unsigned give_up;      /* bits of classes: give up what is in them now */
 };
 
@@ -108,6 +110,13 @@ uint64_t drain_lame_duck_until_ns(const struct drain *drain);
 /* The time from now over which idle connections may be closed. It ends early enough before the
  * deadline for the last of them to be gone. */
 uint64_t drain_spread_ns(const struct drain *drain, uint64_t now_ns);
+
+/* How long a tunnel has for its farewell: a second, but at most half of its deadline. */
+uint64_t drain_farewell_ns(const struct drain *drain);
+
+/* The time from now over which tunnels may be asked to end. The last one still has its farewell
+ * before their deadline. */
+uint64_t drain_leave_spread_ns(const struct drain *drain, uint64_t now_ns);
 
 /* `streams`, for a log line.     Thread: any. */
 const char *drain_class_name(enum drain_class class);

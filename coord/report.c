@@ -308,11 +308,14 @@ static json_t *counts_json(const struct report *report)
 {
     const struct coord_census *begin = &report->begin, *end = &report->end;
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin", (json_int_t)begin->active,
-        "connections_at_begin", (json_int_t)begin->connections, "accepted_during",
-        (json_int_t)(end->accepted - begin->accepted), "answered_during",
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "in_flight_at_begin",
+        (json_int_t)begin->active, "connections_at_begin", (json_int_t)begin->connections,
+        "accepted_during", (json_int_t)(end->accepted - begin->accepted), "answered_during",
         (json_int_t)(end->answered - begin->answered), "idle_released",
-        (json_int_t)end->idle_released, "handed_over", (json_int_t)end->handed_over, "unfinished",
+        (json_int_t)end->idle_released, "handed_over", (json_int_t)end->handed_over,
+        "tunnels_closed", (json_int_t)end->tunnels_told, "tunnels_cut",
+        (json_int_t)end->tunnels_cut, "event_streams_ended", (json_int_t)end->streams_ended,
+        "unfinished",
         (json_int_t)(report->unfinished.count + report->unfinished.left_out + report->end.given_up),
         "jobs_at_end", (json_int_t)report->pool_active_at_end);
 }

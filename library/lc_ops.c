@@ -32,6 +32,11 @@ static void release_idle(void *lc, uint64_t spread_ns)
     server_ops.release_idle(server_of(lc), spread_ns);
 }
 
+static void leave(void *lc, uint64_t spread_ns, uint64_t moment_ns)
+{
+    server_ops.leave(server_of(lc), spread_ns, moment_ns);
+}
+
 static void give_up(void *lc, unsigned classes)
 {
     server_ops.give_up(server_of(lc), classes);
@@ -60,6 +65,7 @@ const struct coord_server_ops lc_ops = {
     .hand_over = hand_over,
     .finish = finish,
     .release_idle = release_idle,
+    .leave = leave,
     .give_up = give_up,
     .list_requests = list_requests,
     .cut = cut,

@@ -106,6 +106,9 @@ static void op_census(void *data, struct coord_census *ret_census)
         ret_census->idle_released += count_get(&counts->idle_released);
         ret_census->given_up += count_get(&counts->given_up);
         ret_census->handed_over += count_get(&counts->handed_over);
+        ret_census->tunnels_told += count_get(&counts->tunnels_told);
+        ret_census->tunnels_cut += count_get(&counts->tunnels_cut);
+        ret_census->streams_ended += count_get(&counts->streams_ended);
         /* Last: a reader that sees that a request has gone also sees its abandoned job. */
         ret_census->abandoned += count_get(&counts->abandoned);
     }
@@ -131,6 +134,14 @@ static void op_release_idle(void *data, uint64_t spread_ns)
     struct server *server = data;
     atomic_store_explicit(&server->release_spread_ns, spread_ns, memory_order_relaxed);
     order_all(server, ORDER_RELEASE_IDLE);
+}
+
+static void op_leave(void *data, uint64_t spread_ns, uint64_t moment_ns)
+{
+    struct server *server = data;
+    atomic_store_explicit(&server->leave_spread_ns, spread_ns, memory_order_relaxed);
+    atomic_store_explicit(&server->leave_moment_ns, moment_ns, memory_order_relaxed);
+    order_all(server, ORDER_LEAVE);
 }
 
 static void op_give_up(void *data, unsigned classes)
@@ -259,6 +270,7 @@ const struct coord_server_ops server_ops = {
     .hand_over = op_hand_over,
     .finish = op_finish,
     .release_idle = op_release_idle,
+    .leave = op_leave,
     .give_up = op_give_up,
     .list_requests = op_list_requests,
     .cut = op_cut,

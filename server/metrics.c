@@ -186,6 +186,28 @@ static void write_connections(FILE *out, struct server *server, const struct coo
 
 /* ---- the pool ---- */
 
+static void write_tunnels(FILE *out, struct server *server, const struct coord_census *now)
+{
+#define LABEL(id, label) [TUNNEL_END_##id] = (label),
+    static const char *const labels[] = {TUNNEL_ENDS(LABEL)};
+#undef LABEL
+    const char *name = "lastcall_tunnels_ended_total";
+
+    one(out, "lastcall_tunnels", "gauge", "Upgraded connections, such as WebSocket, that are open.",
+        SUM(server, tunnels_open));
+    family(
+        out, name, "counter",
+        "Upgraded connections that have ended: a peer did it, no traffic came, or a drain closed "
+        "or cut them.");
+    for (size_t i = 0; i < TUNNEL_END_COUNT; i++)
+        (void)fprintf(out, "%s{how=\"%s\"} %llu\n", name, labels[i],
+                      (ull)SUM_AT(server, tunnels_ended, i));
+    (void)fprintf(out, "%s{how=\"going-away\"} %llu\n%s{how=\"cut\"} %llu\n", name,
+                  (ull)now->tunnels_told, name, (ull)now->tunnels_cut);
+    one(out, "lastcall_event_streams_ended_total", "counter",
+        "Event streams of upstreams that a drain ended between two events.", now->streams_ended);
+}
+
 static void write_waits_of_loops(FILE *out, struct server *server)
 {
     uint64_t so_far = 0;
@@ -354,6 +376,7 @@ char *metrics_text(struct server *server)
     write_requests(out, server);
     write_connections(out, server, &now);
     metrics_upstreams(out, server);
+    write_tunnels(out, server, &now);
     write_pool(out, server);
     write_drain(out, server, &now);
     write_journal(out, server);

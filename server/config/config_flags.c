@@ -18,7 +18,7 @@
 static bool put_routes(FILE *out, const struct options *options)
 {
     if (options->proxy_count > 0) {
-        (void)fputs("      /:\n        proxy.reverse.url: [", out);
+        (void)fputs("      /:\n        proxy.websocket: ON\n        proxy.reverse.url: [", out);
         for (size_t i = 0; i < options->proxy_count; i++) {
             (void)fputs(i > 0 ? ", " : "", out);
             config_put_quoted(out, options->proxy[i]);

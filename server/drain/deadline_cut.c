@@ -7,6 +7,7 @@
 #include "idle.h"
 #include "idle_close.h"
 #include "job.h"
+#include "leave.h"
 #include "log.h"
 #include "request.h"
 #include "server_state.h"
@@ -15,6 +16,8 @@
 /* What a drain gives up before its end: requests, streams and tunnels whose own deadline has
  * passed, while the drain still waits for others. (At the general deadline the loops freeze and do
  * not need this: see freeze.c.)
+ *
+ * An event stream of an upstream is of the class of tunnels.
  *
  * An HTTP/1 connection has one request, and is cut with it. A stream of HTTP/2 is reset, and its
  * connection goes on for the other streams. When the drain waits for none of them any more, and the
@@ -68,6 +71,8 @@ static bool judge(struct look *look, h2o_req_t *req, struct conn *conn, enum dra
 
 static enum drain_class class_of(const struct inflight *inflight)
 {
+    if (inflight->is_endless)
+        return DRAIN_TUNNEL;
     return inflight->req->timestamps.response_start_at.tv_sec != 0 ? DRAIN_STREAM : DRAIN_OTHER;
 }
 
@@ -127,10 +132,17 @@ static void judge_tunnel(struct look *look, struct conn *conn)
         conn->deadline.is_spared = true;
         return;
     }
-    conn->deadline.is_due = true;
-    count_add(&look->loop->counts.given_up, 1);
-    log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: a tunnel, cut by %s",
-             limit_of(look->loop, DRAIN_TUNNEL, text, sizeof(text)));
+    if (conn->tunnel == NULL)
+        conn->deadline.is_due = true;
+    /* Where both sides know that it ends, nothing is torn. Counted first: with the end of the last
+     * connection the drain may be over. */
+    if (conn->tunnel == NULL || !conn->tunnel->was_told) {
+        count_add(&look->loop->counts.given_up, 1);
+        log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: a tunnel, cut by %s",
+                 limit_of(look->loop, DRAIN_TUNNEL, text, sizeof(text)));
+    }
+    if (conn->tunnel != NULL)
+        conn->tunnel->kind->cut(conn->tunnel);
 }
 
 /* ---- acting on it ---- */
@@ -211,8 +223,9 @@ void deadline_cut_due(struct loop *loop, unsigned classes)
     give_up_streams(&look);
     judge_inflight(&look, false);
     (void)loop->ctx.globalconf->http1.callbacks.foreach_request(&loop->ctx, judge_receiving, &look);
-    for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
+    for (h2o_linklist_t *node = loop->conns.next, *next; node != &loop->conns; node = next) {
         struct conn *conn = container_of(node, struct conn, link);
+        next = node->next; /* it may be freed */
         if (conn->is_tunnel && conn->sock != NULL && !conn->given_up)
             judge_tunnel(&look, conn);
     }

@@ -7,6 +7,7 @@
 #include "hold.h"
 #include "idle_close.h"
 #include "job.h"
+#include "leave.h"
 #include "list.h"
 #include "make_room.h"
 #include "onrecord.h"
@@ -38,8 +39,12 @@ static void cut_all(struct loop *loop)
 {
     inflight_mark_resets(loop);
     for (h2o_linklist_t *node = loop->conns.next, *next; node != &loop->conns; node = next) {
+        struct conn *conn = container_of(node, struct conn, link);
         next = node->next;
-        conn_cut(container_of(node, struct conn, link));
+        if (conn->tunnel != NULL)
+            conn->tunnel->kind->cut(conn->tunnel);
+        else
+            conn_cut(conn);
     }
     job_give_up_all(loop);
     hold_give_up_all(loop);
@@ -65,6 +70,7 @@ void freeze_stay(struct loop *loop)
     if (loop->record.part != NULL)
         job_settle_states(loop);
     onrecord_freeze(loop);
+    leave_freeze(loop);
     freeze_list(loop);
     bool stopped = false;
     for (;;) {
@@ -92,6 +98,7 @@ void freeze_without_list(struct loop *loop)
 {
     loop->frozen = true;
     idle_close_stop(loop);
+    leave_stop(loop);
     progress_stop(loop);
     hold_stop(loop);
     cut_all(loop);

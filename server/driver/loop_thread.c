@@ -15,6 +15,7 @@
 #include "idle_close.h"
 #include "job.h"
 #include "journal.h"
+#include "leave.h"
 #include "make_room.h"
 #include "mends.h"
 #include "progress.h"
@@ -139,6 +140,7 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
     h2o_linklist_init_anchor(&loop->bodies.arriving);
     h2o_linklist_init_anchor(&loop->fine.timers);
     h2o_linklist_init_anchor(&loop->inflight);
+    h2o_linklist_init_anchor(&loop->leave.all);
     h2o_linklist_init_anchor(&loop->jobs.abandoned);
     h2o_linklist_init_anchor(&loop->hold.requests);
     return doors_init(&loop->doors);
@@ -170,6 +172,7 @@ void loop_release(struct loop *loop)
     hand_off_take_end(loop, false);
     close_listeners_stop(loop);
     idle_close_stop(loop);
+    leave_stop(loop);
     progress_stop(loop);
     accept_stop(loop);
     make_room_stop(loop);

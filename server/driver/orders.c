@@ -7,6 +7,7 @@
 #include "hold.h"
 #include "idle_close.h"
 #include "job.h"
+#include "leave.h"
 #include "loop.h"
 #include "make_room.h"
 #include "server_state.h"
@@ -65,6 +66,10 @@ static void drain(struct loop *loop, unsigned orders)
         begin_draining(loop);
     if (orders & ORDER_RELEASE_IDLE)
         begin_releasing(loop);
+    if (orders & ORDER_LEAVE)
+        leave_begin(loop,
+                    atomic_load_explicit(&loop->server->leave_spread_ns, memory_order_relaxed),
+                    atomic_load_explicit(&loop->server->leave_moment_ns, memory_order_relaxed));
 }
 
 /* These wait for the end of the turn, when nothing of libh2o is on the stack: see loop_thread.c. */

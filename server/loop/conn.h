@@ -86,6 +86,7 @@ struct conn {
     uint32_t active;        /* requests between gate and end */
     uint64_t idle_since_ns; /* HTTP/1: accepted, or the last response ended */
     bool is_tunnel;         /* upgraded to a protocol that is not ours */
+    struct leaver *tunnel;  /* proxy/tunnel/tunnel.c; NULL: none, or one of libh2o's */
     bool asked_to_close;    /* the client did, not we */
 
     /* how it ends */

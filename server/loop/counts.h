@@ -16,7 +16,10 @@ struct loop_counts {
     _Atomic uint64_t given_up;
     _Atomic uint64_t shed;
     _Atomic uint64_t handed_over;
-    _Atomic uint64_t abandoned; /* jobs whose request has gone, until they come back */
+    _Atomic uint64_t tunnels_told;  /* both sides got, or had sent, a Close frame */
+    _Atomic uint64_t tunnels_cut;   /* a drain cut them */
+    _Atomic uint64_t streams_ended; /* event streams that a drain ended between two events */
+    _Atomic uint64_t abandoned;     /* jobs whose request has gone, until they come back */
 };
 
 /* Release: a thread that sees a count sees what its loop did before. So a request that is not

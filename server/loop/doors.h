@@ -30,6 +30,7 @@ enum loop_order {
     ORDER_STOP_JOBS = 1 << 15,    /* raise the cancel flags; only after ORDER_FREEZE */
     ORDER_SHOW_IDLE = 1 << 16,    /* make_room.c: which connections idle longest? */
     ORDER_MAKE_ROOM = 1 << 17,    /* make_room.c: close some of them */
+    ORDER_LEAVE = 1 << 18,        /* ask tunnels and event streams to end */
 };
 
 /* A job that is done, as the loop's stack holds it. */

@@ -127,6 +127,13 @@ struct loop {
         h2o_socket_t *take_sock; /* a predecessor's connections come in here; NULL: no more */
         h2o_timeout_entry_t retry_timer;
     } hand_off; /* hand_off_take.c */
+    struct {
+        h2o_linklist_t all; /* struct leaver, link */
+        bool has_begun;
+        uint64_t since_ns, spread_ns;
+        uint64_t moment_ns; /* for a farewell */
+        h2o_timeout_entry_t timer;
+    } leave; /* leave.c */
     struct between_calls between_calls;
     struct proxy_loop *proxy; /* proxy/proxy_loop.c; NULL: it has proxied nothing yet */
     struct {

@@ -52,6 +52,15 @@ enum cut_reason { CUT_REASONS(CUT_REASON_ENUM) CUT_REASON_COUNT };
 enum upstream_failure { UPSTREAM_FAILURES(UPSTREAM_FAILURE_ENUM) UPSTREAM_FAILURE_COUNT };
 #undef UPSTREAM_FAILURE_ENUM
 
+/* How a tunnel ended, but for those that a drain ended: struct loop_counts has these. */
+#define TUNNEL_ENDS(X)                                                                             \
+    X(PEER, "peer") /* one side, or both, ended it */                                              \
+    X(IDLE, "idle") /* nothing came for proxy.websocket.timeout */
+
+#define TUNNEL_END_ENUM(id, name) TUNNEL_END_##id,
+enum tunnel_ended { TUNNEL_ENDS(TUNNEL_END_ENUM) TUNNEL_END_COUNT };
+#undef TUNNEL_END_ENUM
+
 /* Bucket k holds what took at most 2^k ms, and more than the one before; the last one the rest. */
 #define METRICS_BUCKETS 18
 
@@ -81,13 +90,15 @@ struct loop_metrics {
     _Atomic uint64_t took_ns[ROUTE_KIND_COUNT]; /* the sum */
     _Atomic uint64_t refused[REFUSAL_COUNT];    /* HTTP/1 requests */
     _Atomic uint64_t upstream_failures[UPSTREAM_FAILURE_COUNT];
-    _Atomic uint64_t upstream_repeats;     /* requests sent once more */
-    _Atomic uint64_t upstream_moves;       /* requests that went on to another upstream */
-    _Atomic uint64_t upstream_none;        /* requests for which no upstream was up */
-    _Atomic uint64_t upstream_waiting;     /* requests that wait for one */
-    _Atomic uint64_t upstream_connects;    /* connections made */
-    _Atomic uint64_t upstream_open;        /* connections that exist */
-    _Atomic uint64_t upstream_idle;        /* those of them that are kept */
+    _Atomic uint64_t upstream_repeats;  /* requests sent once more */
+    _Atomic uint64_t upstream_moves;    /* requests that went on to another upstream */
+    _Atomic uint64_t upstream_none;     /* requests for which no upstream was up */
+    _Atomic uint64_t upstream_waiting;  /* requests that wait for one */
+    _Atomic uint64_t upstream_connects; /* connections made */
+    _Atomic uint64_t upstream_open;     /* connections that exist */
+    _Atomic uint64_t upstream_idle;     /* those of them that are kept */
+    _Atomic uint64_t tunnels_open;
+    _Atomic uint64_t tunnels_ended[TUNNEL_END_COUNT];
     _Atomic uint64_t waits[METRICS_WAITS]; /* turns that called handlers */
     _Atomic uint64_t waited_ns;            /* the sum */
 };

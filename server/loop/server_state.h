@@ -71,6 +71,8 @@ struct server {
                                          * note, exchange_cancel.c */
     _Atomic uint64_t spread_ns;         /* of ORDER_FINISH */
     _Atomic uint64_t release_spread_ns; /* of ORDER_RELEASE_IDLE */
+    _Atomic uint64_t leave_spread_ns;   /* of ORDER_LEAVE */
+    _Atomic uint64_t leave_moment_ns;   /* the same */
     _Atomic unsigned given_up;          /* bits of enum drain_class */
     _Atomic bool handed_over;           /* a successor accepts, so this service is ready */
 

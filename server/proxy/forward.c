@@ -43,6 +43,7 @@ void forward_leave(struct forward *forward)
 void forward_let_go(struct forward *forward)
 {
     forward_leave(forward);
+    leaver_part(&forward->leaver);
     h2o_timeout_unlink(&forward->timer);
     if (forward->dial != NULL)
         dial_cancel(forward->dial);
@@ -207,10 +208,10 @@ static void make_head(struct forward *forward)
     const struct proxy_settings *settings = forward->upstream->settings;
     enum proxied_connection connection = settings->keepalive_ms > 0 ? PROXIED_KEEP : PROXIED_CLOSE;
 
-    forward->asks_for_upgrade = settings->websocket_ms > 0 && forward->req->version < 0x200 &&
-                                proxied_asks_for_websocket(forward->req);
+    forward->asks_for_upgrade =
+        settings->websocket_ms > 0 && proxied_asks_for_upgrade(forward->req);
     if (forward->asks_for_upgrade)
-        connection = PROXIED_WEBSOCKET;
+        connection = PROXIED_UPGRADE;
     forward->head = proxied_head_make(forward->req, connection, settings->sends_proxy_line);
 }
 

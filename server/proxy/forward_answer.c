@@ -73,6 +73,7 @@ static void release_connection(struct forward *forward)
     const struct answer_reader *reader = &forward->reader;
 
     forward->conn = NULL;
+    leaver_part(&forward->leaver);
     if (conn == NULL)
         return;
     forward_leave(forward);
@@ -147,7 +148,13 @@ static bool take_body(struct forward *forward, size_t size)
         forward_fail(forward, UPSTREAM_MALFORMED, forward->reader.fault);
         return false;
     }
-    forward->end += (size_t)decoded;
+    bool is_last = false;
+    forward->end +=
+        forward_filter_events(forward, forward->buffer + forward->end, (size_t)decoded, &is_last);
+    if (is_last && !forward->reader.is_whole) {
+        forward_end_here(forward);
+        return false;
+    }
     if (!forward->reader.is_whole) {
         forward_pass_on(forward);
         return true;
@@ -194,6 +201,7 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
     size_t rest = forward->end - forward->begin;
     forward->end = forward->begin;
     forward_set_phase(forward, FORWARD_ANSWERING);
+    forward_note_events(forward, &forward_leaver);
     return take_body(forward, rest);
 }
 

@@ -171,6 +171,28 @@ void forward_ended(struct forward *forward, bool in_order)
     forward_pass_on(forward);
 }
 
+/* ---- a drain ---- */
+
+void forward_end_here(struct forward *forward)
+{
+    count_add(&forward->upstream->proxy->loop->counts.streams_ended, 1);
+    upstream_note_whole(forward->upstream, forward->req);
+    forward_let_go(forward);
+    forward_set_phase(forward, FORWARD_OVER);
+    forward_pass_on(forward);
+}
+
+static void leave(struct leaver *leaver)
+{
+    struct forward *forward = container_of(leaver, struct forward, leaver);
+
+    if (forward->phase == FORWARD_ANSWERING && forward->has_events &&
+        event_stream_is_between(&forward->events))
+        forward_end_here(forward);
+}
+
+const struct leaver_kind forward_leaver = {.ask = leave, .cut = NULL};
+
 /* ---- time ---- */
 
 int forward_unsent(const struct forward *forward)

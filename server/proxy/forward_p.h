@@ -6,6 +6,7 @@
  *     forward.c          the beginning; the request is sent        CONNECTING, SENDING, WAITING
  *     forward_answer.c   the answer is read and passed on          ANSWERING
  *     forward_end.c      what happens if the upstream fails        OVER
+ *     forward_events.c   an event stream, which a drain ends
  *
  *     CONNECTING -> SENDING -> WAITING -> ANSWERING -> OVER
  *         ^            |          |   the answer may begin before the request is sent
@@ -26,7 +27,9 @@
 
 #include "answer_reader.h"
 #include "dial.h"
+#include "event_stream.h"
 #include "forward.h"
+#include "leave.h"
 #include "proxied_head.h"
 
 enum forward_phase {
@@ -66,7 +69,10 @@ struct forward {
     bool is_small, was_full; /* the buffer; the last read filled it */
     char *buffer;
     size_t begin, in_flight, end, room;
-    size_t turn_bytes; /* read since the loop was last asked for events */
+    size_t turn_bytes;    /* read since the loop was last asked for events */
+    struct leaver leaver; /* of an event stream */
+    struct event_stream events;
+    bool has_events; /* and it can be ended between two of them */
 };
 
 /* ---- forward.c ---- */
@@ -93,11 +99,24 @@ void forward_proceed(h2o_generator_t *generator, h2o_req_t *req);
 /* Its connection is readable; upstream_on_readable. */
 void forward_on_readable(void *forward, const char *error);
 
+/* ---- forward_events.c ---- */
+/* The answer's head is there: is it an event stream? Then a drain may end it. */
+void forward_note_events(struct forward *forward, const struct leaver_kind *kind);
+/* `size` bytes of the body were read. Returns how many are to be passed on; *ret_is_last: the
+ * answer ends with them. */
+size_t forward_filter_events(struct forward *forward, const char *bytes, size_t size,
+                             bool *ret_is_last);
+
 /* ---- forward_end.c ---- */
 /* The upstream failed. The last thing that a caller does. */
 void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what);
 /* How much of the request the kernel has not got rid of; -1: it does not say. */
 int forward_unsent(const struct forward *forward);
+/* The answer ends here, whole, although the upstream has not ended it. The last thing that a caller
+ * does. */
+void forward_end_here(struct forward *forward);
+/* How a drain asks an event stream to end. */
+extern const struct leaver_kind forward_leaver;
 /* Its connection ended; `in_order`: not by a reset. The last thing that a caller does. */
 void forward_ended(struct forward *forward, bool in_order);
 void forward_on_timer(h2o_timeout_entry_t *timer);

@@ -7,14 +7,17 @@
 #include "answer_reader.h"
 #include "h2o_api.h"
 
-enum proxied_connection { PROXIED_KEEP, PROXIED_CLOSE, PROXIED_WEBSOCKET };
+enum proxied_connection { PROXIED_KEEP, PROXIED_CLOSE, PROXIED_UPGRADE };
 
 /* The head to send, in memory of the request. The fields of one name that a server reads as a list
  * (Cookie, Via, X-Forwarded-For) become one, in time and memory that grow with their size only. */
 h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection,
                               bool with_proxy_line);
 
-/* Does the request hold a token for WebSocket in its Upgrade field? */
+/* Does the request ask for another protocol, one that a proxy may pass on? It names one protocol
+ * (RFC 9110 section 7.8), and not HTTP/2: requests in a tunnel would get past the routes. */
+bool proxied_asks_for_upgrade(const h2o_req_t *req);
+/* Is that protocol WebSocket? */
 bool proxied_asks_for_websocket(const h2o_req_t *req);
 
 /* Links of an interim answer: let HTTP/2 push them. */

@@ -202,7 +202,7 @@ static void put_first(struct head *head, enum proxied_connection connection)
     static const char *const texts[] = {
         [PROXIED_KEEP] = "keep-alive\r\n",
         [PROXIED_CLOSE] = "close\r\n",
-        [PROXIED_WEBSOCKET] = "upgrade\r\nupgrade: websocket\r\n",
+        [PROXIED_UPGRADE] = "upgrade\r\n",
     };
     h2o_req_t *req = head->req;
     char length[48];
@@ -212,6 +212,8 @@ static void put_first(struct head *head, enum proxied_connection connection)
     put(head, req->path.base, req->path.len);
     PUT(head, " HTTP/1.1\r\nconnection: ");
     put(head, texts[connection], strlen(texts[connection]));
+    if (connection == PROXIED_UPGRADE)
+        put_field(head, H2O_STRLIT("upgrade"), req->upgrade);
     put_field(head, H2O_STRLIT("host"), req->authority);
     if (has_length(req)) {
         int n = snprintf(length, sizeof(length), "content-length: %zu\r\n", req->entity.len);
@@ -238,6 +240,28 @@ static void rewrite(struct head *head)
         h2o_rewrite_headers(&req->pool, &sifted, cmd);
     head->fields = sifted;
     head->is_sifted = true;
+}
+
+static bool is_protocol(h2o_iovec_t name)
+{
+    static const char others[] = "/!#$%&'*+-.^_`|~"; /* RFC 9110 sections 5.6.2 and 7.8 */
+
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.base[i];
+        if (!(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z') &&
+            (c == '\0' || strchr(others, c) == NULL))
+            return false;
+    }
+    return name.len > 0;
+}
+
+bool proxied_asks_for_upgrade(const h2o_req_t *req)
+{
+    h2o_iovec_t name = req->upgrade;
+
+    return req->version == 0x101 && is_protocol(name) &&
+           !(name.len >= 2 && h2o_lcstris(name.base, 2, H2O_STRLIT("h2"))) &&
+           !(name.len >= 4 && h2o_lcstris(name.base, 4, H2O_STRLIT("http")));
 }
 
 bool proxied_asks_for_websocket(const h2o_req_t *req)

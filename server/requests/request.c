@@ -69,6 +69,7 @@ struct inflight *inflight_create(h2o_req_t *req)
     inflight->conn = conn_of(req);
     inflight->job = NULL;
     inflight->given_up = false;
+    inflight->is_endless = false;
     inflight->is_half = false;
     inflight->held = NULL;
     inflight->slot = NULL;

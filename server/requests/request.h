@@ -25,6 +25,7 @@ struct inflight {
     struct held *held;         /* NULL: it does not wait for the application */
     struct journal_slot *slot; /* NULL: it is not on record */
     bool given_up;             /* it is counted and logged as unfinished; its answer is dropped */
+    bool is_endless;           /* an event stream: it ends as a tunnel does */
     bool is_half;              /* its answer is being written, and its end has not been sent */
     bool tag_was_weak;         /* in its If-None-Match; it is compared without that mark */
     uint64_t begun_ns;

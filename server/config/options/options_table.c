@@ -211,13 +211,14 @@ const struct flag options_rows[] = {
      .setting = "drain.spread",
      DURATION(spread_ns, 0, DAY),
      .fallback = "0",
-     .help = "in the drain: close idle connections and HTTP/2 sessions evenly over this time, so "
-             "that their clients do not all reconnect at once"},
+     .help = "in the drain: close idle connections, HTTP/2 sessions and tunnels evenly over this "
+             "time, so that their clients do not all reconnect at once"},
     {.name = "deadline-tunnel",
      .setting = "drain.deadlines.tunnel",
      DURATION(tunnel_ns, MS(1), DAY),
      .fallback = "--deadline",
-     .help = "another deadline, earlier or later, for upgraded connections such as WebSocket"},
+     .help = "another deadline, earlier or later, for upgraded connections such as WebSocket, and "
+             "event streams of upstreams; shortly before it they are asked to end"},
     {.name = "deadline-stream",
      .setting = "drain.deadlines.stream",
      DURATION(stream_ns, MS(1), DAY),

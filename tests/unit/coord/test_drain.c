@@ -577,6 +577,8 @@ static void test_the_clock_matters_only_where_something_ends_by_it(void **state)
     d = drain_in(PHASE_DRAINING, plain);
     assert_true(drain_next_look_ns(&d) == T0 + GRACE);
     look(&d, T0 + GRACE, closed);
+    assert_true(drain_next_look_ns(&d) == T0 + DEADLINE - drain_farewell_ns(&d));
+    look(&d, T0 + DEADLINE - drain_farewell_ns(&d), closed);
     assert_true(drain_next_look_ns(&d) == T0 + DEADLINE);
     d = drain_in(PHASE_ABORTING, plain);
     assert_true(drain_next_look_ns(&d) == CLOCK_NEVER);
@@ -763,6 +765,48 @@ static void test_what_ends_after_the_general_deadline_ends_the_drain(void **stat
     assert_int_equal(d.cause, DRAIN_CAUSE_QUIET);
 }
 
+/* ---- what has no end of its own ---- */
+
+static void test_tunnels_are_asked_to_leave_before_their_deadline(void **state)
+{
+    (void)state;
+    struct drain d = drain_in(PHASE_DRAINING, classes);
+    assert_int_equal(drain_farewell_ns(&d), 100); /* half of a short deadline */
+    assert_false(look(&d, T0 + 99, closed).ask_to_leave);
+    struct drain_advice advice = look(&d, T0 + 100, closed);
+    assert_true(advice.ask_to_leave);
+    assert_int_equal(advice.give_up, 0);
+    assert_int_equal(drain_leave_spread_ns(&d, T0 + 100), 0); /* all at once */
+    assert_false(look(&d, T0 + 150, closed).ask_to_leave);
+    assert_int_equal(look(&d, T0 + 200, closed).give_up, BIT(TUNNEL));
+}
+
+static void test_without_a_deadline_of_their_own_tunnels_have_the_general_one(void **state)
+{
+    (void)state;
+    const struct drain_config config = {.deadline_ns = 30 * NS_PER_S, .idle_grace_ns = GRACE};
+    struct drain d = drain_in(PHASE_CLOSING, config);
+    assert_int_equal(drain_farewell_ns(&d), NS_PER_S);
+    look(&d, T0 + GRACE, busy);
+    assert_int_equal(drain_next_look_ns(&d), T0 + 29 * NS_PER_S);
+    assert_false(look(&d, T0 + 29 * NS_PER_S - 1, busy).ask_to_leave);
+    assert_true(look(&d, T0 + 29 * NS_PER_S, busy).ask_to_leave); /* while listeners close, too */
+}
+
+static void test_a_spread_of_tunnels_begins_with_the_listeners_closed(void **state)
+{
+    struct drain_config config = classes;
+    (void)state;
+    config.spread_ns = 60;
+    struct drain d = drain_in(PHASE_CLOSING, config);
+    assert_false(look(&d, T0, busy).ask_to_leave);
+    assert_false(look(&d, T0 + 10, closed).ask_to_leave); /* the step, finish() first */
+    assert_true(look(&d, T0 + 10, closed).ask_to_leave);
+    assert_int_equal(drain_leave_spread_ns(&d, T0 + 10), 60);
+    assert_int_equal(drain_leave_spread_ns(&d, T0 + 70), 30); /* the last one has its farewell */
+    assert_int_equal(drain_leave_spread_ns(&d, T0 + 150), 0);
+}
+
 /* ---- spread ---- */
 
 static void test_spread_ends_before_the_deadline(void **state)
@@ -898,6 +942,9 @@ int main(void)
         cmocka_unit_test(test_order_with_a_deadline_limits_every_class),
         cmocka_unit_test(test_jobs_hold_the_exit_until_the_general_deadline),
         cmocka_unit_test(test_what_ends_after_the_general_deadline_ends_the_drain),
+        cmocka_unit_test(test_tunnels_are_asked_to_leave_before_their_deadline),
+        cmocka_unit_test(test_without_a_deadline_of_their_own_tunnels_have_the_general_one),
+        cmocka_unit_test(test_a_spread_of_tunnels_begins_with_the_listeners_closed),
         cmocka_unit_test(test_spread_ends_before_the_deadline),
         cmocka_unit_test(test_limit_moves_the_deadlines_of_a_drain_under_way),
         cmocka_unit_test(test_limit_before_closing_counts_from_its_own_time),

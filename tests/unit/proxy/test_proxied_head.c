@@ -87,7 +87,8 @@ static void test_a_plain_request(void **state)
                         "accept: */*\r\nX-A: b\r\nx-forwarded-proto: http\r\n"
                         "x-forwarded-for: 1.2.3.4\r\nvia: 1.1 host:81\r\n\r\n");
     assert_contains(head(PROXIED_CLOSE), "\r\nconnection: close\r\n");
-    assert_contains(head(PROXIED_WEBSOCKET), "\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
+    made.req.upgrade = h2o_iovec_init(H2O_STRLIT("websocket"));
+    assert_contains(head(PROXIED_UPGRADE), "\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
 }
 
 static void test_fields_of_one_name_become_one(void **state)
@@ -220,6 +221,30 @@ static void test_a_204_has_no_length(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+static void assert_upgrade(const char *name, int version, bool want)
+{
+    made.req.upgrade = h2o_iovec_init(name, strlen(name));
+    made.req.version = version;
+    assert_int_equal(proxied_asks_for_upgrade(&made.req), want);
+}
+
+/* Requests of HTTP/2 in a tunnel would get past the routes, and their limits. */
+static void test_any_protocol_but_http_is_an_upgrade(void **state)
+{
+    (void)state;
+    assert_upgrade("websocket", 0x101, true);
+    assert_upgrade("WebSocket", 0x101, true);
+    assert_upgrade("tcp/1.0", 0x101, true);
+    assert_upgrade("", 0x101, false);
+    assert_upgrade("websocket, x", 0x101, false); /* a list has no meaning that both know */
+    assert_upgrade("x\ty", 0x101, false);
+    assert_upgrade("h2c", 0x101, false);
+    assert_upgrade("H2", 0x101, false);
+    assert_upgrade("HTTP/2.0", 0x101, false);
+    assert_upgrade("websocket", 0x100, false); /* RFC 9110 section 7.8 */
+    assert_upgrade("websocket", 0x200, false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +257,7 @@ int main(void)
         TEST(test_an_answer_is_taken_with_its_fields),
         TEST(test_fields_of_the_upstreams_connection_stay_there),
         TEST(test_a_204_has_no_length),
+        TEST(test_any_protocol_but_http_is_an_upgrade),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,222 @@
+#include "tunnel_p.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "library.h"
+#include "loop.h"
+
+/* One direction of a tunnel. */
+
+/* In one turn of the loop; other connections wait meanwhile. */
+#define TURN_MOST ((size_t)256 * 1024)
+
+static void pump(struct tunnel_flow *flow);
+
+/* ---- memory ---- */
+
+void flow_take_buffer(struct tunnel_flow *flow)
+{
+    if (flow->buffer == NULL)
+        flow->buffer = proxy_loop_take_buffer(flow->tunnel->proxy);
+}
+
+void flow_drop_buffer(struct tunnel_flow *flow)
+{
+    if (flow->buffer != NULL)
+        proxy_loop_give_buffer(flow->tunnel->proxy, flow->buffer);
+    flow->buffer = NULL;
+    flow->in_flight = 0;
+}
+
+/* ---- polling ---- */
+
+static void on_readable(h2o_socket_t *sock, const char *error)
+{
+    struct tunnel *tunnel = sock->data;
+    struct tunnel_flow *flow = &tunnel->flows[sock == tunnel->upstream ? TO_CLIENT : TO_UPSTREAM];
+
+    flow->turn_bytes = 0;
+    if (error != NULL)
+        flow->read_error = error;
+    pump(flow);
+}
+
+/* Of a plain socket we read ourselves, so that no more is read than there is room for. */
+static void start_polling(struct tunnel_flow *flow)
+{
+    h2o_socket_dont_read(flow->from, flow->from->ssl == NULL);
+    library.h2o_socket_read_start(flow->from, on_readable);
+}
+
+static void stop_polling(struct tunnel_flow *flow)
+{
+    h2o_socket_read_stop(flow->from);
+}
+
+/* ---- reading ---- */
+
+/* Over TLS the library has read; of a plain socket, what came with the request. */
+static size_t take_input(struct tunnel_flow *flow, size_t room)
+{
+    h2o_socket_t *sock = flow->from;
+    size_t taken = sock->input->size < room ? sock->input->size : room;
+
+    if (taken == 0)
+        return 0;
+    memcpy(flow->buffer, sock->input->bytes, taken);
+    h2o_buffer_consume(&sock->input, taken);
+    return taken;
+}
+
+/* Returns how many bytes; 0: the end; a negative errno; -EAGAIN: none yet. */
+static ssize_t take(struct tunnel_flow *flow, size_t room)
+{
+    size_t taken = take_input(flow, room);
+    ssize_t n;
+
+    if (taken > 0)
+        return (ssize_t)taken;
+    if (flow->from->ssl != NULL) {
+        if (flow->read_error == NULL)
+            return -EAGAIN;
+        return flow->read_error == h2o_socket_error_closed ? 0 : -EIO;
+    }
+    do
+        n = recv(h2o_socket_get_fd(flow->from), flow->buffer, room, MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : n;
+}
+
+/* ---- the end ---- */
+
+/* `to` has all, and gets its end. TLS has no half of a connection in libh2o: the tunnel ends with
+ * what is in flight the other way. */
+static void pass_on_end(struct tunnel_flow *flow)
+{
+    flow->is_over = true;
+    if (flow->to->ssl == NULL)
+        (void)shutdown(h2o_socket_get_fd(flow->to), SHUT_WR);
+    else
+        flow->tunnel->ends_when_written = true;
+    tunnel_note_traffic(flow->tunnel);
+    tunnel_flow_is_over(flow->tunnel);
+}
+
+static void ended(struct tunnel_flow *flow, bool in_order)
+{
+    struct tunnel *tunnel = flow->tunnel;
+
+    stop_polling(flow);
+    flow->has_ended = true;
+    if (farewell_say_at_end(flow))
+        return;
+    flow_drop_buffer(flow);
+    if (!in_order) {
+        tunnel_end(tunnel, TUNNEL_BROKEN);
+        return;
+    }
+    if (farewell_go_on(tunnel))
+        pass_on_end(flow);
+}
+
+/* `to` takes no more. What it has sent before is still passed on. */
+static void write_failed(struct tunnel_flow *flow)
+{
+    struct tunnel *tunnel = flow->tunnel;
+    struct tunnel_flow *back = &tunnel->flows[flow == tunnel->flows ? TO_CLIENT : TO_UPSTREAM];
+
+    stop_polling(flow);
+    flow_drop_buffer(flow);
+    flow->has_ended = flow->is_over = true;
+    if (back->is_over)
+        tunnel_end(tunnel, TUNNEL_BROKEN);
+    else if (back->in_flight == 0 && !back->has_ended)
+        pump(back);
+}
+
+/* ---- passing on ---- */
+
+static void on_written(h2o_socket_t *sock, const char *error)
+{
+    struct tunnel *tunnel = sock->data;
+    struct tunnel_flow *flow = &tunnel->flows[sock == tunnel->upstream ? TO_UPSTREAM : TO_CLIENT];
+
+    flow->in_flight = 0;
+    tunnel_note_traffic(tunnel);
+    if (error != NULL) {
+        write_failed(flow);
+        return;
+    }
+    if (tunnel->ends_when_written) {
+        tunnel_flow_is_over(tunnel);
+        return;
+    }
+    if (farewell_say_if_due(flow) || !farewell_go_on(tunnel))
+        return;
+    if (flow->has_ended) {
+        flow_drop_buffer(flow);
+        pass_on_end(flow);
+        return;
+    }
+    /* The kernel need not be asked whether there is more. */
+    if (flow->from->ssl != NULL || flow->from->input->size > 0 ||
+        (flow->was_full && flow->turn_bytes < TURN_MOST)) {
+        pump(flow);
+        return;
+    }
+    flow_drop_buffer(flow);
+    start_polling(flow);
+}
+
+void flow_write(struct tunnel_flow *flow, size_t size)
+{
+    h2o_iovec_t bytes = h2o_iovec_init(flow->buffer, size);
+
+    stop_polling(flow);
+    flow->in_flight = size;
+    h2o_socket_write(flow->to, &bytes, 1, on_written);
+}
+
+/* Read, and pass on; or wait. May end the tunnel. */
+static void pump(struct tunnel_flow *flow)
+{
+    size_t room = FLOW_BUFFER - WEBSOCKET_CLOSE_MAX;
+
+    if (flow->in_flight > 0 || flow->has_ended)
+        return;
+    flow_take_buffer(flow);
+    for (;;) {
+        ssize_t n = take(flow, room);
+        if (n == -EAGAIN)
+            break;
+        if (n <= 0) {
+            ended(flow, n == 0);
+            return;
+        }
+        flow->was_full = n == (ssize_t)room;
+        flow->turn_bytes += (size_t)n;
+        tunnel_note_traffic(flow->tunnel);
+        size_t size = farewell_filter(flow, (size_t)n);
+        if (size > 0) {
+            flow_write(flow, size);
+            return;
+        }
+        /* It was dropped: a Close frame has gone before it. */
+        if (!farewell_go_on(flow->tunnel))
+            return;
+        if (flow->from->ssl == NULL && flow->turn_bytes >= TURN_MOST)
+            break;
+    }
+    flow_drop_buffer(flow);
+    start_polling(flow);
+}
+
+void flow_open(struct tunnel_flow *flow)
+{
+    if (flow->from->input->size > 0)
+        pump(flow);
+    else
+        start_polling(flow);
+}

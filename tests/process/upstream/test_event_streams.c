@@ -1,0 +1,174 @@
+/* Event streams of an upstream in a drain: they end whole, between two events, when tunnels do; or
+ * are cut, if no event ends in time. */
+
+#include "with_upstream.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "directory.h"
+#include "expect.h"
+
+#define LIMIT_MS 20000
+#define HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+#define CHUNKED HEAD "Transfer-Encoding: chunked\r\n\r\n"
+
+static const char conf[] = "drain: {deadline: 20s, deadlines: {tunnel: 2s}, spread: %s}\n"
+                           "hosts: {default: {paths: {/: {proxy.reverse.url: "
+                           "\"http://127.0.0.1:@/\"}}}}\n";
+
+static struct fixture *begin(void **state, const char *spread)
+{
+    char text[512];
+
+    (void)snprintf(text, sizeof(text), conf, spread);
+    assert_int_equal(fixture_start(state, text), 0);
+    return *state;
+}
+
+static void expect_process_end(struct fixture *f, int status)
+{
+    process_expect(&f->front, LIMIT_MS, status);
+    (void)close(f->upstream);
+    (void)close(f->listener);
+    hang_up(f);
+    process_release(&f->front);
+}
+
+/* The front has closed its connection; whether in order does not matter. */
+static void assert_upstream_is_left(struct fixture *f)
+{
+    char byte;
+    assert_true(client_recv(f->upstream, &byte, 1, 0) <= 0);
+}
+
+static void expect_whole(struct fixture *f, enum answer_protocol protocol, const char *body)
+{
+    struct answer answer;
+
+    assert_int_equal(read_answer(f, protocol, false, &answer), ANSWER_WHOLE);
+    assert_int_equal(answer.body_size, strlen(body));
+    assert_memory_equal(answer.body, body, strlen(body));
+    answer_release(&answer);
+}
+
+static void stop_front(struct fixture *f)
+{
+    process_signal(&f->front, SIGTERM);
+    process_wait_log(&f->front, "listeners closed");
+}
+
+/* Another stream, which is between two events: when it has ended, all were asked to. Returns the
+ * client. */
+static int begin_silent(struct fixture *f, int *ret_upstream)
+{
+    int client = client_connect(&f->front);
+
+    client_send(client, GET("/silent"));
+    take_request(f);
+    client_send(f->upstream, CHUNKED "9\r\ndata: a\n\n\r\n");
+    *ret_upstream = f->upstream;
+    f->upstream = -1;
+    return client;
+}
+
+/* The event under way is waited for, and what comes after it is left out. */
+static void test_it_ends_with_the_event_under_way(void **state)
+{
+    int silent, silent_upstream;
+
+    for (enum answer_protocol protocol = 0; protocol < ANSWER_PROTOCOLS; protocol++) {
+        struct fixture *f = begin(state, "0s");
+        silent = begin_silent(f, &silent_upstream);
+        ask(f, protocol, false);
+        take_request(f);
+        client_send(f->upstream, CHUNKED "f\r\ndata: a\n\ndata: \r\n");
+        process_signal(&f->front, SIGTERM);
+        free(client_read_until(silent, "\r\n0\r\n\r\n"));
+        client_send(f->upstream, "a\r\nb\n\ndata: c\r\n");
+        expect_whole(f, protocol, "data: a\n\ndata: b\n\n");
+        assert_upstream_is_left(f);
+        (void)close(silent);
+        (void)close(silent_upstream);
+        expect_process_end(f, 0);
+    }
+}
+
+static void test_one_that_is_silent_between_two_events_ends_at_once(void **state)
+{
+    for (enum answer_protocol protocol = 0; protocol < ANSWER_PROTOCOLS; protocol++) {
+        struct fixture *f = begin(state, "0s");
+        ask(f, protocol, false);
+        take_request(f);
+        client_send(f->upstream, CHUNKED "9\r\ndata: a\r\r\r\n");
+        process_signal(&f->front, SIGTERM);
+        expect_whole(f, protocol, "data: a\r\r");
+        assert_upstream_is_left(f);
+        expect_process_end(f, 0);
+    }
+}
+
+/* Its deadline is that of tunnels, not of streams. */
+static void test_one_whose_event_does_not_end_is_cut(void **state)
+{
+    struct answer answer;
+    struct fixture *f = begin(state, "0s");
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, CHUNKED "7\r\ndata: a\r\n");
+    process_signal(&f->front, SIGTERM);
+    process_wait_log(&f->front, "unfinished: GET /x, cut by the deadline of tunnels");
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_CUT);
+    answer_release(&answer);
+    expect_process_end(f, 3);
+}
+
+/* Its bytes are not known. */
+static void test_a_compressed_one_is_cut(void **state)
+{
+    struct answer answer;
+    struct fixture *f = begin(state, "0s");
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, HEAD "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+                                  "2\r\n\n\n\r\n");
+    process_signal(&f->front, SIGTERM);
+    process_wait_log(&f->front, "unfinished: GET /x, cut by the deadline of tunnels");
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_CUT);
+    answer_release(&answer);
+    expect_process_end(f, 3);
+}
+
+static void test_another_answer_is_not_ended(void **state)
+{
+    struct fixture *f = begin(state, "1ms");
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-streams\r\n"
+                             "Transfer-Encoding: chunked\r\n\r\n2\r\n\n\n\r\n");
+    stop_front(f);
+    client_send(f->upstream, "2\r\nab\r\n0\r\n\r\n");
+    expect_whole(f, ANSWER_HTTP11, "\n\nab");
+    expect_process_end(f, 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
+    const struct CMUnitTest tests[] = {
+        TEST(test_it_ends_with_the_event_under_way),
+        TEST(test_one_that_is_silent_between_two_events_ends_at_once),
+        TEST(test_one_whose_event_does_not_end_is_cut),
+        TEST(test_a_compressed_one_is_cut),
+        TEST(test_another_answer_is_not_ended),
+    };
+    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
