@@ -101,6 +101,12 @@ struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd);
 void config_upstreams_default(struct group_rules *rules);
 /* Define those about several upstreams, as a part of the proxy's. */
 void config_define_upstreams(h2o_configurator_t *configurator);
+/* A whole number in these bounds.     Errors: 0; -1, and a problem was reported. */
+int config_get_number(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t least, uint64_t most,
+                      uint64_t *ret_number);
+
+/* ---- config_upstream_list.c ---- */
+
 /* Read the value of `proxy.reverse.url`: a URL, a mapping, or a list of these. `is_app` says
  * whether the application answers at a URL, and *ret_has_app whether it does at any. Returns the
  * node of the first URL; NULL: a problem was reported. */

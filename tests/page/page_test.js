@@ -163,7 +163,7 @@ async function checkAccess(page)
     assert.equal(await page.$$eval("h1", (all) => all.length), 1);
     for (const landmark of ["header", "main", "footer", "[role=status][aria-live=polite]", "html[lang]"])
         assert.ok(await page.$(landmark), landmark);
-    assert.ok(await page.$$eval("th", (all) => all.length === 4 && all.every((th) => th.scope === "col")));
+    assert.ok(await page.$$eval("th", (all) => all.length === 9 && all.every((th) => th.scope === "col")));
     assert.ok(await page.$$eval("section", (all) => all.every((section) =>
         document.getElementById(section.getAttribute("aria-labelledby"))?.textContent)));
     await page.keyboard.press("Tab");
@@ -294,6 +294,35 @@ async function testServerThatVanishesIsSaidToBeLost(browser)
     await page.close();
 }
 
+/* One of two refuses: it is ejected, and the page says so. With one upstream there is nothing to say. */
+async function testUpstreamsAreShown(browser)
+{
+    const upstream = await startUpstream(), gone = await startUpstream();
+    const server = await startServer(["--proxy", upstream.url, "--proxy", gone.url]);
+    const page = await openPage(browser, server);
+
+    gone.close();
+    await waitText(page, "upstream-rows", /^uphttp:/);
+    for (let i = 0; i < 10; i++)
+        assert.equal(await ask(server, "/"), "HTTP/1.1 200 OK");
+    await waitText(page, "upstream-rows", /ejected/);
+    assert.equal(await page.$$eval("#upstream-rows .bad", (all) => all.length), 1);
+    const rows = await page.$$eval("#upstream-rows tr", (all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
+    assert.match(rows[0].join("|"), /^up\|http:\/\/127\.0\.0\.1:\d+ \(default\/\)\|0\|10\|0$/);
+    assert.match(rows[1].join("|"), /^ejected.*\|http:\/\/127\.0\.0\.1:\d+ \(default\/\)\|0\|[3-9]\|[3-9]$/);
+    await checkWidths(page, "upstreams");
+    assert.deepEqual(page.wrongs, []);
+    await page.close();
+
+    const single = await startServer(["--proxy", upstream.url]), other = await openPage(browser, single);
+    await waitText(other, "ready", /^ready$/);
+    assert.equal(await other.isVisible("#upstreams"), false);
+    await other.close();
+    upstream.close();
+    [server, single].forEach((one) => one.child.kill("SIGTERM"));
+    await Promise.all([server.ended, single.ended]);
+}
+
 /* ---- pictures ---- */
 
 async function takePictures(browser)
@@ -320,7 +349,7 @@ async function main()
     const browser = await chromium.launch(CHROMIUM);
     try {
         for (const test of option("--pictures") ? [takePictures] : [testDrainIsSeenAsItHappens, testUnfinishedRequestsStayOnTheScreen,
-            testServerThatVanishesIsSaidToBeLost]) {
+            testServerThatVanishesIsSaidToBeLost, testUpstreamsAreShown]) {
             const begun = Date.now();
             await test(browser);
             console.log(`ok ${test.name} (${((Date.now() - begun) / 1000).toFixed(1)} s)`);
