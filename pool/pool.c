@@ -136,6 +136,8 @@ static bool has_room_locked(struct pool *pool, const struct pool_job *job,
                             struct pool_job **ret_dropped)
 {
     REQUIRE(pool_holding == pool);
+    if (job->due)
+        return true;
     if (!fair_may_queue(&pool->queue, job->share, pool->queue_max))
         return false;
     size_t queued = fair_queued(&pool->queue), most = pool->queue_max + pool->coming;

@@ -51,6 +51,9 @@ struct pool_job {
     /* It is expected to take less than a wake-up does, and not to block: workers are woken for such
      * jobs one after the other, not all at once. A guess; every job gets its worker. */
     bool brief;
+    /* It has waited elsewhere for its turn, in a list that is bounded: it is queued although the
+     * queue is full, and no other is dropped for it. */
+    bool due;
     /* ---- pool ---- */
     struct pool_job *next;
     struct pool *owner;      /* set by pool_submit and pool_place */
@@ -151,7 +154,8 @@ void pool_share_release(struct pool *pool, struct pool_share *share);
  * be dropped: its dropped() is called before this returns.
  * Owner:  the job is borrowed until its done() or dropped() was entered.     Thread: any.
  * Blocks: for the start of a thread, at most.
- * Errors: 0; -EAGAIN the queue is full, or this client's part of it; -ESHUTDOWN after pool_close().
+ * Errors: 0; -EAGAIN the queue is full, or this client's part of it, and the job is not due;
+ *         -ESHUTDOWN after pool_close().
  *         After both, done() is not called and the job is the caller's again. */
 int pool_submit(struct pool *pool, struct pool_job *job);
 

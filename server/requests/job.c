@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <openssl/err.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -88,9 +89,7 @@ static void answer(struct job *job)
 static void answer_dropped(struct job *job)
 {
     job_unwatch_peer(job->inflight->conn);
-    (void)shed(job->inflight->req,
-               h2o_iovec_init(H2O_STRLIT("every worker is busy, and this connection has more "
-                                         "than its part of the queue\n")));
+    (void)shed(job->inflight->req, h2o_iovec_init(job->dropped, strlen(job->dropped)));
 }
 
 /* The request has gone, and so has its handler now. */
@@ -109,7 +108,7 @@ static void go_on_with(struct job *job)
     if (job->streams) {
         stream_go_on(job);
     } else if (job->finished && !job->loop->frozen && !job->inflight->given_up && !job->cut) {
-        if (job->dropped)
+        if (job->dropped != NULL)
             answer_dropped(job);
         else
             answer(job);

@@ -101,7 +101,9 @@ struct job {
     bool streams;  /* `stream` is set, as far as the loop knows */
     bool cut;      /* answered without its handler: its limit has passed */
     bool given_up; /* logged as unfinished already */
-    bool dropped;  /* taken out of the queue; written before it is pushed onto doors.done */
+    /* taken out of the queue, and why, for the client; NULL: it was not; written before it is
+     * pushed onto doors.done */
+    const char *dropped;
     uint64_t begun_ns;
     size_t body_bytes;
     size_t room_bytes; /* behind the struct */

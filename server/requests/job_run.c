@@ -65,7 +65,8 @@ static void done(struct pool_job *pool_job)
 static void dropped(struct pool_job *pool_job)
 {
     struct job *job = container_of(pool_job, struct job, pool_job);
-    job->dropped = true;
+    job->dropped =
+        "every worker is busy, and this connection has more than its part of the queue\n";
     done(pool_job);
 }
 

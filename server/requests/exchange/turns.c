@@ -102,15 +102,22 @@ static struct job *next(struct turns *turns)
 }
 
 /* Its request may have gone meanwhile: then its run() returns at once. Its client's share of the
- * pool stays out of it, as it may have ended with the connection. */
+ * pool stays out of it, as it may have ended with the connection.
+ *
+ * It is due: it has a place in the pool's queue even if that is full. For it has waited in a list
+ * with a bound of its own, and there are at most `most` of such jobs in the queue. If it could be
+ * refused, nobody would be left to call the next one, where no other handler of the route runs, and
+ * a queue that is full for a moment would shed all that wait. And no job is dropped for it, whose
+ * own turn would end inside this call. */
 void turns_leave(struct turns *turns)
 {
     struct job *job;
 
     while ((job = next(turns)) != NULL) {
+        job->pool_job.due = true;
         if (pool_submit(job->loop->server->pool, &job->pool_job) == 0)
             return;
-        job->dropped = true;
+        job->dropped = "the server ends\n"; /* the pool takes no job any more */
         job_tell(job, NEWS_RETURNED);
     }
 }

@@ -25,8 +25,9 @@ enum turn turns_enter(struct turns *turns, struct job *job);
 /* The job waits no more. False: it does not wait.     Thread: the job's loop. */
 bool turns_forget(struct turns *turns, struct job *job);
 
-/* A job that could be called has come to its end: the next one's turn.     Thread: any.
- * Blocks: as pool_submit(). */
+/* A job that could be called has come to its end: the next one's turn. That one is queued whether
+ * or not the pool's queue is full. After pool_close() all that wait are told that they will not be
+ * called.     Thread: any.     Blocks: as pool_submit(). */
 void turns_leave(struct turns *turns);
 
 #endif

@@ -60,6 +60,16 @@ static void pass(struct exchange *exchange, void *user)
     exchange_print(exchange, "passed");
 }
 
+static sem_t other_gate;
+
+static void wait_at_other_gate(struct exchange *exchange, void *user)
+{
+    (void)user;
+    sem_post(&entered);
+    sem_wait(&other_gate);
+    exchange_print(exchange, "held");
+}
+
 static void hello(struct exchange *exchange, void *user)
 {
     (void)user;
@@ -69,8 +79,10 @@ static void hello(struct exchange *exchange, void *user)
 static const struct served routes[] = {
     {"/two", {.handler = wait_at_gate, .max_running = 2, .max_waiting = 3}},
     {"/one", {.handler = wait_at_gate, .max_running = 1, .max_waiting = 10, .timeout_ms = 200}},
+    {"/pile", {.handler = wait_at_gate, .max_running = 1, .max_waiting = 10}},
     {"/pass", {.handler = pass, .max_running = 1, .max_waiting = 100}},
     {"/free", {.handler = hello}},
+    {"/hold", {.handler = wait_at_other_gate}},
     {.pattern = NULL},
 };
 
@@ -101,6 +113,51 @@ static void test_more_than_the_limit_wait_and_more_are_503(void **state)
     assert_int_equal(most, 2);
     assert_int_equal(calls, 5);
     assert_int_equal(serve_end(), 0);
+}
+
+/* The queue is full when it is their turn. They have waited in a list of their own, and nobody
+ * would call them later. */
+static void test_a_full_queue_sheds_none_that_wait(void **state)
+{
+    static const char *const flags[] = {"--threads", "1", "--workers", "2", "--queue", "1", NULL};
+    int slow[5], held[2];
+
+    (void)state;
+    serve(routes, flags);
+    sem_init(&other_gate, 0, 0);
+    for (unsigned i = 0; i < 2; i++) { /* both workers, then the only place in the queue */
+        int *fd = i == 0 ? &slow[0] : &held[0];
+        *fd = client_connect(&served_at);
+        client_send(*fd, i == 0 ? GET("/pile") : GET("/hold"));
+        await(&entered);
+    }
+    held[1] = client_connect(&served_at);
+    client_send(held[1], GET("/hold"));
+    served_wait(served_active, 3);
+    for (unsigned i = 1; i < 5; i++) {
+        slow[i] = client_connect(&served_at);
+        client_send(slow[i], GET("/pile"));
+        served_wait(served_active, 3 + i);
+    }
+    assert_answer(&served_at, GET("/hold"), "every worker is busy and the queue is full");
+    sem_post(&gate);
+    await(&entered); /* the one in the queue, on the worker that has given its turn away */
+    for (unsigned i = 1; i < 5; i++)
+        sem_post(&gate);
+    sem_post(&other_gate);
+    sem_post(&other_gate);
+    for (unsigned i = 0; i < 5; i++) {
+        client_expect(slow[i], "done");
+        (void)close(slow[i]);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        client_expect(held[i], "held");
+        (void)close(held[i]);
+    }
+    assert_int_equal(most, 1);
+    assert_int_equal(calls, 5);
+    assert_int_equal(serve_end(), 0);
+    sem_destroy(&other_gate);
 }
 
 static void test_one_that_waits_and_leaves_is_not_called(void **state)
@@ -197,6 +254,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CLAIM(test_more_than_the_limit_wait_and_more_are_503),
+        CLAIM(test_a_full_queue_sheds_none_that_wait),
         CLAIM(test_one_that_waits_and_leaves_is_not_called),
         CLAIM(test_many_pass_one_by_one),
         CLAIM(test_a_drain_waits_for_those_that_wait),

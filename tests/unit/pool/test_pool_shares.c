@@ -73,6 +73,38 @@ static void test_a_full_queue_of_one_client_takes_a_job_of_another(void **state)
     unmake();
 }
 
+/* It has waited elsewhere, in a list with a bound of its own. */
+static void test_a_full_queue_takes_a_job_that_is_due_and_drops_none(void **state)
+{
+    struct pool_share *crowd;
+    struct step steps[5], due, other;
+    (void)state;
+    atomic_store(&drops, 0);
+    pool = make(1, 4);
+    crowd = pool_share_create();
+    for (unsigned i = 0; i < 5; i++) {
+        steps[i] = step_of(crowd, 0);
+        assert_int_equal(pool_submit(pool, &steps[i].job), 0);
+        if (i == 0)
+            wait_for(&entered, 1);
+    }
+    due = step_of(NULL, 0);
+    due.job.due = true;
+    assert_int_equal(pool_submit(pool, &due.job), 0);
+    assert_int_equal(atomic_load(&drops), 0);
+    other = step_of(crowd, 0);
+    assert_int_equal(pool_submit(pool, &other.job), -EAGAIN); /* it is full for the others still */
+
+    pool_share_release(pool, crowd);
+    for (unsigned i = 0; i < 6; i++)
+        sem_post(&gate);
+    wait_for(&left, 6);
+    assert_int_equal(atomic_load(&due.runs), 1);
+    pool_close(pool);
+    assert_int_equal(pool_submit(pool, &due.job), -ESHUTDOWN);
+    unmake();
+}
+
 static void test_a_kept_worker_goes_back_to_the_crowd(void **state)
 {
     struct pool_share *crowd;
@@ -128,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         claim(test_a_full_queue_of_one_client_takes_a_job_of_another),
+        claim(test_a_full_queue_takes_a_job_that_is_due_and_drops_none),
         claim(test_a_kept_worker_goes_back_to_the_crowd),
         claim(test_closing_lets_a_crowd_run_at_once),
     };
