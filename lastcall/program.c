@@ -178,13 +178,25 @@ static void tune_memory(void)
     (void)mallopt(M_TRIM_THRESHOLD, TRIMMED_FROM); /* setting one ends glibc's tuning of both */
 }
 
+/* A restart in place inherits the limit that the predecessor has raised. */
+static void find_files_limit(struct process *process, struct options *options)
+{
+    uint64_t first = process->predecessor.open_files;
+
+    if (getrlimit(RLIMIT_NOFILE, &process->files) != 0)
+        return;
+    if (first != 0 && first < process->files.rlim_cur)
+        process->files.rlim_cur = first;
+    options->files = process->files;
+}
+
 static int be_server(struct process *process, struct options *options)
 {
     tune_memory();
     int err = signals_spare_children();
     if (err != 0)
         return process_fail(EXIT_STATUS_UNAVAILABLE, "signals", err);
-    (void)getrlimit(RLIMIT_NOFILE, &process->files);
+    find_files_limit(process, options);
     int status = process->front->set_up(process->front_arg);
     if (status == 0)
         status = process_read_configuration(process, options);

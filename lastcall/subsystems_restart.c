@@ -165,6 +165,7 @@ int process_start_restarter(struct process *process)
         .binary = process->binary,
         .stop_longest_ns = options->lame_duck_ns + drain_longest_ns(&drain) + options->linger_ns,
         .keep_fd = options->when_closed,
+        .open_files = process->files.rlim_cur,
         .pid_file = options->pid_file,
         .pid_file_fd = pid_file_fd(),
         .ops = &restarter_ops,

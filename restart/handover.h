@@ -83,6 +83,8 @@ enum handover_tag {
     HANDOVER_IS_FINAL,       /* number, in STOP: the starter closes what both share */
     HANDOVER_FORCE_AFTER_NS, /* number, in READY: stop signals closer together count as one */
     HANDOVER_EVENT,          /* number, in NEWS: enum restart_news_event */
+    HANDOVER_OPEN_FILES,     /* number, in HELLO: the limit on open files that the first process of
+                                this line began with; left out by a starter that has not raised it */
 };
 
 /* The id of a listener is its socket's SO_COOKIE, which is the same in every process that has the

@@ -59,6 +59,7 @@ static int take(struct predecessor *predecessor, struct message *message)
         predecessor->generation = message_get_number(message, HANDOVER_GENERATION, 1);
         predecessor->is_master = message_get_number(message, HANDOVER_IS_MASTER, 0) != 0;
         predecessor->runs_app = message_get_number(message, HANDOVER_RUNS_APP, 0) != 0;
+        predecessor->open_files = message_get_number(message, HANDOVER_OPEN_FILES, 0);
         file_close(&predecessor->stderr_fd);
         predecessor->stderr_fd = message_take_fd(message, 0);
         log_look(predecessor->stderr_fd);

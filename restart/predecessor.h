@@ -15,6 +15,8 @@ struct predecessor {
     bool is_master;      /* it outlives us: the channel stays open */
     bool runs_app;       /* a master that has the application: do not start one */
     uint64_t generation; /* ours; 1 without a predecessor */
+    uint64_t open_files; /* the limit on them that the first process of the line began with; 0: as
+                          * it is */
     int stderr_fd;       /* what our standard error becomes once we serve; -1: none */
     ino_t stderr_pipe_inode; /* the pipe that it is until then */
     int conns_fd;            /* the predecessor sends connections here; -1: none */

@@ -106,6 +106,7 @@ int restarter_start(const struct restarter_config *config, struct restarter **re
                                                 .argv = config->argv,
                                                 .keep_fds = &restarter->config.keep_fd,
                                                 .keep_count = config->keep_fd >= 0,
+                                                .open_files = config->open_files,
                                                 .hooks = &restarter_hooks,
                                                 .arg = restarter},
                     restarter->generation);

@@ -58,6 +58,7 @@ struct restarter_config {
     char *const *argv;
     const char *binary;
     int keep_fd;              /* a descriptor that the successor inherits; -1: none */
+    uint64_t open_files;      /* the limit on open files before this process raised it */
     uint64_t stop_longest_ns; /* the longest that a stop takes, lame duck included */
     const char *pid_file;     /* NULL: none */
     int pid_file_fd;          /* -1: not open */

@@ -65,8 +65,9 @@ struct succession_config {
     char *const *argv;
     const int *keep_fds; /* descriptors that the successor inherits, with the same numbers */
     size_t keep_count;
-    bool runs_app;  /* the master has the application: the worker must not start it */
-    bool own_group; /* the successor gets a process group of its own */
+    uint64_t open_files; /* the limit on open files before this process raised it; 0: it did not */
+    bool runs_app;       /* the master has the application: the worker must not start it */
+    bool own_group;      /* the successor gets a process group of its own */
     const struct succession_hooks *hooks;
     void *arg;
 };

@@ -118,6 +118,8 @@ static int say_hello(struct succession *succession)
     message_put_number(&hello, HANDOVER_GENERATION, succession->generation + 1);
     message_put_number(&hello, HANDOVER_IS_MASTER, succession->config.timing.stays);
     message_put_number(&hello, HANDOVER_RUNS_APP, succession->config.runs_app);
+    if (succession->config.open_files != 0)
+        message_put_number(&hello, HANDOVER_OPEN_FILES, succession->config.open_files);
     message_put_fd(&hello, STDERR_FILENO);
     return message_send(succession->channel, &hello);
 }

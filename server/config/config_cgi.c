@@ -144,7 +144,9 @@ static struct config_cgi *make(struct config_reader *reader, const char *mount)
                                              .grace_ns = MS(2000),
                                              .held_ns = MS(10),
                                              .max_output = GIB}};
-    (void)getrlimit(RLIMIT_NOFILE, &made->settings.files); /* the server raises it later */
+    made->settings.files = reader->options->files;
+    if (made->settings.files.rlim_max == 0) /* of a server that does not raise it */
+        (void)getrlimit(RLIMIT_NOFILE, &made->settings.files);
     reader->cgi = made;
     return made;
 }

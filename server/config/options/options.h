@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 
 #include "flags.h"
 #include "inherit.h"
@@ -128,6 +129,9 @@ struct options {
     int conns_fd;                    /* connections of the predecessor arrive here; -1: none do */
     uint64_t generation;             /* 1, and one more with each restart */
     pid_t master_pid;                /* the master that started this worker; 0: none */
+    /* for programs that the server starts: the limit before it was raised, in this process or in
+     * the first one of a line of restarts; rlim_max 0: as it is */
+    struct rlimit files;
 };
 
 /* Returns -1: go on with *ret_options; or the exit status: 0 after --help and --version,

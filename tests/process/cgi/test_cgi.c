@@ -3,11 +3,14 @@
 #include "with_cgi.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -199,6 +202,15 @@ static void test_the_environment_is_clean(void **state)
 }
 
 /* Two of `ls` itself are pipes, one is /dev/null, one the folder. */
+/* process_open_files lowers the hard limit as well, and then nothing can be raised. */
+static void lower_soft_limit(void)
+{
+    struct rlimit files;
+    (void)getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = 300;
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static void test_descriptors_signals_and_limits_are_those_of_a_fresh_process(void **state)
 {
     struct rlimit files;
@@ -219,6 +231,35 @@ static void test_descriptors_signals_and_limits_are_those_of_a_fresh_process(voi
     (void)snprintf(want, sizeof(want), "300");
     assert_get(&p, "/cgi/limit", 200, want);
     finish(&p);
+}
+
+/* The successor inherits the limit that its predecessor has raised. */
+static void test_after_a_restart_a_script_has_the_first_limit(void **state)
+{
+    struct process p;
+    int status = -1;
+    (void)state;
+    write_script("limit", TYPE "until [ $(ulimit -Sn) = $FILES ]; do :; done; printf '%s' $FILES");
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    process_in_child = lower_soft_limit;
+    start_with(&p, CGI(", timeout: 10s, env: {FILES: 300, DIR3: @}"),
+               ARGS("--restart-probation", "50ms"));
+    process_in_child = NULL;
+    assert_get(&p, "/cgi/limit", 200, "300");
+    pid_t pid = p.pid;
+    for (unsigned n = 2; n <= 3; n++) { /* and so does the successor's */
+        char text[64];
+        assert_int_equal(kill(pid, SIGHUP), 0);
+        (void)snprintf(text, sizeof(text), "generation %u serves: process ", n);
+        process_wait_log(&p, text);
+        pid = (pid_t)strtol(strstr(p.log, text) + strlen(text), NULL, 10);
+        assert_get(&p, "/cgi/limit", 200, "300");
+    }
+    process_expect(&p, LIMIT_MS, 0);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    process_release(&p);
 }
 
 /* ---- limits ---- */
@@ -359,6 +400,8 @@ int main(void)
         cmocka_unit_test_teardown(test_other_paths, process_kill_left),
         cmocka_unit_test_teardown(test_the_environment_is_clean, process_kill_left),
         cmocka_unit_test_teardown(test_descriptors_signals_and_limits_are_those_of_a_fresh_process,
+                                  process_kill_left),
+        cmocka_unit_test_teardown(test_after_a_restart_a_script_has_the_first_limit,
                                   process_kill_left),
         cmocka_unit_test_teardown(test_a_script_has_its_time, process_kill_left),
         cmocka_unit_test_teardown(test_the_number_of_scripts_is_limited, process_kill_left),
