@@ -106,6 +106,25 @@ void app_check_leader(struct app *app)
     on_leader_end(app, &info);
 }
 
+/* waitid(2) for any child finds the same one again until that is reaped: a claimed one, whose
+ * output is still read, hides those after it. So the application's group is asked for by itself: a
+ * claim leads a group of its own. Orphans that have left the group wait until the claim is over; no
+ * stop waits for them. */
+static void reap_group(struct app *app)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (app->group == 0 ||
+            waitid(P_PGID, (id_t)app->group, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+            info.si_pid == 0)
+            return;
+        if (app->pid_fd >= 0 && info.si_pid == app->group)
+            on_leader_end(app, &info);
+        else
+            (void)waitid(P_PID, (id_t)info.si_pid, &info, WEXITED | WNOHANG);
+    }
+}
+
 /* Children that became ours when their parents ended. */
 void app_reap_orphans(struct app *app)
 {
@@ -116,6 +135,7 @@ void app_reap_orphans(struct app *app)
     while (read(app->orphans_fd, &waste, sizeof(waste)) >
            0) /* before waitid(2), or one is missed */
         ;
+    reap_group(app);
     for (;;) {
         siginfo_t info = {0};
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)

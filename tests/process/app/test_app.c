@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -405,6 +406,62 @@ static void test_orphans_are_reaped(void **state)
     process_release(&p);
 }
 
+/* Scripts have ended, and what they have left behind holds their output open: so their threads
+ * leave them as zombies. waitid(2) for any child finds those first. */
+static void test_orphans_are_reaped_beside_scripts_that_are_not(void **state)
+{
+    enum { SCRIPTS = 12 };
+    struct process p;
+    char folder[64], path[96], conf[64];
+    int fds[SCRIPTS], child = 0, orphan = 0;
+    (void)state;
+    (void)snprintf(folder, sizeof(folder), "/tmp/lastcall-app-cgi-%ld", (long)getpid());
+    (void)snprintf(path, sizeof(path), "%s/leaves", folder);
+    (void)snprintf(conf, sizeof(conf), "/tmp/lastcall-app-%ld.conf", (long)getpid());
+    assert_int_equal(mkdir(folder, 0755), 0);
+    FILE *file = fopen(path, "w");
+    (void)fputs("#!/bin/sh\nsleep 1000 &\n", file);
+    (void)fclose(file);
+    assert_int_equal(chmod(path, 0755), 0);
+    file = fopen(conf, "w");
+    (void)fprintf(file,
+                  "listen: {host: 127.0.0.1, port: 0}\nuser: %s\npool: {workers: 32}\n"
+                  "hosts:\n  default:\n    paths:\n"
+                  "      /cgi: {handler.cgi: {path: %s, timeout: 0}}\n"
+                  "      /: {proxy.reverse.url: '%s'}\n"
+                  "app: {url: '%s', start-timeout: 60s, hold: 60s}\n",
+                  own_user_name(), folder, url, url);
+    (void)fclose(file);
+    process_start_configured(&p, APP("-c", conf, "--threads", "2", "--", PYTHON, "family"));
+    process_wait_log(&p, " answers at ");
+    char *answer = client_ask(&p, GET("/pids"));
+    assert_int_equal(sscanf(strstr(answer, "\r\n\r\n"), "%d %d", &child, &orphan), 2);
+    free(answer);
+    for (size_t i = 0; i < SCRIPTS; i++) {
+        fds[i] = client_connect(&p);
+        client_send(fds[i], GET("/cgi/leaves"));
+    }
+    uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    while (zombies_of(&p) < SCRIPTS && now_ns() < until_ns)
+        (void)poll(NULL, 0, 5);
+    assert_int_equal(zombies_of(&p), SCRIPTS);
+    (void)kill(orphan, SIGKILL);
+    while (state_of(orphan, NULL) != 0) {
+        if (now_ns() > until_ns)
+            fail_msg("the orphan was not reaped");
+        (void)poll(NULL, 0, 5);
+    }
+    for (size_t i = 0; i < SCRIPTS; i++)
+        (void)close(fds[i]); /* which ends what the scripts have left */
+    wait_no_zombies(&p);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+    (void)unlink(path);
+    (void)rmdir(folder);
+    (void)unlink(conf);
+}
+
 /* The first child of `pid`. */
 static pid_t child_of(pid_t pid)
 {
@@ -509,6 +566,7 @@ int main(void)
         TEST(test_a_file_may_say_it_all),
         TEST(test_signals_without_a_use_are_handed_on),
         TEST(test_orphans_are_reaped),
+        TEST(test_orphans_are_reaped_beside_scripts_that_are_not),
         TEST(test_process_1_reaps_hands_on_and_drains),
         TEST(test_process_1_without_an_application_reaps_too),
     };
