@@ -336,7 +336,7 @@ static int run(struct call *call, struct lc_routes *routes)
 int lc_call(lc_server *server, const char *request, const char *headers, const void *body,
             size_t count, struct lc_answer *answer)
 {
-    if (lc_thread_holds())
+    if (LC_HOLDS())
         return LC_E_THREAD;
     if (server == NULL || request == NULL || (body == NULL && count > 0) || answer == NULL ||
         answer->size < sizeof(*answer))
@@ -351,7 +351,6 @@ int lc_call(lc_server *server, const char *request, const char *headers, const v
                                        .version = 0x101,
                                        .body = count > 0 ? body : "",
                                        .body_bytes = count,
-                                       .body_fd = -1,
                                        .status = 200,
                                        .length = -1,
                                        .scratch = call->scratch,

@@ -60,25 +60,6 @@ static int write_bytes(int fd, const char *bytes, size_t count)
     return 0;
 }
 
-/* From file to file: the kernel copies, or shares the blocks. */
-static size_t copy_range(int from, int to, size_t count)
-{
-    off_t at = 0;
-
-    while ((size_t)at < count && copy_file_range(from, &at, to, NULL, count - (size_t)at, 0) > 0)
-        ;
-    return (size_t)at;
-}
-
-static int fill(const struct exchange *exchange, int fd)
-{
-    size_t done = 0;
-
-    if (exchange->body_fd >= 0)
-        done = copy_range(exchange->body_fd, fd, exchange->body_bytes);
-    return write_bytes(fd, exchange->body + done, exchange->body_bytes - done);
-}
-
 /* ---- the name ---- */
 
 static int put_in_place(int dirfd, const char *own, const char *name, bool is_new)
@@ -127,7 +108,7 @@ static int sync_folder(int dirfd)
 
 static int finish(const struct exchange *exchange, int fd, bool is_synced)
 {
-    int err = fill(exchange, fd);
+    int err = write_bytes(fd, exchange->body, exchange->body_bytes);
 
     if (err == 0 && is_synced && fsync(fd) != 0)
         err = -errno;

@@ -90,7 +90,6 @@ struct exchange {
     size_t field_count;
     const char *body; /* in one piece; a '\0' follows where it was copied */
     size_t body_bytes;
-    int body_fd; /* an unlinked file that holds the body as well, from its begin; -1: none */
 
     /* of the answer: whole, unless ops->write() was called */
     int status;                                  /* 200 */

@@ -140,7 +140,6 @@ void exchange_copy(struct job *job, h2o_req_t *req, bool is_user)
         copy_more(job, req, fields, &at);
     exchange->body = copy(&at, req->entity);
     exchange->body_bytes = job->body_bytes = req->entity.len;
-    exchange->body_fd = -1;
     job->room_at = at;
     job->room_end = (char *)(job + 1) + job->room_bytes;
 }

@@ -77,7 +77,6 @@ void cgi_exchange_init(struct cgi_exchange *fake, const char *method, const char
                                        .peer_port = 4711,
                                        .version = 0x101,
                                        .body = "",
-                                       .body_fd = -1,
                                        .status = 200,
                                        .length = -1,
                                        .file_fd = -1,

@@ -102,7 +102,6 @@ void fake_init(struct fake *fake)
                                        .peer = "127.0.0.1",
                                        .version = 0x200,
                                        .body = "",
-                                       .body_fd = -1,
                                        .status = 200,
                                        .length = -1,
                                        .scratch = fake->scratch,

@@ -182,39 +182,6 @@ static void test_where_no_file_can_be(void **state)
     call("/nowhere", save_nowhere, "body");
 }
 
-static void save_from_file(lc_req *r, void *user)
-{
-    (void)user;
-    assert_int_equal(lc_save_body(r, dir, "copied", 0), 0);
-    assert_int_equal(lc_send(r, 200, NULL, NULL), 0);
-}
-
-/* The body lies in a file: that is copied, and the pages of the mapping are not touched. */
-static void test_a_body_in_a_file_is_copied_from_there(void **state)
-{
-    struct fake fake;
-    int fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-
-    (void)state;
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, "from the file", 13), 13);
-    fake_init(&fake);
-    fake.exchange.body = "from  a mapping";
-    fake.exchange.body_bytes = 13;
-    fake.exchange.body_fd = fd;
-    assert_int_equal(lc_name(server, "copy", save_from_file, NULL), 0);
-    fake_run(&fake, server, "copy");
-    expect_file("copied", "from the file");
-    assert_int_equal(lseek(fd, 0, SEEK_CUR), 13); /* its offset is another's */
-    fake.exchange.body_fd = -1;
-    fake_run(&fake, server, "copy");
-    expect_file("copied", "from  a mappi");
-    fake.exchange.body_fd = dir; /* no copy is possible */
-    fake_run(&fake, server, "copy");
-    expect_file("copied", "from  a mappi");
-    (void)close(fd);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,7 +189,6 @@ int main(void)
         cmocka_unit_test(test_a_body_becomes_a_file),
         cmocka_unit_test(test_a_name_does_not_lead_out_of_the_folder),
         cmocka_unit_test(test_where_no_file_can_be),
-        cmocka_unit_test(test_a_body_in_a_file_is_copied_from_there),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
