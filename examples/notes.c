@@ -2,8 +2,10 @@
  * any more is interrupted. A transaction that began ends in COMMIT or ROLLBACK, in every drain:
  * what was answered with 201 is in the database.
  *
- *     cc notes.c $(pkg-config --cflags --libs lastcall sqlite3 jansson) -o notes && ./notes
- * notes.db curl -d '{"text": "milk"}' 127.0.0.1:8080/notes; curl 127.0.0.1:8080/notes */
+ *     cc notes.c $(pkg-config --cflags --libs lastcall sqlite3 jansson) -o notes
+ *     ./notes notes.db
+ *     curl -d '{"text": "milk"}' 127.0.0.1:8080/notes
+ *     curl 127.0.0.1:8080/notes */
 #include <jansson.h>
 #include <lastcall/lastcall.h>
 #include <sqlite3.h>

@@ -1,7 +1,8 @@
 /* Files into a folder, by PUT or by the form of a browser. A file appears whole or not at all.
  *
- *     cc upload.c $(pkg-config --cflags --libs lastcall) -o upload && ./upload /tmp/files
- * 127.0.0.1:8080 curl -T big.iso 127.0.0.1:8080/files/big.iso */
+ *     cc upload.c $(pkg-config --cflags --libs lastcall) -o upload
+ *     ./upload /tmp/files 127.0.0.1:8080
+ *     curl -T big.iso 127.0.0.1:8080/files/big.iso */
 #include <fcntl.h>
 #include <lastcall/lastcall.h>
 #include <stdio.h>

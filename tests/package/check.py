@@ -4,9 +4,8 @@ requests meanwhile.
 
     check.py
 
-At last it builds a program with the library in a Debian that has nothing else of this tree, and follows the tutorial
-there. Needs root, debootstrap,
-systemd-container and, the first time, a network. The first run takes five minutes, most of them to make the two
+At last it builds a program with the library in a Debian that has nothing else of this tree, stops the examples there
+under load, and follows the tutorial. Needs root, debootstrap, systemd-container and, the first time, a network. The first run takes five minutes, most of them to make the two
 Debians; later ones two."""
 
 from __future__ import annotations
@@ -287,6 +286,15 @@ def outside(folder: Path) -> None:
     print("ok      outside", flush=True)
 
 
+def examples(folder: Path) -> None:
+    """The examples of the packages that `outside` has installed, each stopped twenty times under load."""
+    said = debian.run("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && '
+                      'exec chroot "$1" python3 -B /packages/consumer/examples.py', "sh", folder, limit_s=1800).stdout
+    print("".join(f"    {line}\n" for line in said.splitlines()), end="")
+    expect(said.count("ok ") == 5, "an example was not built, or loses a request")
+    print("ok      examples", flush=True)
+
+
 def tutorial(folder: Path) -> None:
     """docs/tutorial.md, word for word, with the packages that `outside` has installed."""
     inside = folder / "packages"
@@ -315,6 +323,7 @@ def main() -> int:
         devel = debian.base("devel", COMPILERS + suggests(), base)
         own = debian.copy_of(devel, "outside")
         outside(own)
+        examples(own)
         tutorial(own)
     except (Failed, subprocess.TimeoutExpired) as error:
         print(f"FAILED  {error}")
