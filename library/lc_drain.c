@@ -14,11 +14,12 @@
 
 static int begin_drain(lc_server *server, int64_t ms, const char *by, const char *why)
 {
-    struct coord *coord = server != NULL ? lc_coord(server) : NULL;
+    struct coord *coord = server != NULL ? lc_borrow_coord(server) : NULL;
 
     if (coord == NULL)
         return server != NULL ? LC_E_STATE : LC_E_ARG;
     coord_request_drain_until(coord, by, why != NULL ? why : "", lc_until_ns(ms));
+    lc_return_coord(server);
     return LC_OK;
 }
 
@@ -29,7 +30,7 @@ int lc_drain(lc_server *server, int64_t ms, const char *why)
 
 int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result)
 {
-    if (server != NULL && lc_is_of(server))
+    if (server != NULL && LC_IS_OF(server))
         return LC_E_THREAD;
     int began = begin_drain(server, ms, "lc_shutdown", "");
     return began == LC_OK ? lc_wait(server, -1, result) : began;
@@ -37,20 +38,23 @@ int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result)
 
 int lc_undrain(lc_server *server)
 {
-    struct coord *coord = server != NULL ? lc_coord(server) : NULL;
+    struct coord *coord = server != NULL ? lc_borrow_coord(server) : NULL;
 
     if (coord == NULL)
         return server != NULL ? LC_E_STATE : LC_E_ARG;
-    return coord_undrain(coord) ? LC_OK : LC_E_STATE;
+    int result = coord_undrain(coord) ? LC_OK : LC_E_STATE;
+    lc_return_coord(server);
+    return result;
 }
 
 int lc_cut_short(lc_server *server)
 {
-    struct coord *coord = server != NULL ? lc_coord(server) : NULL;
+    struct coord *coord = server != NULL ? lc_borrow_coord(server) : NULL;
 
     if (coord == NULL)
         return server != NULL ? LC_E_STATE : LC_E_ARG;
     coord_force(coord, "lc_cut_short");
+    lc_return_coord(server);
     return LC_OK;
 }
 
@@ -115,9 +119,9 @@ int lc_wait(lc_server *server, int64_t ms, struct lc_result *result)
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_of(server))
+    if (LC_IS_OF(server))
         return LC_E_THREAD;
-    if (lc_coord(server) == NULL)
+    if (!lc_has_coord(server))
         return LC_E_STATE;
     int waited = wait_until_over(server, lc_until_ns(ms));
     if (waited != LC_OK)
@@ -132,7 +136,7 @@ int lc_unfinished(lc_server *server, size_t i, struct lc_cut *cut)
 {
     if (server == NULL || cut == NULL)
         return LC_E_ARG;
-    if (lc_coord(server) == NULL || wait_until_over(server, 0) != LC_OK)
+    if (!lc_has_coord(server) || wait_until_over(server, 0) != LC_OK)
         return LC_E_STATE;
     const struct coord_requests *list = coord_get_unfinished(server->process.coord);
     if (i >= list->count)
@@ -152,7 +156,7 @@ int lc_unfinished(lc_server *server, size_t i, struct lc_cut *cut)
 
 int lc_phase(lc_server *server)
 {
-    struct coord *coord = server != NULL ? lc_coord(server) : NULL;
+    struct coord *coord = server != NULL ? lc_borrow_coord(server) : NULL;
     uint64_t count;
 
     if (coord == NULL)
@@ -163,6 +167,7 @@ int lc_phase(lc_server *server)
         (void)!read(server->phase_fd, &count, sizeof(count)); /* before the look */
     (void)pthread_mutex_unlock(&server->mu);
     enum coord_phase phase = coord_get_phase(coord);
+    lc_return_coord(server);
     if (over)
         return LC_DONE;
     return phase == PHASE_DONE ? LC_DRAINING : (int)phase; /* almost */
@@ -184,7 +189,7 @@ int lc_on_phase(lc_server *server, void (*stepped)(int phase, void *user), void 
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (LC_IS_LATE(server))
         return LC_E_STATE;
     server->stepped = stepped;
     server->stepped_user = user;

@@ -231,11 +231,13 @@ static void fail(lc_server *server, int status)
 {
     (void)pthread_mutex_lock(&server->mu);
     server->coord = NULL;
+    while (server->coord_borrowed > 0)
+        (void)pthread_cond_wait(&server->changed, &server->mu);
     (void)pthread_mutex_unlock(&server->mu);
     server->process.status = status;
     process_leave(&server->process);
     /* A task that the program has begun keeps its memory, in lc_free(), and nothing waits for it.
-     * Its end may poke the coordinator until this has had tasks.mu. */
+     */
     lc_tasks_drop(server);
     server->end = LC_END_LOOPS;
     (void)end_all(server, CLOCK_NEVER / 2); /* it has accepted nothing: no thread is stuck */
@@ -248,6 +250,7 @@ static void fail(lc_server *server, int status)
 
 void lc_note_runs(lc_server *server)
 {
+    lc_watch_exit(LC_EXIT_WHEN_IT_RUNS);
     lc_tasks_start(server);
     enter_stage(server, LC_RUNS);
 }
@@ -314,6 +317,7 @@ static int wait_for_start(lc_server *server)
 
 void lc_seal(lc_server *server)
 {
+    lc_watch_exit(LC_EXIT_AT_START);
     lc_modules_init(server);
     server->options.extra = server->extra;
     server->options.extra_count = server->extra_count;
@@ -350,7 +354,7 @@ int lc_start(lc_server *server)
 {
     if (server == NULL)
         return LC_E_ARG;
-    return lc_thread_holds() ? LC_E_THREAD : lc_begin(server, PROCESS_EMBEDDED);
+    return LC_HOLDS() ? LC_E_THREAD : lc_begin(server, PROCESS_EMBEDDED);
 }
 
 /* True: it has ended, and the thread with it. */
@@ -391,13 +395,14 @@ int lc_free(lc_server *server)
 {
     if (server == NULL)
         return LC_OK;
-    if (lc_is_of(server))
+    if (LC_IS_OF(server))
         return LC_E_THREAD;
     if (server->process.role == PROCESS_PROGRAM)
         return LC_E_STATE; /* it ends with its process */
-    struct coord *coord = lc_coord(server);
+    struct coord *coord = lc_borrow_coord(server);
     if (coord != NULL) {
         coord_force(coord, "lc_free");
+        lc_return_coord(server);
         (void)lc_wait(server, -1, NULL);
         if (!order_end(server))
             return LC_E_STUCK;

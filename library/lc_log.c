@@ -55,7 +55,7 @@ int lc_on_log(lc_server *server,
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (LC_IS_LATE(server))
         return LC_E_STATE;
     server->log.line = line;
     server->log.user = user;

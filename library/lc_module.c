@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "thread.h"
 #include "lc_server_p.h"
 
 #define SYMBOL "lastcall_module_1"
@@ -21,6 +22,7 @@ struct lc_loaded {
     struct lc_loaded *next;
     const struct lc_module *module;
     void *state;
+    char path[]; /* for the log */
 };
 
 static int refuse(char error[CONFIG_FRONT_ERROR], const char *format, ...) LC_PRINTF(2, 3);
@@ -106,20 +108,45 @@ static void enter_module(lc_server *server, bool enter)
     (void)pthread_mutex_unlock(&server->mu);
 }
 
+static NOT_LOOKED_INTO int call_init(lc_server *server, struct lc_loaded *loaded, const char *name,
+                                     const char *args)
+{
+    struct lc_called called;
+
+    lc_called_begin(&called, server, "init() of module", loaded->path);
+    LC_NOTHING_PASSES();
+    int result = loaded->module->init(server, name, args, &loaded->state);
+    lc_called_end(&called);
+    return result;
+}
+
+static NOT_LOOKED_INTO void call_fini(lc_server *server, const struct lc_loaded *loaded)
+{
+    struct lc_called called;
+
+    if (loaded->module->fini == NULL)
+        return;
+    lc_called_begin(&called, server, "fini() of module", loaded->path);
+    LC_NOTHING_PASSES();
+    loaded->module->fini(loaded->state);
+    lc_called_end(&called);
+}
+
 static int begin(lc_server *server, const struct lc_module *module, const char *path,
                  const char *name, const char *args, char error[CONFIG_FRONT_ERROR])
 {
-    struct lc_loaded *loaded = calloc(1, sizeof(*loaded));
+    struct lc_loaded *loaded = calloc(1, sizeof(*loaded) + strlen(path) + 1);
 
     if (loaded == NULL)
         return refuse(error, "no memory");
     loaded->module = module;
+    (void)strcpy(loaded->path, path);
     enter_module(server, true);
-    int result = module->init(server, name, args, &loaded->state);
+    int result = call_init(server, loaded, name, args);
     enter_module(server, false);
     if (result != 0 || server->failed != 0) {
-        if (result == 0 && module->fini != NULL) /* it has begun, and one of its calls has failed */
-            module->fini(loaded->state);
+        if (result == 0) /* it has begun, and one of its calls has failed */
+            call_fini(server, loaded);
         free(loaded);
         return refuse(error, "module %.100s did not start: %.300s", path,
                       server->failed != 0 ? server->error : lc_strerror(result));
@@ -163,8 +190,7 @@ void lc_modules_end(lc_server *server)
     while (server->modules != NULL) { /* the last one first */
         struct lc_loaded *loaded = server->modules;
         server->modules = loaded->next;
-        if (loaded->module->fini != NULL)
-            loaded->module->fini(loaded->state);
+        call_fini(server, loaded);
         free(loaded);
     }
 }

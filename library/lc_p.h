@@ -6,10 +6,13 @@
  *     lc_server.c, lc_life.c ...     a server from lc_new() to lc_free()
  *     request/routes.c               patterns, middleware, names, per-worker state
  *     request/...                    the request and its answer: an lc_req around an exchange
- *     request/call.c                 a handler without a socket */
+ *     request/call.c                 a handler without a socket
+ *     request/called.c, lc_exit.c    how functions of the program may not end */
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <unwind.h>
 
 #include "lastcall/lastcall.h"
 
@@ -55,7 +58,54 @@ const struct user_route *lc_routes_named(const struct lc_routes *routes, const c
  * failed. */
 int lc_routes_trust(struct lc_routes *routes, const char *list);
 /* Does this thread hold a request, so that it must not wait for handlers to end? See [M] in
- * lastcall.h. */
+ * lastcall.h.     Thread: any. */
 bool lc_thread_holds(void);
+/* The same in a function [M]; the first call of each is logged. */
+#define LC_HOLDS()                                                                                 \
+    ({                                                                                             \
+        static atomic_bool said_;                                                                  \
+        lc_holder_calls(&said_, __func__);                                                         \
+    })
+bool lc_holder_calls(atomic_bool *said, const char *function);
+/* In a function [S]: has the server started? The first call of each is logged. */
+#define LC_IS_LATE(server)                                                                         \
+    ({                                                                                             \
+        static atomic_bool said_;                                                                  \
+        lc_is_started(server) && lc_say_late(server, &said_, __func__);                            \
+    })
+/* The same, where init() of a module may still register. */
+#define LC_IS_TOO_LATE(server)                                                                     \
+    ({                                                                                             \
+        static atomic_bool said_;                                                                  \
+        !lc_may_register(server) && lc_say_late(server, &said_, __func__);                         \
+    })
+/* True.     Thread: any. */
+bool lc_say_late(const lc_server *server, atomic_bool *said, const char *function);
+
+/* ---- request/called.c; Thread of each: any; they are about the thread that calls them ---- */
+
+/* A function of the program that runs on this thread: "the handler of route", "GET /". It stands on
+ * the stack of the caller of that function. */
+struct lc_called {
+    lc_server *server;
+    const char *what, *name;
+    const struct lc_called *outer;
+};
+void lc_called_begin(struct lc_called *called, lc_server *server, const char *what,
+                     const char *name);
+void lc_called_end(const struct lc_called *called);
+/* The innermost one; NULL: none runs on this thread. */
+const struct lc_called *lc_called_now(void);
+/* A line about it on standard error, in a process that ends: it begins with `what` and `name`, and
+ * takes no lock that a function of lc_on_log() may hold. One runs. */
+void lc_called_last_words(const char *event, const char *format, ...) LC_PRINTF(2, 3);
+
+/* Stands in each function that calls one of the program's, between lc_called_begin() and the call;
+ * such a function is NOT_LOOKED_INTO. No exception passes it: see unwinding note, called.c. 0x1b:
+ * the address is relative, in four bytes. */
+#define LC_NOTHING_PASSES() __asm__ volatile(".cfi_personality 0x1b, %c0" : : "i"(lc_unwound))
+__attribute__((visibility("hidden"))) _Unwind_Reason_Code
+lc_unwound(int version, _Unwind_Action actions, _Unwind_Exception_Class class,
+           struct _Unwind_Exception *exception, struct _Unwind_Context *context);
 
 #endif

@@ -124,7 +124,7 @@ int lc_set(lc_server *server, const char *name, const char *value)
 
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (LC_IS_LATE(server))
         return LC_E_STATE;
     if (name == NULL || name[0] == '\0' || value == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_set: a setting needs a name and a value");
@@ -149,7 +149,7 @@ int lc_conf(lc_server *server, const char *file)
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (LC_IS_LATE(server))
         return LC_E_STATE;
     if (file == NULL || file[0] == '\0')
         return lc_setup_failed(server, LC_E_ARG, "lc_conf: the name of the file is missing");
@@ -177,7 +177,7 @@ int lc_listen(lc_server *server, const char *address)
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (LC_IS_LATE(server))
         return LC_E_STATE;
     if (address == NULL || address[0] == '\0')
         return lc_setup_failed(server, LC_E_ARG, "lc_listen: the address is missing");
@@ -199,7 +199,7 @@ int lc_listen_fd(lc_server *server, int fd)
     char error[256];
     int result = LC_E_ARG;
 
-    if (server != NULL && lc_is_started(server))
+    if (server != NULL && LC_IS_LATE(server))
         result = LC_E_STATE;
     else if (server != NULL && inherit_add_descriptor(&server->given, fd, false, "lc_listen_fd",
                                                       error, sizeof(error)) == 0)
@@ -215,7 +215,7 @@ int lc_tls(lc_server *server, const char *certificate_file, const char *key_file
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (lc_is_started(server))
+    if (LC_IS_LATE(server))
         return LC_E_STATE;
     if (certificate_file == NULL || key_file == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_tls: it takes a certificate and its key");

@@ -11,6 +11,7 @@
  * signals blocked, and what it keeps for each thread goes with a thread of ours. */
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "config_front.h"
 #include "lc_p.h"
@@ -88,6 +89,7 @@ struct lc_server {
     char error[LC_ERROR_SIZE]; /* of it */
     int status;                /* the exit status, once it is known */
     struct coord *coord;       /* from before the first request can come; NULL: not started */
+    unsigned coord_borrowed;   /* so many threads use it: a start that fails waits for them */
     int port;
     int phase_fd;        /* an eventfd; -1: nobody asked for it */
     unsigned ends;       /* so often lc_free() has ordered the end */
@@ -97,17 +99,28 @@ struct lc_server {
 
 /* ---- lc_state.c ---- */
 
-/* `time` in milliseconds from now, on CLOCK_MONOTONIC in nanoseconds; -1: CLOCK_NEVER. */
+/* Thread of these: any.     Blocks: never. */
+
+/* `ms` from now, on CLOCK_MONOTONIC in nanoseconds; -1: CLOCK_NEVER. */
 uint64_t lc_until_ns(int64_t ms);
 /* Does this thread belong to the server, or hold a request? Then it must not wait for the server's
- * end. */
-bool lc_is_of(const lc_server *server);
-/* The coordinator; NULL before the start. */
-struct coord *lc_coord(lc_server *server);
+ * end: LC_E_THREAD. The first call of each function is logged. */
+#define LC_IS_OF(server)                                                                           \
+    ({                                                                                             \
+        static atomic_bool said_;                                                                  \
+        lc_is_of(server, &said_, __func__);                                                        \
+    })
+bool lc_is_of(const lc_server *server, atomic_bool *said, const char *function);
+/* Is there a coordinator? False before the start, and after a start that has failed. */
+bool lc_has_coord(lc_server *server);
+/* The coordinator, which stays until lc_return_coord(); NULL: there is none, and nothing to
+ * return. */
+struct coord *lc_borrow_coord(lc_server *server);
+void lc_return_coord(lc_server *server);
 
 /* ---- lc_server.c ---- */
 
-/* lc_new() without its checks. NULL: no memory. */
+/* lc_new() without its checks. NULL: no memory.     Thread: any. */
 lc_server *lc_make(void);
 
 /* ---- lc_life.c ---- */
@@ -116,16 +129,30 @@ lc_server *lc_make(void);
 
 /* The setup is over.     Thread: the one that starts it. */
 void lc_seal(lc_server *server);
-/* Errors: 0; an enum exit_status, logged. */
+/* The server answers what was registered.     Thread: the coordinator's, before process_start().
+ * Errors: 0; an enum exit_status, logged. */
 int lc_attach_routes(lc_server *server);
+/* Lend the coordinator out, and hear of its steps.     Thread: the same. */
 void lc_watch_steps(lc_server *server);
+/* It accepts.     Thread: the coordinator's. */
 void lc_note_runs(lc_server *server);
+/* The drain is over, and process.status the exit status.     Thread: the coordinator's. */
 void lc_note_over(lc_server *server);
-/* Nothing of it runs any more: free it. */
+/* Nothing of it runs any more: free it.     Thread: any, the last one that has it. */
 void lc_release(lc_server *server);
 
-/* Start as lc_start() does. Afterwards server->status is the exit status of a start that failed. */
+/* Start as lc_start() does. Afterwards server->status is the exit status of a start that failed.
+ * Thread: any that neither holds a request nor belongs to the server.     Blocks: until it accepts.
+ * Errors: as lc_start(). */
 int lc_begin(lc_server *server, enum process_role role);
+
+/* ---- lc_exit.c ---- */
+
+/* Have exit(3) in a function that the server has called end the process at once: see there. Twice,
+ * because what registers exit functions in between would run before. Each counts once in a process.
+ * Thread: any. */
+enum lc_exit_watch { LC_EXIT_AT_START, LC_EXIT_WHEN_IT_RUNS, LC_EXIT_WATCHES };
+void lc_watch_exit(enum lc_exit_watch when);
 
 /* ---- lc_module.c ---- */
 

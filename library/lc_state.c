@@ -1,6 +1,7 @@
 #include <stdio.h>
 
 #include "clock.h"
+#include "log.h"
 #include "lc_server_p.h"
 
 /* What every file of the library may ask of a server. */
@@ -67,15 +68,39 @@ uint64_t lc_until_ns(int64_t ms)
     return ms < 0 || ms > longest ? CLOCK_NEVER : clock_now_ns() + (uint64_t)ms * NS_PER_MS;
 }
 
-bool lc_is_of(const lc_server *server)
+bool lc_is_of(const lc_server *server, atomic_bool *said, const char *function)
 {
-    return scope_get() == &server->scope || lc_thread_holds();
+    if (scope_get() != &server->scope && !lc_thread_holds())
+        return false;
+    if (!atomic_exchange_explicit(said, true, memory_order_relaxed))
+        log_line(LOG_LEVEL_ERROR, "waits-for-itself", NULL,
+                 "%s(): this thread holds a request or belongs to the server, and would wait for "
+                 "its own end; lc_drain() begins a drain and returns (this is said once)",
+                 function);
+    return true;
 }
 
-struct coord *lc_coord(lc_server *server)
+bool lc_has_coord(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mu);
+    bool has = server->coord != NULL;
+    (void)pthread_mutex_unlock(&server->mu);
+    return has;
+}
+
+struct coord *lc_borrow_coord(lc_server *server)
 {
     (void)pthread_mutex_lock(&server->mu);
     struct coord *coord = server->coord;
+    server->coord_borrowed += coord != NULL;
     (void)pthread_mutex_unlock(&server->mu);
     return coord;
+}
+
+void lc_return_coord(lc_server *server)
+{
+    (void)pthread_mutex_lock(&server->mu);
+    if (--server->coord_borrowed == 0)
+        (void)pthread_cond_broadcast(&server->changed);
+    (void)pthread_mutex_unlock(&server->mu);
 }

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "lc_server_p.h"
 #include "log.h"
+#include "thread.h"
 
 /* Tasks: work that a drain waits for, and that is no request. The coordinator reads their number;
  * who ends one pokes it. Poke note (coord_p.h): the count is written under tasks.mu before the
@@ -68,9 +69,12 @@ static void unlink_task(lc_task *task)
         task->next->previous = task->previous;
     server->tasks.count--;
     (void)pthread_cond_broadcast(&server->tasks.changed);
-    struct coord *coord = lc_coord(server);
-    if (coord != NULL) /* under the lock: once lc_free() sees the count, nothing of this is used */
+    struct coord *coord = lc_borrow_coord(server);
+    if (coord !=
+        NULL) { /* under the lock: once lc_free() sees the count, nothing of this is used */
         coord_poke(coord);
+        lc_return_coord(server);
+    }
     (void)pthread_mutex_unlock(&server->tasks.mu);
 }
 
@@ -139,10 +143,15 @@ struct lc_work {
     void *arg;
 };
 
-static void run(struct pool_job *job)
+static NOT_LOOKED_INTO void run(struct pool_job *job)
 {
     struct lc_work *work = (struct lc_work *)(void *)job;
+    struct lc_called called;
+
+    lc_called_begin(&called, work->task.server, "the task", work->task.name);
+    LC_NOTHING_PASSES();
     work->work(&work->task, work->arg);
+    lc_called_end(&called);
 }
 
 static void done(struct pool_job *job)

@@ -14,11 +14,16 @@
  *     [H] holder    the thread that holds the request: the one its handler runs on, until that
  *                   returns; or the one between lc_hold() and lc_let_go()
  *     [M] main      any thread but one that holds a request: it waits for handlers to end
- *   A call from elsewhere does nothing and returns LC_E_THREAD (NULL, where a pointer is returned);
- *   of those on a request the library logs the first. It looks the holder up by thread, never
- * through the handle. A handle is given out once: with each handler, and with each lc_hold(). So
- * the library notices a handle that is stale, or in the wrong thread; using one is never undefined
- * behaviour.
+ *   A call from elsewhere does nothing and returns LC_E_THREAD ([S] after the start: LC_E_STATE;
+ *   NULL, where a pointer is returned), and the library logs the first of each function. It looks
+ *   the holder up by thread, never through the handle. A handle is given out once: with each
+ *   handler, and with each lc_hold(). So the library notices a handle that is stale, or in the
+ *   wrong thread; using one is never undefined behaviour.
+ *
+ * Ends. A function of the program that the library calls returns. Otherwise the process ends, with
+ *   a line on standard error that names the route, the task or the module: exit(3) in it ends the
+ *   process at once, with that status and without exit functions; an exception that leaves it,
+ *   pthread_exit(3) and pthread_cancel(3) abort it. Requests on record stay on record.
  *
  * Memory. `const char *` from a request lives until the handler has returned, or lc_finish() for
  *   one that was kept. What is handed in is copied, unless a function takes it over: then it is
@@ -126,7 +131,7 @@ struct lc_route_options {
     int64_t max_body;     /* 413 beyond; 0: limit-request-body */
     unsigned max_running; /* handlers of this route at a time; 0: no limit */
     unsigned max_waiting; /* requests that may wait for those; 0: pool.queue */
-    /* in lc_free(), or at once if the call fails */
+    /* in lc_free(), or at once if the call fails, also without a server */
     void (*free_user)(void *user);
 };
 #define LC_ROUTE_OPTIONS_INIT                                                                      \
@@ -182,6 +187,11 @@ LC_API const char *lc_param(lc_req *req, const char *name);
 /* The first of that name, decoded, + as a space; NULL: none. */
 LC_API const char *lc_query(lc_req *req, const char *name);
 LC_API const char *lc_form(lc_req *req, const char *name); /* of a urlencoded body */
+/* The pair with number `i`, from 0, in the order in which they were sent, both decoded; so also
+ * several of one name. `name` and `value` may be NULL. LC_E_ARG: no more, or no such body. -ENOMEM:
+ * the request has no memory left. */
+LC_API int lc_query_at(lc_req *req, size_t i, const char **name, const char **value);
+LC_API int lc_form_at(lc_req *req, size_t i, const char **name, const char **value);
 /* Several: joined by ", " (Cookie: "; "). NULL: none. */
 LC_API const char *lc_header(lc_req *req, const char *name);
 /* The one with number `i`, from 0; its name in lower case. LC_E_ARG: no more. */
@@ -190,8 +200,10 @@ LC_API const char *lc_cookie(lc_req *req, const char *name); /* not decoded, wit
 LC_API int lc_is_https(lc_req *req);
 LC_API int lc_http_version(lc_req *req); /* 10, 11, 20 */
 /* The other end of the connection ("unix": a Unix socket), and the client as trusted proxies name
- * it in X-Forwarded-For: the address furthest to the right that is none of theirs. The setting
- * trusted-proxies lists them: "10.0.0.0/8, ::1". Without such, the same. */
+ * it in X-Forwarded-For, or if that is not there, in Forwarded (RFC 7239): the address furthest to
+ * the right that is none of theirs, of at most 64 in Forwarded. The setting trusted-proxies lists
+ * them: "10.0.0.0/8, ::1". Without such, or where Forwarded is not well-formed, both are the same.
+ */
 LC_API const char *lc_peer(lc_req *req);
 LC_API const char *lc_client(lc_req *req);
 /* Memory that goes with the request; NULL: none left. */
@@ -485,7 +497,7 @@ LC_API void lc_answer_free(struct lc_answer *answer);
  * called for each directive, on the thread that reads the configuration, before privileges are
  * given up. It registers `name` with lc_name(), which then answers on the path of the directive;
  * lc_handle(), lc_use() and lc_each_worker() are allowed too, and hold for the whole server. Not 0:
- * lc_errmsg() text, or lc_strerror(), and status 78. No exception may leave it. */
+ * lc_errmsg() text, or lc_strerror(), and status 78. No exception may leave it: see Ends. */
 struct lc_module {
     size_t size;
     unsigned abi;
@@ -502,8 +514,8 @@ struct lc_module {
 #ifdef __cplusplus
 } /* extern "C" */
 
-/* An exception must not leave a handler: no C frame can catch it. lc_handle(s, "/", lc_safe<f>, p)
- * answers 500 and logs what(). */
+/* An exception must not leave a handler, see Ends. lc_handle(s, "/", lc_safe<f>, p) answers 500 and
+ * logs what(). */
 #include <exception>
 template <void (*F)(lc_req *, void *)> void lc_safe(lc_req *req, void *user) noexcept
 {

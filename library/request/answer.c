@@ -22,8 +22,7 @@ static void say_twice(struct lc_request *request)
                  request->exchange->method, request->exchange->path, request->route->pattern);
 }
 
-/* RFC 9110 sections 15.3.5, 15.3.6, 15.4.5 */
-static bool is_without_content(int status)
+bool lc_is_without_content(int status)
 {
     return status == 204 || status == 205 || status == 304;
 }
@@ -36,7 +35,7 @@ int lc_begin_answer(struct lc_request *request, int status, const char *type, bo
         say_twice(request);
         return LC_E_TWICE;
     }
-    if (status < 200 || status > 599 || (has_content && is_without_content(status)) ||
+    if (status < 200 || status > 599 || (has_content && lc_is_without_content(status)) ||
         (type != NULL && !lc_is_field_value(type)))
         return lc_answer_failed(request, LC_E_ARG);
     int err = type != NULL ? lc_put_field(request, "content-type", type, false) : 0;

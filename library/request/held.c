@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "scope.h"
 
 /* Which thread holds which request: see handle note, request_p.h. */
 
@@ -49,6 +50,31 @@ void lc_drop(struct lc_request *request)
 bool lc_thread_holds(void)
 {
     return thread.held != NULL;
+}
+
+bool lc_holder_calls(atomic_bool *said, const char *function)
+{
+    if (!lc_thread_holds())
+        return false;
+    if (!atomic_exchange_explicit(said, true, memory_order_relaxed))
+        log_line(LOG_LEVEL_ERROR, "waits-for-itself", NULL,
+                 "%s(): this thread holds a request, and the call would wait for handlers: call it "
+                 "from a thread of the program (this is said once)",
+                 function);
+    return true;
+}
+
+bool lc_say_late(const lc_server *server, atomic_bool *said, const char *function)
+{
+    if (atomic_exchange_explicit(said, true, memory_order_relaxed))
+        return true;
+    const struct scope *before = scope_enter(lc_scope_of(server));
+    log_line(LOG_LEVEL_ERROR, "too-late", NULL,
+             "%s(): the server has started, so this changes nothing: call it before lc_start() "
+             "(this is said once)",
+             function);
+    (void)scope_enter(before);
+    return true;
 }
 
 struct lc_request *lc_find(const lc_req *handle, atomic_bool *said, const char *function)

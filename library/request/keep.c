@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "log.h"
+#include "thread.h"
 
 /* Requests that are answered later, by whichever thread holds them then. */
 
@@ -87,11 +88,15 @@ int lc_finish(lc_req *req)
     return 0;
 }
 
-static void tell(uint64_t token, int what, void *arg)
+static NOT_LOOKED_INTO void tell(uint64_t token, int what, void *arg)
 {
     const struct lc_kept_callback *callback = arg;
+    struct lc_called called;
 
+    lc_called_begin(&called, callback->server, "the function of", "lc_on_kept()");
+    LC_NOTHING_PASSES();
     callback->told(callback->server, token, lc_result_of(what), callback->user);
+    lc_called_end(&called);
 }
 
 int lc_on_kept(lc_req *req, void (*told)(lc_server *server, lc_token token, int what, void *user),

@@ -254,7 +254,7 @@ const char *lc_query(lc_req *req, const char *name)
     return pair(request, LC_VALUE_QUERY, query, strlen(query), name);
 }
 
-static bool is_form(const struct lc_request *request)
+bool lc_has_form(const struct lc_request *request)
 {
     static const char form[] = "application/x-www-form-urlencoded";
     const char *type = lc_first_field(request, "content-type");
@@ -271,7 +271,7 @@ const char *lc_form(lc_req *req, const char *name)
 {
     struct lc_request *request = LC_HELD(req);
 
-    if (request == NULL || name == NULL || !is_form(request))
+    if (request == NULL || name == NULL || !lc_has_form(request))
         return NULL;
     return pair(request, LC_VALUE_FORM, request->exchange->body, request->exchange->body_bytes,
                 name);
@@ -349,7 +349,8 @@ const char *lc_client(lc_req *req)
         return request->exchange->peer;
     if (request->client == NULL) {
         lc_find_client(request->route->routes->trust, request->exchange->peer,
-                       lc_request_field(request, "x-forwarded-for"), text);
+                       lc_request_field(request, "x-forwarded-for"),
+                       lc_request_field(request, "forwarded"), text);
         request->client = lc_copy(request, text, strlen(text));
     }
     return request->client;

@@ -70,6 +70,15 @@ struct lc_value {
 
 struct lc_kept_callback;
 
+/* A pair of a query or a form, decoded. */
+struct lc_pair {
+    const char *name, *value;
+};
+struct lc_pairs {
+    size_t count;
+    struct lc_pair pair[];
+};
+
 /* In the exchange's memory. Only the holder touches it. */
 struct lc_request {
     struct lc_request *next; /* that the same thread holds */
@@ -96,6 +105,7 @@ struct lc_request {
     const char *param[MUX_PARAMS];
     const char *client;
     struct lc_value *values;
+    const struct lc_pairs *query_pairs, *form_pairs; /* NULL: nobody has asked for them */
     struct lc_put *puts;
 
     size_t body_at;      /* of lc_read() */
@@ -147,6 +157,8 @@ void lc_remove_field(struct lc_request *request, const char *name);
 
 /* ---- answer.c ---- */
 
+/* Has no answer with this status a body? RFC 9110 sections 15.3.5, 15.3.6, 15.4.5. */
+bool lc_is_without_content(int status);
 /* May a whole answer begin? 0, or what lc_send() returns. `type` NULL: as it is. */
 int lc_begin_answer(struct lc_request *request, int status, const char *type, bool has_content);
 /* The usual page of a status: nothing was answered before. */
@@ -171,21 +183,43 @@ bool lc_clean(struct lc_request *request);
 /* Decode %XX, and + as a space if `plus`, into `to`, which has room for `bytes` + 1 and may be
  * `from`. %00 stays as it is. Returns the bytes. */
 size_t lc_decode(const char *from, size_t bytes, char *to, bool plus);
+/* The next pair of application/x-www-form-urlencoded text, not decoded: its name and its value are
+ * [0] and [1]. Empty pieces are left out. *at goes on to the one after it. False: there is none. */
+struct lc_piece {
+    const char *at;
+    size_t bytes;
+};
+bool lc_next_pair(const char **at, const char *end, struct lc_piece ret[2]);
 /* The first pair NAME=VALUE of application/x-www-form-urlencoded text. False: there is none. */
 bool lc_find_pair(const char *text, size_t bytes, const char *name, const char **ret_value,
                   size_t *ret_bytes);
 /* The value of a cookie in a field Cookie (RFC 6265 section 5.4), without quotes around it. */
 bool lc_find_cookie(const char *text, const char *name, const char **ret_value, size_t *ret_bytes);
 
+/* ---- request.c, for pairs.c ---- */
+
+/* Has it a body of application/x-www-form-urlencoded? */
+bool lc_has_form(const struct lc_request *request);
+
+/* ---- forwarded.c ---- */
+
+#define LC_HOPS 64      /* so many are read, from the right */
+#define LC_NODE_SIZE 64 /* longer than any address */
+
+/* The `for=` of the elements of a field Forwarded (RFC 7239), the last one first: an address alone,
+ * without port and brackets; "": not said, or none, such as "unknown". Returns how many there are;
+ * 0: none, or the field is not well-formed. */
+size_t lc_read_forwarded(const char *field, char node[LC_HOPS][LC_NODE_SIZE]);
+
 /* ---- client.c ---- */
 
 /* The list "10.0.0.0/8, ::1, unix". NULL: `error` says why, or no memory with an empty one. */
 struct lc_trust *lc_trust_create(const char *list, char error[MUX_ERROR]);
 void lc_trust_destroy(struct lc_trust *trust);
-/* The client, by the connection's peer and a joined field X-Forwarded-For, which may be NULL.
- * `text` has the answer, at most 63 bytes. */
-void lc_find_client(const struct lc_trust *trust, const char *peer, const char *forwarded,
-                    char text[64]);
+/* The client, by the connection's peer and the joined fields X-Forwarded-For and Forwarded, which
+ * may be NULL. `text` has the answer, at most 63 bytes. */
+void lc_find_client(const struct lc_trust *trust, const char *peer, const char *x_forwarded_for,
+                    const char *forwarded, char text[64]);
 
 /* ---- own.c ---- */
 

@@ -152,9 +152,10 @@ static struct lc_route *make_route(struct lc_routes *routes, const char *pattern
 static int add_route(lc_server *server, const char *pattern, lc_handler handler, void *user,
                      const struct lc_route_options *options)
 {
+    static atomic_bool said;
     char error[MUX_ERROR];
 
-    if (!lc_may_register(server))
+    if (!lc_may_register(server) && lc_say_late(server, &said, "lc_handle"))
         return lc_setup_failed(server, LC_E_STATE, "lc_handle(\"%.200s\"): the server has started",
                                pattern != NULL ? pattern : "");
     if (pattern == NULL || handler == NULL)
@@ -180,11 +181,11 @@ int lc_handle_with(lc_server *server, const char *pattern, lc_handler handler, v
                    const struct lc_route_options *options)
 {
     struct lc_route_options copy;
+    int err = read_options(options, &copy);
 
     if (server == NULL)
-        return LC_E_ARG;
-    int err = read_options(options, &copy);
-    if (err != 0)
+        err = LC_E_ARG;
+    else if (err != 0)
         err = lc_setup_failed(server, err,
                               "lc_handle_with(\"%.200s\"): options: begin with "
                               "LC_ROUTE_OPTIONS_INIT; no number is negative, no flag unknown, no "
@@ -208,7 +209,7 @@ int lc_use(lc_server *server, const char *prefix, lc_handler middleware, void *u
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (!lc_may_register(server))
+    if (LC_IS_TOO_LATE(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_use(): the server has started");
     if (prefix == NULL || *prefix != '/' || middleware == NULL ||
         prefix[strcspn(prefix, "{}?#% ")] != '\0')
@@ -235,7 +236,7 @@ int lc_name(lc_server *server, const char *name, lc_handler handler, void *user)
 
     if (server == NULL)
         return LC_E_ARG;
-    if (!lc_may_register(server))
+    if (LC_IS_TOO_LATE(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_name(): the server has started");
     if (name == NULL || *name == '\0' || handler == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_name(): no %s",
@@ -256,7 +257,7 @@ int lc_each_worker(lc_server *server, void *(*begin)(unsigned worker, void *user
 {
     if (server == NULL)
         return LC_E_ARG;
-    if (!lc_may_register(server))
+    if (LC_IS_TOO_LATE(server))
         return lc_setup_failed(server, LC_E_STATE, "lc_each_worker(): the server has started");
     if (begin == NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_each_worker(): no function begin");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "thread.h"
 
 /* A handler is called, and what it leaves behind is made an answer. */
 
@@ -72,6 +73,17 @@ void lc_complete(struct lc_request *request)
 
 /* ---- the chain ---- */
 
+static NOT_LOOKED_INTO void call(const struct lc_request *request, const char *what,
+                                 const char *name, lc_handler handler, void *user)
+{
+    struct lc_called called;
+
+    lc_called_begin(&called, request->route->routes->server, what, name);
+    LC_NOTHING_PASSES();
+    handler((lc_req *)request->handle, user);
+    lc_called_end(&called);
+}
+
 static void call_next(struct lc_request *request)
 {
     while (request->middleware != NULL) {
@@ -79,7 +91,8 @@ static void call_next(struct lc_request *request)
         request->middleware = middleware->next;
         if (lc_clean(request) &&
             mux_is_under(middleware->prefix, request->clean, request->clean_bytes)) {
-            middleware->handler((lc_req *)request->handle, middleware->user);
+            call(request, "the middleware of", middleware->prefix, middleware->handler,
+                 middleware->user);
             /* It has passed the request on, or has kept it back: nobody further out may pass it on
              * again, past this one. */
             request->middleware = NULL;
@@ -94,7 +107,8 @@ static void call_next(struct lc_request *request)
     if (request->was_called)
         return;
     request->was_called = true;
-    request->route->handler((lc_req *)request->handle, request->route->user);
+    call(request, "the handler of route", request->route->pattern, request->route->handler,
+         request->route->user);
 }
 
 void lc_next(lc_req *req)

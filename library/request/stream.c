@@ -36,9 +36,7 @@ static int check(struct lc_request *request, const void *bytes, size_t count)
     /* A loop must not wait for a client. */
     if (request->route->user_route.on_loop && !request->is_taken)
         return LC_E_STATE;
-    bool is_without_content =
-        exchange->status == 204 || exchange->status == 205 || exchange->status == 304;
-    if ((bytes == NULL || is_without_content) && count > 0)
+    if ((bytes == NULL || lc_is_without_content(exchange->status)) && count > 0)
         return lc_answer_failed(request, LC_E_ARG);
     if (exchange->length >= 0 && count > (uint64_t)exchange->length - request->written)
         return lc_answer_failed(request, LC_E_LENGTH);

@@ -50,23 +50,35 @@ static bool is_named(const char *at, size_t bytes, const char *name)
     return *name == '\0';
 }
 
+bool lc_next_pair(const char **at, const char *end, struct lc_piece ret[2])
+{
+    while (*at < end && **at == '&')
+        (*at)++;
+    if (*at == end)
+        return false;
+    const char *begin = *at, *next = memchr(begin, '&', (size_t)(end - begin));
+    if (next == NULL)
+        next = end;
+    const char *equals = memchr(begin, '=', (size_t)(next - begin));
+    const char *value = equals != NULL ? equals + 1 : next;
+    ret[0] = (struct lc_piece){begin, (size_t)((equals != NULL ? equals : next) - begin)};
+    ret[1] = (struct lc_piece){value, (size_t)(next - value)};
+    *at = next;
+    return true;
+}
+
 bool lc_find_pair(const char *text, size_t bytes, const char *name, const char **ret_value,
                   size_t *ret_bytes)
 {
-    const char *at = text, *end = text + bytes;
+    const char *at = text;
+    struct lc_piece piece[2];
 
-    while (at < end) {
-        const char *next = memchr(at, '&', (size_t)(end - at));
-        if (next == NULL)
-            next = end;
-        const char *equals = memchr(at, '=', (size_t)(next - at));
-        const char *name_end = equals != NULL ? equals : next;
-        if (next > at && is_named(at, (size_t)(name_end - at), name)) {
-            *ret_value = equals != NULL ? equals + 1 : next;
-            *ret_bytes = (size_t)(next - *ret_value);
-            return true;
-        }
-        at = next == end ? end : next + 1;
+    while (lc_next_pair(&at, text + bytes, piece)) {
+        if (!is_named(piece[0].at, piece[0].bytes, name))
+            continue;
+        *ret_value = piece[1].at;
+        *ret_bytes = piece[1].bytes;
+        return true;
     }
     return false;
 }

@@ -88,8 +88,10 @@ static void check_client(const char *text)
 
     if (trust == NULL)
         trust = lc_trust_create("10.0.0.0/8 ::/1", error);
-    lc_find_client(trust, "10.0.0.1", text, client);
+    lc_find_client(trust, "10.0.0.1", text, NULL, client);
     assert(strlen(client) > 1 && strchr(client, ',') == NULL);
+    lc_find_client(trust, "10.0.0.1", NULL, text, client);
+    assert(strlen(client) > 1 && strpbrk(client, ",;=\"[]") == NULL);
     lc_trust_destroy(lc_trust_create(text, error));
 }
 

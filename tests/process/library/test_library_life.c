@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -143,6 +145,41 @@ static void test_a_port_in_use(void **state)
     expect_no_start(server, -EADDRINUSE, address);
     (void)close(taken);
     assert_int_equal(library_descriptors(), descriptors);
+}
+
+static atomic_bool is_over;
+
+/* Everything of a drain that another thread may call at any time. */
+static void *give_orders(void *arg)
+{
+    lc_server *server = arg;
+
+    while (!is_over) {
+        (void)lc_phase(server);
+        (void)lc_drain(server, 0, "from elsewhere");
+        (void)lc_undrain(server);
+        (void)lc_cut_short(server);
+    }
+    return NULL;
+}
+
+/* There is a coordinator for a moment: the start fails after it was made. */
+static void test_orders_for_a_server_whose_start_fails(void **state)
+{
+    const char *folder = in_directory("none");
+    pthread_t thread;
+
+    (void)state;
+    for (unsigned i = library_cycles(50); i > 0; i--) {
+        lc_server *server = library_new(NULL);
+        assert_int_equal(lc_set(server, "journal.dir", folder), LC_OK);
+        is_over = false;
+        assert_int_equal(pthread_create(&thread, NULL, give_orders, server), 0);
+        assert_int_not_equal(lc_start(server), LC_OK);
+        is_over = true;
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(lc_free(server), LC_OK);
+    }
 }
 
 static void test_a_task_of_a_server_that_does_not_start(void **state)
@@ -327,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_free_alone_ends_a_server),
         cmocka_unit_test(test_two_servers_at_once_end_apart),
         cmocka_unit_test(test_a_port_in_use),
+        cmocka_unit_test(test_orders_for_a_server_whose_start_fails),
         cmocka_unit_test(test_a_task_of_a_server_that_does_not_start),
         cmocka_unit_test(test_a_bad_setting_is_remembered_until_the_start),
         cmocka_unit_test(test_a_setting_that_nobody_knows),

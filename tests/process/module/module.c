@@ -1,9 +1,11 @@
 /* A module for test_module.c; the macros make others of it that cannot be loaded.
  *
- * Its handler answers with its args. ?sleep=MS: it blocks so long, whatever happens. Args that
- * begin with "file=" name a file, to which it writes when a handler returns and when it ends. */
+ * Its handler answers with its args. ?sleep=MS: it blocks so long, whatever happens; ?exit=N: it
+ * calls exit(3); ?leave=1: it ends its thread. Args that begin with "file=" name a file, to which
+ * it writes when a handler returns and when it ends. */
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,19 @@ static void note(const struct state *state, const char *text)
     (void)fclose(file);
 }
 
+/* Ways in which a handler may not end. */
+static void end_wrongly(lc_req *req)
+{
+    const char *status = lc_query(req, "exit");
+
+    if (status != NULL)
+        (void)printf("printed before it exits"); /* and not flushed */
+    if (status != NULL)
+        exit(atoi(status));
+    if (lc_query(req, "leave") != NULL)
+        pthread_exit(NULL);
+}
+
 static void answer(lc_req *req, void *user)
 {
     const char *ms = lc_query(req, "sleep");
@@ -33,6 +48,7 @@ static void answer(lc_req *req, void *user)
 
     while (ms != NULL && nanosleep(&time, &time) != 0)
         ;
+    end_wrongly(req);
     note(user, "returned");
     (void)lc_sendf(req, 200, "text/plain", "args: %s\n", ((struct state *)user)->args);
 }
@@ -55,6 +71,8 @@ static int init(lc_server *server, const char *name, const char *args, void **re
         free(state);
         return -EADDRINUSE;
     }
+    if (strcmp(args, "exit") == 0)
+        exit(9);
     if (strcmp(args, "no handler") == 0)
         return 0;
     if (strcmp(args, "pattern") == 0)

@@ -37,6 +37,8 @@ static void call_all(lc_req *r)
     assert_null(lc_form(r, "a"));
     assert_null(lc_header(r, "a"));
     assert_int_equal(lc_header_at(r, 0, &name, &value), LC_E_THREAD);
+    assert_int_equal(lc_query_at(r, 0, &name, &value), LC_E_THREAD);
+    assert_int_equal(lc_form_at(r, 0, &name, &value), LC_E_THREAD);
     assert_null(lc_cookie(r, "a"));
     assert_int_equal(lc_is_https(r), LC_E_THREAD);
     assert_int_equal(lc_http_version(r), LC_E_THREAD);
@@ -154,6 +156,8 @@ static void call_again(lc_req *r, void *user)
     struct lc_answer answer = LC_ANSWER_INIT;
 
     assert_int_equal(lc_call(user, "GET /", NULL, NULL, 0, &answer), LC_E_THREAD);
+    assert_int_equal(lc_call(user, "GET /", NULL, NULL, 0, &answer), LC_E_THREAD);
+    assert_int_equal(log_seen("waits-for-itself", "lc_call(): "), 1);
     assert_int_equal(lc_send(r, 200, NULL, NULL), 0);
 }
 

@@ -149,6 +149,49 @@ static void test_a_form(void **state)
          "name=Grace+H", look_at_form);
 }
 
+/* "NAME=VALUE|" for each, in their order. */
+static void assert_pairs(lc_req *r,
+                         int (*at)(lc_req *r, size_t i, const char **name, const char **value),
+                         const char *want)
+{
+    const char *name, *value, *again;
+    char text[512] = "";
+    size_t i = 0;
+
+    for (; at(r, i, &name, &value) == 0; i++) {
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s=%s|", name, value);
+        assert_int_equal(at(r, i, NULL, &again), 0);
+        assert_ptr_equal(again, value);
+    }
+    assert_string_equal(text, want);
+    assert_int_equal(at(r, i, &name, &value), LC_E_ARG);
+    assert_int_equal(at(r, SIZE_MAX, NULL, NULL), LC_E_ARG);
+}
+
+static void look_at_pairs(lc_req *r)
+{
+    assert_pairs(r, lc_query_at, "tag=a b|flag=|tag=c&d||=x|tag=|n%00=%00%|");
+    assert_pairs(r, lc_form_at, "tag=1|tag=2=3|");
+    assert_string_equal(lc_query(r, "tag"), "a b");
+    assert_string_equal(lc_form(r, "tag"), "1");
+}
+
+static void look_at_no_pairs(lc_req *r)
+{
+    assert_pairs(r, lc_query_at, "");
+    assert_pairs(r, lc_form_at, "");
+}
+
+static void test_all_pairs_of_a_query_and_a_form(void **state)
+{
+    (void)state;
+    with("POST /?tag=a+b&&flag&tag=c%26d%7C&=x&tag=&n%00=%00%&",
+         "Content-Type: application/x-www-form-urlencoded", "&tag=1&tag=2=3", look_at_pairs);
+    with("POST /", "Content-Type: application/x-www-form-urlencoded", "", look_at_no_pairs);
+    with("POST /?", "Content-Type: text/plain", "tag=1", look_at_no_pairs);
+    with("POST /?&&&", NULL, "tag=1", look_at_no_pairs);
+}
+
 static void look_at_client(lc_req *r)
 {
     assert_string_equal(lc_peer(r), "127.0.0.1");
@@ -214,6 +257,7 @@ int main(void)
         cmocka_unit_test(test_header_fields_and_cookies),
         cmocka_unit_test(test_the_query),
         cmocka_unit_test(test_a_form),
+        cmocka_unit_test(test_all_pairs_of_a_query_and_a_form),
         cmocka_unit_test(test_the_client_behind_a_proxy),
         cmocka_unit_test(test_memory_and_values_of_a_request),
         cmocka_unit_test(test_a_request_that_nothing_cuts),

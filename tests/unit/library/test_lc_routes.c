@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -97,6 +98,22 @@ static void test_nothing_is_registered_after_the_start(void **state)
     assert_int_equal(lc_each_worker(server, NULL, NULL, NULL), LC_E_STATE);
 }
 
+static void test_what_comes_too_late_is_logged_once(void **state)
+{
+    (void)state;
+    double_start(server, NULL);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(lc_handle(server, "/late", say, NULL), LC_E_STATE);
+        assert_int_equal(lc_use(server, "/late", say, NULL), LC_E_STATE);
+        assert_int_equal(lc_name(server, "late", say, NULL), LC_E_STATE);
+        assert_int_equal(lc_files(server, "/late", "/"), LC_E_STATE);
+    }
+    assert_int_equal(log_seen("too-late", "lc_handle(): "), 1);
+    assert_int_equal(log_seen("too-late", "lc_use(): "), 1);
+    assert_int_equal(log_seen("too-late", "lc_name(): "), 1);
+    assert_int_equal(log_seen("too-late", "lc_files(): "), 1);
+}
+
 static int freed;
 
 static void free_user(void *user)
@@ -122,6 +139,8 @@ static void test_options_of_a_route(void **state)
     freed = 0;
     assert_int_equal(lc_handle_with(server, "/small", say, "user", &options), LC_E_ARG);
     assert_int_equal(freed, 1); /* also when the call fails */
+    assert_int_equal(lc_handle_with(NULL, "/small", say, "user", &options), LC_E_ARG);
+    assert_int_equal(freed, 2);
     options.timeout_ms = -1;
     assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
     options.timeout_ms = INT64_MAX;
@@ -130,7 +149,7 @@ static void test_options_of_a_route(void **state)
     options.flags = 4;
     assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
     options.flags = 0;
-    assert_int_equal(freed, 4);
+    assert_int_equal(freed, 5);
     options.size = 8;
     assert_int_equal(lc_handle_with(server, "/t", say, "user", &options), LC_E_ARG);
     options.size = sizeof(options) + 64; /* of a program that was built with a newer header */
@@ -141,7 +160,7 @@ static void test_options_of_a_route(void **state)
     assert_int_equal(lc_handle_with(server, "/newer", say, "user", &newer.options), 0);
     (void)lc_free(server);
     server = NULL;
-    assert_int_equal(freed, 4 + 3);
+    assert_int_equal(freed, 5 + 3);
 }
 
 static void sleep_long(lc_req *r, void *user)
@@ -408,6 +427,46 @@ static void test_each_thread_has_its_own(void **state)
     assert_int_equal(workers.ended, 4); /* and this thread's */
 }
 
+static sem_t has_called;
+
+static void *call_and_end(void *arg)
+{
+    struct lc_answer mine = LC_ANSWER_INIT;
+
+    (void)arg;
+    if (lc_call(server, "GET /", NULL, NULL, 0, &mine) == 0)
+        lc_answer_free(&mine);
+    sem_post(&has_called);
+    return NULL; /* its own is ended here, or with the server */
+}
+
+/* A thread of the program may end while another frees the server: see end note, own.c. */
+static void test_a_thread_ends_while_the_server_is_freed(void **state)
+{
+    pthread_t thread;
+
+    (void)state;
+    sem_init(&has_called, 0, 0);
+    for (unsigned round = 0; round < 500; round++) {
+        if (server == NULL)
+            server = lc_new();
+        workers.begun = workers.ended = workers.next_worker = 0;
+        assert_int_equal(lc_each_worker(server, begin, end, "user"), 0);
+        assert_int_equal(lc_handle(server, "/", use_own, NULL), 0);
+        assert_int_equal(pthread_create(&thread, NULL, call_and_end, NULL), 0);
+        while (sem_wait(&has_called) != 0)
+            ;
+        for (volatile unsigned i = 0; i < round * 20; i++)
+            ; /* the two sides meet a little later each round */
+        (void)lc_free(server);
+        server = NULL;
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(workers.begun, 1);
+        assert_int_equal(workers.ended, 1);
+    }
+    sem_destroy(&has_called);
+}
+
 static void test_a_worker_that_is_not_ready_answers_503(void **state)
 {
     (void)state;
@@ -475,6 +534,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_requests_find_their_route, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_first_mistake_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_comes_too_late_is_logged_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_nothing_is_registered_after_the_start, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_options_of_a_route, set_up, tear_down),
@@ -489,6 +549,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_names, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_paths_that_need_no_code, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_each_thread_has_its_own, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_thread_ends_while_the_server_is_freed, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(test_a_worker_that_is_not_ready_answers_503, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(test_a_loop_has_none, set_up, tear_down),

@@ -99,7 +99,7 @@ static void test_the_client_is_the_last_address_that_no_proxy_has(void **state)
 {
     (void)state;
     static const struct {
-        const char *trusted, *peer, *forwarded, *client;
+        const char *trusted, *peer, *list, *client;
     } cases[] = {
         {"10.0.0.0/8", "192.0.2.1", "198.51.100.7", "192.0.2.1"}, /* who says so is not trusted */
         {"10.0.0.0/8", "10.1.2.3", "198.51.100.7", "198.51.100.7"},
@@ -130,11 +130,98 @@ static void test_the_client_is_the_last_address_that_no_proxy_has(void **state)
         char error[MUX_ERROR], text[64];
         struct lc_trust *trust = lc_trust_create(cases[i].trusted, error);
         assert_non_null(trust);
-        lc_find_client(trust, cases[i].peer, cases[i].forwarded, text);
+        lc_find_client(trust, cases[i].peer, cases[i].list, NULL, text);
         if (strcmp(text, cases[i].client) != 0)
             fail_msg("case %zu: %s", i, text);
         lc_trust_destroy(trust);
     }
+}
+
+static void test_the_client_in_forwarded(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *forwarded, *client;
+    } cases[] = {
+        {"for=192.0.2.43", "192.0.2.43"},
+        {"For=192.0.2.43", "192.0.2.43"},
+        {"for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"},
+        {"proto=http;host=\"a, b;c\";for=192.0.2.60", "192.0.2.60"},
+        {"for=6.6.6.6, for=192.0.2.43", "192.0.2.43"}, /* not what it claims */
+        {"for=192.0.2.43, for=10.9.9.9", "192.0.2.43"},
+        {"for=192.0.2.43,for=10.9.9.9 \t,", "192.0.2.43"},
+        {"for=10.0.0.5, for=10.0.0.6", "10.0.0.5"},
+        {"for=\"192.0.2.43:47011\"", "192.0.2.43"},
+        {"for=\"192.0.2.43:_a-port\"", "192.0.2.43"},
+        {"for=\"[2001:DB8:cafe::17]:4711\"", "2001:db8:cafe::17"},
+        {"for=\"[2001:db8::1]\"", "2001:db8::1"},
+        {"for=\"\\1\\92.0.2.43\"", "192.0.2.43"},
+        {"for=192.0.2.43;;proto=http;", "192.0.2.43"},
+        /* The proxy that wrote it is all that is known. */
+        {"for=unknown", "10.1.2.3"},
+        {"for=192.0.2.43, for=_hidden", "10.1.2.3"},
+        {"for=192.0.2.43, for=unknown, for=10.0.0.6", "10.0.0.6"},
+        {"for=192.0.2.43, proto=http", "10.1.2.3"},
+        {"for=\"\"", "10.1.2.3"},
+        {"for=\"[192.0.2.43]\"", "10.1.2.3"},
+        {"for=\"[192.0.2.43:80]\"", "10.1.2.3"},
+        {"for=\"2001:db8::1\"", "10.1.2.3"},
+        {"for=\"[2001:db8::1\"", "10.1.2.3"},
+        {"for=\"[2001:db8::1]x\"", "10.1.2.3"},
+        {"for=\"192.0.2.43:\"", "10.1.2.3"},
+        {"for=\"192.0.2.43:123456\"", "10.1.2.3"},
+        {"for=\"192.0.2.43:8x\"", "10.1.2.3"},
+        {"for=192.0.2", "10.1.2.3"},
+        {"for=0192.0.2.43", "10.1.2.3"},
+        /* Not well-formed: all of it counts for nothing. */
+        {"for=192.0.2.43:80", "10.1.2.3"},
+        {"for = 192.0.2.43", "10.1.2.3"},
+        {"for=192.0.2.43; proto=http", "10.1.2.3"},
+        {"for=192.0.2.43;for=192.0.2.44", "10.1.2.3"},
+        {"for", "10.1.2.3"},
+        {"for=", "10.1.2.3"},
+        {"=192.0.2.43", "10.1.2.3"},
+        {"for=\"192.0.2.43", "10.1.2.3"},
+        {"for=\"192.0.2.43\\", "10.1.2.3"},
+        {"for=\"192.0.2.43\"x", "10.1.2.3"},
+        {"nonsense, for=192.0.2.43", "10.1.2.3"},
+        {"192.0.2.43", "10.1.2.3"},
+        {"", "10.1.2.3"},
+        {" , ,", "10.1.2.3"},
+    };
+    char error[MUX_ERROR], text[64];
+    struct lc_trust *trust = lc_trust_create("10.0.0.0/8", error);
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        lc_find_client(trust, "10.1.2.3", NULL, cases[i].forwarded, text);
+        if (strcmp(text, cases[i].client) != 0)
+            fail_msg("%s: %s", cases[i].forwarded, text);
+    }
+    lc_find_client(trust, "192.0.2.1", NULL, "for=192.0.2.43", text);
+    assert_string_equal(text, "192.0.2.1"); /* who says so is not trusted */
+    /* A proxy that knows the one alone passes the other on as its client has sent it. */
+    lc_find_client(trust, "10.1.2.3", "192.0.2.9", "for=6.6.6.6", text);
+    assert_string_equal(text, "192.0.2.9");
+    lc_trust_destroy(trust);
+}
+
+/* The last 64 are read: behind more proxies than that, the one at the begin is no address of
+ * theirs.
+ */
+static void test_many_proxies_in_forwarded(void **state)
+{
+    char error[MUX_ERROR], text[64], field[4096] = "for=192.0.2.43";
+    struct lc_trust *trust = lc_trust_create("10.0.0.0/8", error);
+
+    (void)state;
+    for (int i = 1; i < 64; i++)
+        (void)snprintf(field + strlen(field), sizeof(field) - strlen(field), ", for=10.0.0.%d", i);
+    lc_find_client(trust, "10.1.2.3", NULL, field, text);
+    assert_string_equal(text, "192.0.2.43");
+    (void)strcat(field, ", for=10.0.0.64");
+    lc_find_client(trust, "10.1.2.3", NULL, field, text);
+    assert_string_equal(text, "10.0.0.1");
+    lc_trust_destroy(trust);
 }
 
 static void test_a_wrong_list_of_proxies_is_refused(void **state)
@@ -158,6 +245,8 @@ int main(void)
         cmocka_unit_test(test_the_first_pair_of_a_name_is_found),
         cmocka_unit_test(test_cookies_are_found),
         cmocka_unit_test(test_the_client_is_the_last_address_that_no_proxy_has),
+        cmocka_unit_test(test_the_client_in_forwarded),
+        cmocka_unit_test(test_many_proxies_in_forwarded),
         cmocka_unit_test(test_a_wrong_list_of_proxies_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
