@@ -46,7 +46,7 @@ static size_t make_close(struct tunnel_flow *flow, char *bytes)
     uint8_t mask[4] = {0}; /* if there is no random number, the frame is valid all the same */
 
     if (to_upstream)
-        (void)getrandom(mask, sizeof(mask), GRND_NONBLOCK);
+        (void)!getrandom(mask, sizeof(mask), GRND_NONBLOCK);
     flow->farewell = FAREWELL_SAID;
     return websocket_close_make(bytes, WEBSOCKET_GOING_AWAY, to_upstream ? mask : NULL);
 }
