@@ -17,7 +17,11 @@
 void answer_is_cut(h2o_req_t *req)
 {
     struct conn *conn = conn_of(req);
+    struct inflight *inflight = inflight_of(req);
 
+    if (inflight !=
+        NULL) /* HTTP/2 does not tell it from an answer without a length that is whole */
+        inflight->is_half = true;
     if (conn == NULL || !answer_ends_with_connection(req))
         return;
     conn->reset_when_cut = true;

@@ -1,5 +1,6 @@
 #include "with_fault.h"
 
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -43,6 +44,20 @@ void expect_counts(const struct process *admin, const struct fault *fault, doubl
             fail_msg("%s: %s is counted %.0f times, not %.0f", fault->name, kinds[i],
                      failures(admin, kinds[i]), want);
     }
+}
+
+/* A request counts shortly after its last byte. */
+static void expect_aborted(const struct process *admin, const struct fault *fault, double count)
+{
+    static const char name[] = "lastcall_requests_aborted_total{route=\"proxy\"}";
+
+    for (unsigned i = 0; admin_metric(admin, name) < count; i++) {
+        if (i == 3000)
+            fail_msg("%s: an answer that was cut counts as one that was whole", fault->name);
+        (void)poll(NULL, 0, 10);
+    }
+    if (admin_metric(admin, name) > count)
+        fail_msg("%s: an answer counts as one that was cut", fault->name);
 }
 
 void expect_answer(struct fixture *f, enum answer_protocol protocol, const struct fault *fault)
@@ -100,6 +115,7 @@ void expect_fault(struct fixture *f, void (*play_it)(struct fixture *f, const st
         expect_answer(f, protocol, fault);
         hang_up(f);
         expect_counts(&admin, fault, protocol + 1);
+        expect_aborted(&admin, fault, fault->want == CUT ? protocol + 1 : 0);
     }
     expect_line(f, fault);
     (void)fixture_tear_down(&state);
