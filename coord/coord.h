@@ -49,6 +49,7 @@ struct coord_request {
     char *path;
     char *authority;
     char *peer;
+    char *id;          /* of `request-id`; NULL: it has none */
     const char *state; /* "unread", "receiving", "held" (until the application answers), "inline",
                           "queued", "running", "responding", "kept" (the handler has returned, and
                           the answer comes later) or "abandoned" (the client left, the handler

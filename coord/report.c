@@ -20,6 +20,7 @@ void coord_requests_release(struct coord_requests *list)
         free(list->items[i].path);
         free(list->items[i].authority);
         free(list->items[i].peer);
+        free(list->items[i].id);
     }
     free(list->items);
     memset(list, 0, sizeof(*list));
@@ -167,12 +168,13 @@ static void log_unfinished(const struct coord_request *r)
     char age[CLOCK_TEXT_SIZE];
 
     log_line(LOG_LEVEL_WARN, "unfinished",
-             json_pack("{s:o, s:o, s:o, s:o, s:s, s:I}", "method", log_json_text(r->method), "path",
-                       log_json_text(r->path), "authority", log_json_text(r->authority), "peer",
-                       log_json_text(r->peer), "state", r->state, "age_ms",
-                       (json_int_t)(r->age_ns / NS_PER_MS)),
-             "unfinished: %s %s from %s, %s, age %s", known(r->method), known(r->path),
-             known(r->peer), r->state, clock_format_duration(r->age_ns, age));
+             json_pack("{s:o, s:o, s:o, s:o, s:s*, s:s, s:I}", "method", log_json_text(r->method),
+                       "path", log_json_text(r->path), "authority", log_json_text(r->authority),
+                       "peer", log_json_text(r->peer), "request_id", r->id, "state", r->state,
+                       "age_ms", (json_int_t)(r->age_ns / NS_PER_MS)),
+             "unfinished: %s %s from %s, %s, age %s%s%s", known(r->method), known(r->path),
+             known(r->peer), r->state, clock_format_duration(r->age_ns, age),
+             r->id != NULL ? ", request id " : "", r->id != NULL ? r->id : "");
 }
 
 static void log_cut_short(const struct report *report, const struct drain *drain)
@@ -290,10 +292,11 @@ static json_t *unfinished_json(const struct coord_requests *unfinished)
     for (size_t i = 0; i < unfinished->count; i++) {
         const struct coord_request *r = &unfinished->items[i];
         (void)json_array_append_new(
-            list, json_pack("{s:o, s:o, s:o, s:o, s:s, s:f, s:I, s:I}", "method",
+            list, json_pack("{s:o, s:o, s:o, s:o, s:s*, s:s, s:f, s:I, s:I}", "method",
                             log_json_text(r->method), "path", log_json_text(r->path), "authority",
-                            log_json_text(r->authority), "peer", log_json_text(r->peer), "state",
-                            r->state, "age_ms", (double)r->age_ns / (double)NS_PER_MS, "body_bytes",
+                            log_json_text(r->authority), "peer", log_json_text(r->peer),
+                            "request_id", r->id, "state", r->state, "age_ms",
+                            (double)r->age_ns / (double)NS_PER_MS, "body_bytes",
                             (json_int_t)r->body_bytes, "sent_bytes", (json_int_t)r->sent_bytes));
     }
     return list;

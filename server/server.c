@@ -15,6 +15,7 @@
 #include "loop_thread.h"
 #include "mends.h"
 #include "server_state.h"
+#include "trust.h"
 #include "user_place.h"
 #include "watchdog.h"
 
@@ -145,6 +146,7 @@ void server_destroy(struct server *server)
     watchdog_destroy(server->watchdog);
     free(server->loops);
     listener_list_release(&server->listeners);
+    trust_destroy(server->trust);
     tickets_free(server->tickets);
     tree_free(server->tree);
     logfiles_free(server->logfiles);

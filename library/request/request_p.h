@@ -17,6 +17,7 @@
 #include "lastcall/lastcall.h"
 #include "lc_p.h"
 #include "mux.h"
+#include "trust.h"
 #include "user_route.h"
 
 /* A hundred years: no time is longer, so that none overflows in nanoseconds. */
@@ -40,8 +41,7 @@ struct lc_middleware {
     void *user;
 };
 
-struct lc_trust; /* client.c */
-struct lc_own;   /* own.c */
+struct lc_own; /* own.c */
 
 /* Written before start, except where it says otherwise. */
 struct lc_routes {
@@ -51,7 +51,7 @@ struct lc_routes {
     struct lc_route *first, **end; /* with a pattern */
     struct lc_route *named;
     struct lc_middleware *middleware, **middleware_end;
-    struct lc_trust *trust;
+    struct trust *trust;
     struct lc_own *own; /* guards itself */
 };
 
@@ -213,12 +213,9 @@ size_t lc_read_forwarded(const char *field, char node[LC_HOPS][LC_NODE_SIZE]);
 
 /* ---- client.c ---- */
 
-/* The list "10.0.0.0/8, ::1, unix". NULL: `error` says why, or no memory with an empty one. */
-struct lc_trust *lc_trust_create(const char *list, char error[MUX_ERROR]);
-void lc_trust_destroy(struct lc_trust *trust);
 /* The client, by the connection's peer and the joined fields X-Forwarded-For and Forwarded, which
  * may be NULL. `text` has the answer, at most 63 bytes. */
-void lc_find_client(const struct lc_trust *trust, const char *peer, const char *x_forwarded_for,
+void lc_find_client(const struct trust *trust, const char *peer, const char *x_forwarded_for,
                     const char *forwarded, char text[64]);
 
 /* ---- own.c ---- */

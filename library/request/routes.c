@@ -53,7 +53,7 @@ void lc_routes_destroy(struct lc_routes *routes)
         free(i->prefix);
         free(i);
     }
-    lc_trust_destroy(routes->trust);
+    trust_destroy(routes->trust);
     mux_destroy(routes->mux);
     free(routes);
 }
@@ -74,13 +74,13 @@ const struct user_route *lc_routes_named(const struct lc_routes *routes, const c
 
 int lc_routes_trust(struct lc_routes *routes, const char *list)
 {
-    char error[MUX_ERROR];
-    struct lc_trust *trust = lc_trust_create(list, error);
+    char error[TRUST_ERROR_SIZE];
+    struct trust *trust = trust_create(list, error);
 
     if (trust == NULL)
         return lc_setup_failed(routes->server, *error != '\0' ? LC_E_ARG : -ENOMEM, "%s",
                                *error != '\0' ? error : "no memory");
-    lc_trust_destroy(routes->trust);
+    trust_destroy(routes->trust);
     routes->trust = trust;
     return 0;
 }

@@ -75,12 +75,12 @@ static void refresh_list(struct admin *admin, const struct coord_status *status)
 
 static json_t *request_json(const struct coord_request *request)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "method",
+    return json_pack("{s:o, s:o, s:o, s:o, s:s*, s:s, s:o, s:o, s:o}", "method",
                      log_json_text(request->method), "path", log_json_text(request->path),
                      "authority", log_json_text(request->authority), "peer",
-                     log_json_text(request->peer), "state", request->state, "age_ms",
-                     ms(request->age_ns), "body_bytes", count(request->body_bytes), "sent_bytes",
-                     count(request->sent_bytes));
+                     log_json_text(request->peer), "request_id", request->id, "state",
+                     request->state, "age_ms", ms(request->age_ns), "body_bytes",
+                     count(request->body_bytes), "sent_bytes", count(request->sent_bytes));
 }
 
 static json_t *oldest_json(const struct admin *admin)

@@ -11,6 +11,7 @@
 #include "logfiles.h"
 #include "pool_route.h"
 #include "routes.h"
+#include "trust.h"
 #include "upstream_tls.h"
 
 /* Reads the configuration: makes the tree, then libh2o's configurators and ours carry it out. */
@@ -118,6 +119,19 @@ static int apply_tree(struct server *server, struct options *options)
     return status;
 }
 
+/* Errors: 0; EXIT_STATUS_CONFIG: the cause was logged. */
+static int read_trust(struct server *server, const struct options *options)
+{
+    char error[TRUST_ERROR_SIZE];
+
+    if (options->trusted_proxies == NULL)
+        return 0;
+    server->trust = trust_create(options->trusted_proxies, error);
+    if (server->trust != NULL)
+        return 0;
+    return config_refuse(EXIT_STATUS_CONFIG, error[0] != '\0' ? error : "no memory to start");
+}
+
 int config_apply(struct options *options, struct server *server)
 {
     int status = config_flags_check(options);
@@ -129,5 +143,6 @@ int config_apply(struct options *options, struct server *server)
     if (!options->is_embedded && options->user == NULL && options->conf != NULL && getuid() == 0)
         options->user = "nobody"; /* unless the file names another user */
     server->globalconf.user = (char *)(uintptr_t)options->user;
-    return apply_tree(server, options);
+    status = apply_tree(server, options);
+    return status == 0 ? read_trust(server, options) : status;
 }

@@ -6,10 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "file.h"
 #include "gate.h"
 #include "hold.h"
-#include "logfiles.h"
 #include "loop_metrics.h"
 #include "proxy.h"
 #include "status.h"
@@ -119,24 +117,10 @@ static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
     return library_proxy(cmd, ctx, first);
 }
 
-/* libh2o does not name the file that it cannot open. */
 static int on_access_log(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                          yoml_t *node)
 {
-    bool is_text = node->type == YOML_TYPE_SCALAR;
-    const yoml_t *path = is_text ? node : yoml_get(node, "path");
-
-    (void)logfiles_take_error();
-    if (library_access_log(cmd, ctx, node) == 0)
-        return 0;
-    int err = logfiles_take_error();
-    if ((!is_text && node->type != YOML_TYPE_MAPPING) || path == NULL ||
-        path->type != YOML_TYPE_SCALAR)
-        return -1; /* libh2o has reported it */
-    if (err != 0)
-        return config_fail(cmd, node, "cannot log to %s: %s", path->data.scalar,
-                           file_error_text(-err));
-    return config_fail(cmd, node, "cannot log to %s in that format", path->data.scalar);
+    return config_access_log(cmd, ctx, node, library_access_log);
 }
 
 /* Which kind of handler is on a path, for the metrics. */
@@ -222,6 +206,7 @@ void config_define_library(struct config_reader *reader)
     h2o_headers_register_configurator(conf);
     h2o_proxy_register_configurator(conf);
     config_define_proxy(conf);
+    config_define_request_id(conf);
     h2o_reproxy_register_configurator(conf);
     h2o_redirect_register_configurator(conf);
     h2o_status_register_configurator(conf);

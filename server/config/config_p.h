@@ -115,6 +115,14 @@ yoml_t *config_read_upstreams(h2o_configurator_command_t *cmd, yoml_t *node,
                               bool (*is_app)(void *data, const char *url), void *data,
                               bool *ret_has_app);
 
+/* ---- config_request_id.c, config_access_log.c ---- */
+
+/* Define `request-id` and `request-id.answer`. */
+void config_define_request_id(h2o_globalconf_t *conf);
+/* The callback of `access-log`; `library` is libh2o's own. */
+int config_access_log(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                      yoml_t *node, h2o_configurator_command_cb library);
+
 /* ---- config_flags.c ---- */
 
 /* The tree that the flags stand for, when there is no file. NULL, and `error` holds one line. */

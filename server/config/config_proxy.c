@@ -82,10 +82,23 @@ static int on_buffer(h2o_configurator_command_t *cmd, h2o_configurator_context_t
     return 0;
 }
 
+static int on_forwarded(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                        yoml_t *node)
+{
+    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
+
+    (void)ctx;
+    if (on < 0)
+        return -1;
+    config_proxy_extras(cmd)->sends_forwarded = on == 1;
+    return 0;
+}
+
 void config_define_proxy(h2o_globalconf_t *conf)
 {
     static const struct config_directive directives[] = {
         {"proxy.buffer", CONFIG_ALL | CONFIG_SCALAR, on_buffer},
+        {"proxy.forwarded", CONFIG_ALL | CONFIG_SCALAR, on_forwarded},
         {"proxy.timeout.connect", CONFIG_ALL | CONFIG_SCALAR, on_connect},
         {"proxy.timeout.first_byte", CONFIG_ALL | CONFIG_SCALAR, on_first_byte},
     };

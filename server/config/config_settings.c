@@ -142,6 +142,7 @@ void config_define_settings(struct config_reader *reader)
         {"max-connections", CONFIG_GLOBAL | CONFIG_SCALAR, on_setting},
         {"max-arriving-bodies", CONFIG_GLOBAL | CONFIG_SCALAR, on_setting},
         {"stream-buffer", CONFIG_GLOBAL | CONFIG_SCALAR, on_setting},
+        {"trusted-proxies", CONFIG_GLOBAL, on_setting},
         {"user", CONFIG_GLOBAL | CONFIG_SCALAR, on_user},
         {"pid-file", CONFIG_GLOBAL | CONFIG_SCALAR, on_setting},
         {"error-log", CONFIG_GLOBAL | CONFIG_SCALAR, on_setting},

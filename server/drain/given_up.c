@@ -19,11 +19,14 @@ void given_up_name_request(struct loop *loop, const h2o_req_t *req, const char *
 {
     int method = (int)(req->input.method.len < 32 ? req->input.method.len : 32);
     int path = (int)(req->input.path.len < TEXT_LONGEST ? req->input.path.len : TEXT_LONGEST);
+    char id[REQUEST_ID_SIZE];
+    bool has_id = request_id_of(req, id)[0] != '\0';
 
     count_add(&loop->counts.given_up, 1);
-    log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: %.*s %.*s, cut by %s",
-             method > 0 ? method : 1, method > 0 ? req->input.method.base : "?",
-             path > 0 ? path : 1, path > 0 ? req->input.path.base : "?", limit);
+    log_line(LOG_LEVEL_WARN, "unfinished", has_id ? json_pack("{s:s}", "request_id", id) : NULL,
+             "unfinished: %.*s %.*s, cut by %s%s%s", method > 0 ? method : 1,
+             method > 0 ? req->input.method.base : "?", path > 0 ? path : 1,
+             path > 0 ? req->input.path.base : "?", limit, has_id ? ", request id " : "", id);
 }
 
 void given_up_forget_conn(struct conn *conn)

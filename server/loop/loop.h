@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "between_calls.h"
+#include "claims.h"
 #include "container_of.h"
 #include "coord.h"
 #include "counts.h"
@@ -135,7 +136,8 @@ struct loop {
         h2o_timeout_entry_t timer;
     } leave; /* leave.c */
     struct between_calls between_calls;
-    struct proxy_loop *proxy; /* proxy/proxy_loop.c; NULL: it has proxied nothing yet */
+    struct claims_random claims_random; /* claims.c */
+    struct proxy_loop *proxy;           /* proxy/proxy_loop.c; NULL: it has proxied nothing yet */
     struct {
         struct conn *conn; /* in a call of the library's; NULL: none, or it has closed */
     } tls_close;           /* tls_close.c */

@@ -26,6 +26,7 @@ struct kept;
 struct route_turns;
 struct logfiles;
 struct loop;
+struct trust;
 struct upstream_group;
 struct watchdog;
 
@@ -35,6 +36,7 @@ struct server {
     struct logfiles *logfiles;
     yoml_t *tree; /* the configuration file's; freed last, texts of it are in use */
     struct listener_list listeners;
+    struct trust *trust; /* NULL: `trusted-proxies` is not set */
     h2o_globalconf_t globalconf;
     struct tickets *tickets; /* NULL: no listener speaks TLS */
     bool takes_second_files; /* on some path a request needs a descriptor besides its connection's

@@ -9,6 +9,7 @@
 
 #include "log_limit.h"
 #include "library.h"
+#include "request.h"
 
 /* Turns what libh2o writes to standard error into lines of our log: with time and level, in the
  * format of --log-format, without query strings, and rate-limited, because clients and upstreams
@@ -53,7 +54,7 @@ static void keep_for_access_log(h2o_req_t *req, const char *module, const char *
 
 void library_log_request(h2o_req_t *req, const char *module, const char *format, va_list args)
 {
-    char text[TEXT_SIZE];
+    char text[TEXT_SIZE], id[REQUEST_ID_SIZE];
     const char *query = NULL;
 
     (void)vsnprintf(text, sizeof(text), format, args);
@@ -64,9 +65,11 @@ void library_log_request(h2o_req_t *req, const char *module, const char *format,
     if (req->path.len > 0)
         query = memchr(req->path.base, '?', req->path.len);
     size_t path = query != NULL ? (size_t)(query - req->path.base) : req->path.len;
-    log_limited(&about_requests, LOG_LEVEL_WARN, "library", "%.*s %.*s: %s (libh2o, %s)",
+    bool has_id = request_id_of(req, id)[0] != '\0';
+    log_limited(&about_requests, LOG_LEVEL_WARN, "library", "%.*s %.*s: %s (libh2o, %s%s%s)",
                 (int)(req->method.len < 32 ? req->method.len : 32), req->method.base,
-                (int)(path < 256 ? path : 256), req->path.base, text, module);
+                (int)(path < 256 ? path : 256), req->path.base, text, module,
+                has_id ? "; request id " : "", id);
 }
 
 /* ---- everything else ---- */

@@ -212,7 +212,9 @@ static void make_head(struct forward *forward)
         settings->websocket_ms > 0 && proxied_asks_for_upgrade(forward->req);
     if (forward->asks_for_upgrade)
         connection = PROXIED_UPGRADE;
-    forward->head = proxied_head_make(forward->req, connection, settings->sends_proxy_line);
+    const unsigned with = (settings->sends_proxy_line ? PROXIED_WITH_PROXY_LINE : 0) |
+                          (settings->sends_forwarded ? PROXIED_WITH_FORWARDED : 0);
+    forward->head = proxied_head_make(forward->req, connection, with);
 }
 
 static void begin(h2o_req_t *req, struct upstream *upstream, bool was_sent_again)

@@ -116,6 +116,7 @@ void forward_fail(struct forward *forward, enum upstream_failure failure, const 
     forward_let_go(forward);
     if (is_before_request(failure) && go_on(forward))
         return;
+    upstream_set_error(forward->req, upstream_label(failure));
     if (!forward->has_begun) { /* even if there is a head: nothing of it was passed on */
         answer_error(forward, failure, what);
         return;

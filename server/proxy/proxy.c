@@ -90,6 +90,7 @@ static void process_url(h2o_req_t *req)
         proxy_target_init(&single->target, &req->pool, &url) != NULL) {
         h2o_req_log_error(req, "proxy", "no upstream has the name %.*s", (int)req->authority.len,
                           req->authority.base);
+        upstream_set_error(req, upstream_label(UPSTREAM_LOOKUP));
         h2o_send_error_502(req, "Gateway Error", "internal error", 0);
         return;
     }
@@ -148,6 +149,7 @@ static void fill_settings(struct proxy_settings *settings, const h2o_proxy_confi
         .buffer_bytes = extras->buffer_bytes,
         .preserve_host = vars->preserve_host,
         .sends_proxy_line = vars->use_proxy_protocol,
+        .sends_forwarded = extras->sends_forwarded,
         .headers_cmds = vars->headers_cmds,
         .ssl_ctx = vars->ssl_ctx,
     };

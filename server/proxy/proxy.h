@@ -5,6 +5,8 @@
  * does; libh2o's configurator reads its directives, and the two functions below take the place of
  * libh2o's (mends/replaced.c). */
 
+#include <stdbool.h>
+
 #include "upstream_group.h"
 
 /* What the next route has beside h2o_proxy_config_vars_t. 0: what libh2o's directives say. */
@@ -12,6 +14,7 @@ struct proxy_extras {
     uint64_t connect_ms;      /* proxy.timeout.connect; 0: io_timeout */
     uint64_t first_byte_ms;   /* proxy.timeout.first_byte; 0: io_timeout */
     size_t buffer_bytes;      /* proxy.buffer */
+    bool sends_forwarded;     /* proxy.forwarded */
     struct group_rules rules; /* proxy.balance and others */
 };
 

@@ -10,6 +10,7 @@
 #include "library.h"
 #include "log.h"
 #include "loop.h"
+#include "request.h"
 
 /* Connections that are kept for an upstream on one loop. More would be closed at once. */
 #define KEPT_MOST 1024
@@ -328,13 +329,27 @@ const char *upstream_phase(enum upstream_failure failure)
     return phases[failure];
 }
 
+const char *upstream_label(enum upstream_failure failure)
+{
+#define LABEL(id, label, phase) [UPSTREAM_##id] = (label),
+    static const char *const labels[] = {UPSTREAM_FAILURES(LABEL)};
+#undef LABEL
+    return labels[failure];
+}
+
+void upstream_set_error(h2o_req_t *req, const char *label)
+{
+    *h2o_req_getenv(req, H2O_STRLIT(UPSTREAM_ERROR_VARIABLE), 1) =
+        h2o_iovec_init(label, strlen(label));
+}
+
 void upstream_log(struct upstream *upstream, enum upstream_failure failure, const char *what,
                   uint64_t age_ms, const h2o_req_t *req)
 {
     uint64_t now_ms = h2o_now(upstream->proxy->loop->evloop);
     uint64_t *said_ms = &upstream->said[failure].at_ms, left_out;
     size_t path = req->input.query_at != SIZE_MAX ? req->input.query_at : req->input.path.len;
-    char more[48] = "";
+    char more[48] = "", id[REQUEST_ID_SIZE];
 
     if (*said_ms != 0 && now_ms - *said_ms < 1000) {
         upstream->said[failure].left_out++;
@@ -345,12 +360,15 @@ void upstream_log(struct upstream *upstream, enum upstream_failure failure, cons
     *said_ms = now_ms;
     if (left_out > 0)
         (void)snprintf(more, sizeof(more), "; %llu more of these", (unsigned long long)left_out);
+    bool has_id = request_id_of(req, id)[0] != '\0';
     log_line(LOG_LEVEL_WARN, "upstream-failed",
-             json_pack("{s:s, s:s, s:s, s:I, s:I}", "upstream", upstream->target->name, "phase",
-                       upstream_phase(failure), "cause", what, "age_ms", (json_int_t)age_ms,
-                       "left_out", (json_int_t)left_out),
-             "upstream %s: %s (%s, %llu ms; %.*s %.*s)%s", upstream->target->name, what,
+             json_pack("{s:s, s:s, s:s, s:I, s:I, s:s*}", "upstream", upstream->target->name,
+                       "phase", upstream_phase(failure), "cause", what, "age_ms",
+                       (json_int_t)age_ms, "left_out", (json_int_t)left_out, "request_id",
+                       has_id ? id : NULL),
+             "upstream %s: %s (%s, %llu ms; %.*s %.*s%s%s)%s", upstream->target->name, what,
              upstream_phase(failure), (unsigned long long)age_ms,
              (int)(req->input.method.len < 32 ? req->input.method.len : 32), req->input.method.base,
-             (int)(path < 256 ? path : 256), req->input.path.base, more);
+             (int)(path < 256 ? path : 256), req->input.path.base, has_id ? "; request id " : "",
+             id, more);
 }

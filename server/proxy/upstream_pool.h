@@ -30,6 +30,7 @@ struct proxy_settings {
     size_t buffer_bytes;    /* of an answer that the client has not taken yet */
     bool preserve_host;
     bool sends_proxy_line;
+    bool sends_forwarded; /* RFC 7239 */
     h2o_headers_command_t *headers_cmds;
     SSL_CTX *ssl_ctx;
 };
@@ -150,5 +151,11 @@ void upstream_log(struct upstream *upstream, enum upstream_failure failure, cons
                   uint64_t age_ms, const h2o_req_t *req);
 /* The phase in which it fails, for people. */
 const char *upstream_phase(enum upstream_failure failure);
+/* The failure in a word, as metrics and access logs have it. */
+const char *upstream_label(enum upstream_failure failure);
+/* For %{proxy.error}x of an access log, which reads this variable of the request's environment:
+ * why it is not answered by an upstream, or not to the end. `label` is a constant. */
+#define UPSTREAM_ERROR_VARIABLE "PROXY_ERROR"
+void upstream_set_error(h2o_req_t *req, const char *label);
 
 #endif

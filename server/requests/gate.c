@@ -34,6 +34,8 @@ struct gate_handler {
     h2o_handler_t super;
     const struct gate_logger *logger;
     bool weakens_tags;
+    bool gives_ids; /* `request-id: ON` */
+    bool shows_ids; /* `request-id.answer: ON` */
 };
 
 /* libh2o compares the tag of a file byte by byte, and we have given it out as a weak one (see
@@ -53,14 +55,18 @@ static bool unmark_weak_tag(const struct gate_handler *gate, h2o_req_t *req)
 
 static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
+    const struct gate_handler *gate = container_of(handler, struct gate_handler, super);
     struct loop *loop = loop_of(req->conn);
 
     /* An internal redirect passes here again: it is the same request. */
     if (req->prefilters != NULL && inflight_of(req) != NULL)
         return -1;
     struct inflight *inflight = inflight_create(req);
-    inflight->tag_was_weak =
-        unmark_weak_tag(container_of(handler, struct gate_handler, super), req);
+    inflight->tag_was_weak = unmark_weak_tag(gate, req);
+    if (gate->gives_ids) {
+        inflight->id = claims_give_id(req);
+        inflight->shows_id = gate->shows_ids;
+    }
     h2o_linklist_insert(&loop->inflight, &inflight->link);
     if (inflight->conn->active++ == 0)
         count_add(&loop->metrics.busy, 1);
@@ -162,7 +168,7 @@ void gate_register(h2o_pathconf_t *path)
     struct gate_handler *gate =
         container_of(h2o_create_handler(path, sizeof(*gate)), struct gate_handler, super);
     gate->super.on_req = on_request;
-    gate->weakens_tags = false;
+    gate->weakens_tags = gate->gives_ids = gate->shows_ids = false;
     gate->logger = register_logger(path);
 }
 
@@ -177,6 +183,18 @@ void gate_note_weak_tags(h2o_pathconf_t *path)
         if (path->handlers.entries[i]->on_req == on_request)
             container_of(path->handlers.entries[i], struct gate_handler, super)->weakens_tags =
                 true;
+}
+
+void gate_note_ids(h2o_pathconf_t *path, bool shows)
+{
+    for (size_t i = 0; i < path->handlers.size; i++) {
+        if (path->handlers.entries[i]->on_req != on_request)
+            continue;
+        struct gate_handler *gate =
+            container_of(path->handlers.entries[i], struct gate_handler, super);
+        gate->gives_ids = true;
+        gate->shows_ids = shows;
+    }
 }
 
 void gate_note_kind(h2o_pathconf_t *path, enum route_kind kind)

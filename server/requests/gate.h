@@ -20,6 +20,9 @@ void gate_register_fallback(h2o_pathconf_t *path);
 /* One more kind of handler is on the path; for the metrics. */
 void gate_note_kind(h2o_pathconf_t *path, enum route_kind kind);
 
+/* Requests of the path get an id (claims.h); `shows`: their answers carry it. */
+void gate_note_ids(h2o_pathconf_t *path, bool shows);
+
 /* Entity tags of files may be given out as weak ones on this path. */
 void gate_note_weak_tags(h2o_pathconf_t *path);
 

@@ -53,8 +53,8 @@ static char *peer_text(h2o_req_t *req)
     return strdup(text);
 }
 
-static void list_request(struct coord_requests *list, h2o_req_t *req, const char *state,
-                         uint64_t age_ns)
+static void list_request(struct coord_requests *list, h2o_req_t *req, h2o_iovec_t id,
+                         const char *state, uint64_t age_ns)
 {
     struct coord_request *item = coord_requests_append(list);
     if (item == NULL)
@@ -63,6 +63,7 @@ static void list_request(struct coord_requests *list, h2o_req_t *req, const char
     item->path = text_of(req->input.path, TEXT_LONGEST);
     item->authority = text_of(req->input.authority, 256);
     item->peer = peer_text(req);
+    item->id = id.base != NULL ? text_of(id, CLAIMS_ID_MOST) : NULL;
     item->state = state;
     item->age_ns = age_ns;
     item->body_bytes = req->entity.len;
@@ -84,7 +85,8 @@ static int list_receiving(h2o_req_t *req, void *data)
         return 0;
     (void)gettimeofday(&now, NULL); /* the library's stamps are wall-clock */
     int64_t age_us = (now.tv_sec - begun.tv_sec) * 1000000L + (now.tv_usec - begun.tv_usec);
-    list_request(data, req, "receiving", age_us > 0 ? (uint64_t)age_us * NS_PER_US : 0);
+    list_request(data, req, h2o_iovec_init(NULL, 0), "receiving",
+                 age_us > 0 ? (uint64_t)age_us * NS_PER_US : 0);
     conn->listed.is_receiving = conn->loop->frozen; /* that list has the unread ones, too */
     return 0;
 }
@@ -186,7 +188,7 @@ void list_requests(struct loop *loop, struct coord_requests *ret_list)
             state = "held";
         else if (inflight->job != NULL)
             state = job_state(inflight->job);
-        list_request(ret_list, inflight->req, state, now_ns - inflight->begun_ns);
+        list_request(ret_list, inflight->req, inflight->id, state, now_ns - inflight->begun_ns);
     }
     job_list_abandoned(loop, ret_list);
     h2o_globalconf_t *config = loop->ctx.globalconf;

@@ -1,6 +1,7 @@
 #include "request.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "answer_head.h"
 #include "journal.h"
@@ -36,12 +37,22 @@ static void show_generation(const struct loop *loop, h2o_req_t *req)
                           "Lastcall-Generation", text, (size_t)n);
 }
 
+/* An application may have done so already. */
+static void show_id(const struct inflight *inflight, h2o_req_t *req)
+{
+    if (h2o_find_header_by_str(&req->res.headers, H2O_STRLIT(CLAIMS_ID_FIELD), -1) == -1)
+        h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT(CLAIMS_ID_FIELD), 0,
+                              "X-Request-Id", inflight->id.base, inflight->id.len);
+}
+
 static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
 {
     struct inflight *inflight = container_of(self, struct inflight, super);
 
     if (inflight->loop->server->config.generation_header)
         show_generation(inflight->loop, req);
+    if (inflight->shows_id)
+        show_id(inflight, req);
     see_to_last_line(inflight->loop, req);
     if (inflight->slot != NULL)
         journal_set_responding(inflight->slot);
@@ -74,9 +85,22 @@ struct inflight *inflight_create(h2o_req_t *req)
     inflight->held = NULL;
     inflight->slot = NULL;
     inflight->begun_ns = loop_now_ns(loop);
+    inflight->id = h2o_iovec_init(NULL, 0);
+    inflight->shows_id = false;
     inflight->tag_was_weak = false;
     inflight->watch.since_ns = 0;
     return inflight;
+}
+
+const char *request_id_of(const h2o_req_t *req, char id[REQUEST_ID_SIZE])
+{
+    const struct inflight *inflight = inflight_of(req);
+    size_t size = inflight != NULL ? inflight->id.len : 0;
+
+    if (size > 0)
+        memcpy(id, inflight->id.base, size);
+    id[size] = '\0';
+    return id;
 }
 
 void request_respond_unrecorded(h2o_req_t *req)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "claims.h"
 #include "conn.h"
 #include "h2o_api.h"
 
@@ -27,6 +28,8 @@ struct inflight {
     bool given_up;             /* it is counted and logged as unfinished; its answer is dropped */
     bool is_endless;           /* an event stream: it ends as a tunnel does */
     bool is_half;              /* its answer is being written, and its end has not been sent */
+    h2o_iovec_t id;            /* of `request-id`, see claims.h; base NULL: it has none */
+    bool shows_id;             /* in its answer */
     bool tag_was_weak;         /* in its If-None-Match; it is compared without that mark */
     uint64_t begun_ns;
     struct progress_watch watch; /* progress_h2.c */
@@ -38,6 +41,9 @@ struct inflight {
 struct inflight *inflight_create(h2o_req_t *req);
 /* The record of a request; NULL if it has not passed the gate. */
 struct inflight *inflight_of(const h2o_req_t *req);
+/* The id of a request, for a log line; "": it has none, as without `request-id`. Returns `id`. */
+#define REQUEST_ID_SIZE (CLAIMS_ID_MOST + 1)
+const char *request_id_of(const h2o_req_t *req, char id[REQUEST_ID_SIZE]);
 /* Its last byte was handed to the kernel, as far as the library tells. */
 bool request_is_answered(const h2o_req_t *req);
 /* Does only the end of the connection end this answer? Once it has begun.     Thread: any. */

@@ -83,16 +83,16 @@ static void check_cookie(const char *text, const char *name)
 
 static void check_client(const char *text)
 {
-    static struct lc_trust *trust;
-    char error[MUX_ERROR], client[64];
+    static struct trust *trust;
+    char error[TRUST_ERROR_SIZE], client[64];
 
     if (trust == NULL)
-        trust = lc_trust_create("10.0.0.0/8 ::/1", error);
+        trust = trust_create("10.0.0.0/8 ::/1", error);
     lc_find_client(trust, "10.0.0.1", text, NULL, client);
     assert(strlen(client) > 1 && strchr(client, ',') == NULL);
     lc_find_client(trust, "10.0.0.1", NULL, text, client);
     assert(strlen(client) > 1 && strpbrk(client, ",;=\"[]") == NULL);
-    lc_trust_destroy(lc_trust_create(text, error));
+    trust_destroy(trust_create(text, error));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);

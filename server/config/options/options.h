@@ -105,7 +105,7 @@ struct options {
     const char *register_value;
     uint64_t register_ttl_ns;
     const char *pid_file;
-    const char *trusted_proxies; /* "10.0.0.0/8, ::1": see lc_client(); NULL: none */
+    const char *trusted_proxies; /* "10.0.0.0/8, ::1": see trust.h; NULL: not set */
     const char *user;            /* become this user; NULL: do not change */
     const char *error_log;       /* NULL: standard error */
     const char *admin;      /* the admin listener's address, or "off"; NULL: the usual socket */

@@ -136,6 +136,13 @@ const struct flag options_rows[] = {
      .fallback = "none",
      .help = "forward every request that is not for /files/ to the server at URL; may be given "
              "several times: the servers get the requests in turn"},
+    {.name = "trusted-proxies",
+     .setting = "trusted-proxies",
+     LIST(trusted_proxies),
+     .argument = "LIST",
+     .fallback = "not set: X-Forwarded-For of every client is passed on",
+     .help = "proxies whose X-Forwarded-*, Forwarded and X-Request-Id are believed, and no others: "
+             "addresses and networks such as 10.0.0.0/8,::1; unix: peers on a Unix socket; none"},
     {.group = "Slow clients",
      .name = "progress-rate",
      .setting = "progress.rate",
@@ -162,7 +169,7 @@ const struct flag options_rows[] = {
      .help = "close an HTTP/2 connection that has had no open stream for this long, whatever else "
              "it sends"},
     {.setting = "app.url", TEXT(app_url)},
-    {.group = "The application, `lastcall --proxy URL -- COMMAND`",
+    {.group = "The application, `lastcall -- COMMAND` or `lastcall --proxy URL -- COMMAND`",
      .name = "app-health",
      .setting = "app.health",
      TEXT(app_health),
@@ -365,7 +372,6 @@ const struct flag options_rows[] = {
      .help = "the name of that stream"},
     {.setting = "journal.redis.maxlen", NUMBER(journal_redis_maxlen, 0, UINT64_C(1000000000))},
     {.setting = "journal.hold", ON(journal_hold)},
-    {.setting = "trusted-proxies", TEXT(trusted_proxies)},
     {.group = "Running",
      .name = "pid-file",
      .setting = "pid-file",

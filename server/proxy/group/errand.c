@@ -90,6 +90,7 @@ static void refuse(struct errand *errand)
     char seconds[16];
 
     count_add(&metrics_of(view)->upstream_none, 1);
+    upstream_set_error(req, "none");
     if (req->pathconf == NULL || req->pathconf->error_log.emit_request_errors)
         say_none(view, req);
     int len = snprintf(seconds, sizeof(seconds), "%u", upstream_group_retry_after_s(view->group));

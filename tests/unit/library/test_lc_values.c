@@ -124,16 +124,17 @@ static void test_the_client_is_the_last_address_that_no_proxy_has(void **state)
         {"10.1.2.3", "::ffff:10.1.2.3", "192.0.2.9", "192.0.2.9"},
         {"10.0.0.0/9, 192.168.0.0/16 ::1", "192.168.3.4", "192.0.2.9", "192.0.2.9"},
         {"", "10.1.2.3", "192.0.2.9", "10.1.2.3"},
+        {"none", "10.1.2.3", "192.0.2.9", "10.1.2.3"},
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char error[MUX_ERROR], text[64];
-        struct lc_trust *trust = lc_trust_create(cases[i].trusted, error);
+        char error[TRUST_ERROR_SIZE], text[64];
+        struct trust *trust = trust_create(cases[i].trusted, error);
         assert_non_null(trust);
         lc_find_client(trust, cases[i].peer, cases[i].list, NULL, text);
         if (strcmp(text, cases[i].client) != 0)
             fail_msg("case %zu: %s", i, text);
-        lc_trust_destroy(trust);
+        trust_destroy(trust);
     }
 }
 
@@ -189,8 +190,8 @@ static void test_the_client_in_forwarded(void **state)
         {"", "10.1.2.3"},
         {" , ,", "10.1.2.3"},
     };
-    char error[MUX_ERROR], text[64];
-    struct lc_trust *trust = lc_trust_create("10.0.0.0/8", error);
+    char error[TRUST_ERROR_SIZE], text[64];
+    struct trust *trust = trust_create("10.0.0.0/8", error);
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         lc_find_client(trust, "10.1.2.3", NULL, cases[i].forwarded, text);
@@ -202,7 +203,7 @@ static void test_the_client_in_forwarded(void **state)
     /* A proxy that knows the one alone passes the other on as its client has sent it. */
     lc_find_client(trust, "10.1.2.3", "192.0.2.9", "for=6.6.6.6", text);
     assert_string_equal(text, "192.0.2.9");
-    lc_trust_destroy(trust);
+    trust_destroy(trust);
 }
 
 /* The last 64 are read: behind more proxies than that, the one at the begin is no address of
@@ -210,8 +211,8 @@ static void test_the_client_in_forwarded(void **state)
  */
 static void test_many_proxies_in_forwarded(void **state)
 {
-    char error[MUX_ERROR], text[64], field[4096] = "for=192.0.2.43";
-    struct lc_trust *trust = lc_trust_create("10.0.0.0/8", error);
+    char error[TRUST_ERROR_SIZE], text[64], field[4096] = "for=192.0.2.43";
+    struct trust *trust = trust_create("10.0.0.0/8", error);
 
     (void)state;
     for (int i = 1; i < 64; i++)
@@ -221,7 +222,7 @@ static void test_many_proxies_in_forwarded(void **state)
     (void)strcat(field, ", for=10.0.0.64");
     lc_find_client(trust, "10.1.2.3", NULL, field, text);
     assert_string_equal(text, "10.0.0.1");
-    lc_trust_destroy(trust);
+    trust_destroy(trust);
 }
 
 static void test_a_wrong_list_of_proxies_is_refused(void **state)
@@ -232,8 +233,8 @@ static void test_a_wrong_list_of_proxies_is_refused(void **state)
                                         "::1 nobody",  "10.0.0.0/-1", "[::1]"};
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
-        char error[MUX_ERROR] = "";
-        assert_null(lc_trust_create(wrong[i], error));
+        char error[TRUST_ERROR_SIZE] = "";
+        assert_null(trust_create(wrong[i], error));
         assert_non_null(strstr(error, "trusted-proxies"));
     }
 }

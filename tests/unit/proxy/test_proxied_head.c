@@ -11,10 +11,13 @@
 
 #include "expect.h"
 #include "proxied_head.h"
+#include "server_state.h"
+#include "loop.h"
+#include "trust.h"
 
 static struct {
-    h2o_globalconf_t conf;
-    h2o_context_t ctx;
+    struct server server;
+    struct loop loop;
     h2o_conn_t conn;
     h2o_conn_callbacks_t callbacks;
     h2o_req_t req;
@@ -30,15 +33,41 @@ static socklen_t peer_name(h2o_conn_t *conn, struct sockaddr *ret_peer)
     return sizeof(peer);
 }
 
+static socklen_t peer_of_v6(h2o_conn_t *conn, struct sockaddr *ret_peer)
+{
+    struct sockaddr_in6 peer = {.sin6_family = AF_INET6};
+
+    (void)conn;
+    assert_int_equal(inet_pton(AF_INET6, "2001:db8::17", &peer.sin6_addr), 1);
+    memcpy(ret_peer, &peer, sizeof(peer));
+    return sizeof(peer);
+}
+
+static socklen_t peer_on_a_socket(h2o_conn_t *conn, struct sockaddr *ret_peer)
+{
+    (void)conn;
+    (void)ret_peer;
+    return 0;
+}
+
+static void trust(const char *list)
+{
+    char error[TRUST_ERROR_SIZE];
+
+    made.server.trust = trust_create(list, error);
+    assert_non_null(made.server.trust);
+}
+
 static int set_up(void **state)
 {
     (void)state;
     memset(&made, 0, sizeof(made));
-    made.conf.proxy.emit_x_forwarded_headers = 1;
-    made.conf.proxy.emit_via_header = 1;
+    made.server.globalconf.proxy.emit_x_forwarded_headers = 1;
+    made.server.globalconf.proxy.emit_via_header = 1;
     made.callbacks.get_peername = peer_name;
-    made.ctx.globalconf = &made.conf;
-    made.conn.ctx = &made.ctx;
+    made.loop.server = &made.server;
+    made.loop.ctx.globalconf = &made.server.globalconf;
+    made.conn.ctx = &made.loop.ctx;
     made.conn.callbacks = &made.callbacks;
     h2o_init_request(&made.req, &made.conn, NULL);
     made.req.method = h2o_iovec_init(H2O_STRLIT("GET"));
@@ -52,6 +81,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    trust_destroy(made.server.trust);
     h2o_mem_clear_pool(&made.req.pool);
     return 0;
 }
@@ -67,9 +97,9 @@ static void add_named(const char *name, const char *value)
                           strlen(value));
 }
 
-static const char *head(enum proxied_connection connection)
+static const char *head_with(enum proxied_connection connection, unsigned with)
 {
-    h2o_iovec_t bytes = proxied_head_make(&made.req, connection, false);
+    h2o_iovec_t bytes = proxied_head_make(&made.req, connection, with);
 
     assert_true(bytes.len < sizeof(made.text));
     memcpy(made.text, bytes.base, bytes.len);
@@ -77,15 +107,21 @@ static const char *head(enum proxied_connection connection)
     return made.text;
 }
 
+static const char *head(enum proxied_connection connection)
+{
+    return head_with(connection, 0);
+}
+
 static void test_a_plain_request(void **state)
 {
     (void)state;
     add(H2O_TOKEN_ACCEPT, "*/*");
     add_named("X-A", "b");
-    assert_string_equal(head(PROXIED_KEEP),
-                        "GET /x?y HTTP/1.1\r\nconnection: keep-alive\r\nhost: host:81\r\n"
-                        "accept: */*\r\nX-A: b\r\nx-forwarded-proto: http\r\n"
-                        "x-forwarded-for: 1.2.3.4\r\nvia: 1.1 host:81\r\n\r\n");
+    assert_string_equal(
+        head(PROXIED_KEEP),
+        "GET /x?y HTTP/1.1\r\nconnection: keep-alive\r\nhost: host:81\r\n"
+        "accept: */*\r\nX-A: b\r\nx-forwarded-proto: http\r\n"
+        "x-forwarded-host: host:81\r\nx-forwarded-for: 1.2.3.4\r\nvia: 1.1 host:81\r\n\r\n");
     assert_contains(head(PROXIED_CLOSE), "\r\nconnection: close\r\n");
     made.req.upgrade = h2o_iovec_init(H2O_STRLIT("websocket"));
     assert_contains(head(PROXIED_UPGRADE), "\r\nconnection: upgrade\r\nupgrade: websocket\r\n");
@@ -116,7 +152,7 @@ static void test_many_fields_of_one_name_take_no_more_memory_than_they_have(void
     memset(value, 'c', BYTES);
     for (unsigned i = 0; i < FIELDS; i++)
         add(H2O_TOKEN_COOKIE, value);
-    h2o_iovec_t bytes = proxied_head_make(&made.req, PROXIED_KEEP, false);
+    h2o_iovec_t bytes = proxied_head_make(&made.req, PROXIED_KEEP, 0);
     assert_in_range(bytes.len, FIELDS * (BYTES + 2), FIELDS * (BYTES + 2) + 512);
 }
 
@@ -163,6 +199,144 @@ static void test_a_client_does_not_remove_what_the_route_adds(void **state)
     assert_lacks(text, "forged");
     assert_lacks(text, "cookie");
 }
+
+/* ---- where it comes from ---- */
+
+static void claim_all(void)
+{
+    add(H2O_TOKEN_X_FORWARDED_FOR, "9.9.9.9");
+    add_named("x-forwarded-proto", "gopher");
+    add_named("x-forwarded-host", "outer.test");
+    add_named("x-forwarded-port", "70");
+    add_named("forwarded", "for=9.9.9.9");
+}
+
+static void test_a_trusted_proxy_is_believed(void **state)
+{
+    (void)state;
+    trust("1.2.3.0/24");
+    claim_all();
+    const char *text = head_with(PROXIED_KEEP, PROXIED_WITH_FORWARDED);
+    assert_contains(text, "\r\nx-forwarded-for: 9.9.9.9, 1.2.3.4\r\n");
+    assert_contains(text, "\r\nx-forwarded-proto: gopher\r\n");
+    assert_contains(text, "\r\nx-forwarded-host: outer.test\r\n");
+    assert_contains(text, "\r\nx-forwarded-port: 70\r\n");
+    assert_contains(text, "\r\nforwarded: for=9.9.9.9, "
+                          "for=1.2.3.4;host=\"host:81\";proto=http\r\n");
+    assert_int_equal(count_in(text, "x-forwarded-"), 4);
+}
+
+static void test_what_a_trusted_proxy_leaves_open_is_made(void **state)
+{
+    (void)state;
+    trust("1.2.3.0/24");
+    made.server.globalconf.proxy.preserve_x_forwarded_proto = 1;
+    const char *text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\nx-forwarded-for: 1.2.3.4\r\n");
+    assert_contains(text, "\r\nx-forwarded-proto: http\r\n");
+    assert_contains(text, "\r\nx-forwarded-host: host:81\r\n");
+    assert_lacks(text, "\r\nforwarded:");
+}
+
+static void test_another_peer_is_not_believed(void **state)
+{
+    (void)state;
+    trust("none");
+    made.server.globalconf.proxy.preserve_x_forwarded_proto = 1;
+    claim_all();
+    const char *text = head_with(PROXIED_KEEP, PROXIED_WITH_FORWARDED);
+    assert_contains(text, "\r\nx-forwarded-for: 1.2.3.4\r\n");
+    assert_contains(text, "\r\nx-forwarded-proto: http\r\n");
+    assert_contains(text, "\r\nx-forwarded-host: host:81\r\n");
+    assert_contains(text, "\r\nforwarded: for=1.2.3.4;host=\"host:81\";proto=http\r\n");
+    assert_lacks(text, "9.9.9.9");
+    assert_lacks(text, "x-forwarded-port");
+    made.server.globalconf.proxy.emit_x_forwarded_headers = 0;
+    text = head(PROXIED_KEEP);
+    assert_lacks(text, "x-forwarded");
+    assert_lacks(text, "\r\nforwarded:");
+}
+
+static void test_without_a_list_it_is_as_with_h2o(void **state)
+{
+    (void)state;
+    claim_all();
+    const char *text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\nx-forwarded-for: 9.9.9.9, 1.2.3.4\r\n");
+    assert_contains(text, "\r\nx-forwarded-proto: http\r\n");
+    assert_contains(text, "\r\nx-forwarded-host: host:81\r\n");
+    assert_contains(text, "\r\nx-forwarded-port: 70\r\n");
+    assert_contains(text, "\r\nforwarded: for=9.9.9.9\r\n");
+    text = head_with(PROXIED_KEEP, PROXIED_WITH_FORWARDED);
+    assert_contains(text, "\r\nforwarded: for=1.2.3.4;host=\"host:81\";proto=http\r\n");
+    made.server.globalconf.proxy.preserve_x_forwarded_proto = 1;
+    assert_contains(head(PROXIED_KEEP), "\r\nx-forwarded-proto: gopher\r\n");
+    made.server.globalconf.proxy.emit_x_forwarded_headers = 0;
+    text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\nx-forwarded-for: 9.9.9.9\r\n");
+    assert_contains(text, "\r\nx-forwarded-host: outer.test\r\n");
+}
+
+/* RFC 7239 section 6: brackets and quotes. */
+static void test_a_peer_of_ipv6_stands_in_quotes(void **state)
+{
+    (void)state;
+    made.callbacks.get_peername = peer_of_v6;
+    made.req.input.authority = h2o_iovec_init(H2O_STRLIT("plain.test"));
+    const char *text = head_with(PROXIED_KEEP, PROXIED_WITH_FORWARDED);
+    assert_contains(text, "\r\nx-forwarded-for: 2001:db8::17\r\n");
+    assert_contains(text, "\r\nforwarded: for=\"[2001:db8::17]\";host=plain.test;proto=http\r\n");
+}
+
+static void test_a_peer_on_a_socket_has_no_address(void **state)
+{
+    (void)state;
+    made.callbacks.get_peername = peer_on_a_socket;
+    made.req.input.authority = h2o_iovec_init(H2O_STRLIT("a\"b\\c"));
+    trust("unix");
+    add(H2O_TOKEN_X_FORWARDED_FOR, "9.9.9.9");
+    const char *text = head_with(PROXIED_KEEP, PROXIED_WITH_FORWARDED);
+    assert_contains(text, "\r\nx-forwarded-for: 9.9.9.9\r\n");
+    assert_contains(text, "\r\nforwarded: for=unknown;host=\"a\\\"b\\\\c\";proto=http\r\n");
+}
+
+/* A route may say where it is reached: that is not doubled. */
+static void test_what_the_route_sets_is_not_added_again(void **state)
+{
+    static h2o_iovec_t host = {H2O_STRLIT("x-forwarded-host")},
+                       proto = {H2O_STRLIT("x-forwarded-proto")};
+    h2o_headers_command_t cmds[] = {
+        {H2O_HEADERS_CMD_SET, &host, {H2O_STRLIT("public.test")}},
+        {H2O_HEADERS_CMD_SET, &proto, {H2O_STRLIT("https")}},
+        {H2O_HEADERS_CMD_NULL},
+    };
+    h2o_req_overrides_t overrides = {.headers_cmds = cmds};
+    (void)state;
+    made.req.overrides = &overrides;
+    claim_all();
+    const char *text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\nx-forwarded-host: public.test\r\n");
+    assert_contains(text, "\r\nx-forwarded-proto: https\r\n");
+    assert_int_equal(count_in(text, "x-forwarded-host"), 1);
+    assert_int_equal(count_in(text, "x-forwarded-proto"), 1);
+}
+
+/* W3C Trace Context: both fields are passed on as they are. */
+static void test_a_trace_is_passed_on(void **state)
+{
+    (void)state;
+    trust("none");
+    add_named("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    add_named("tracestate", "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7");
+    add_named("tracestate", "last=1");
+    const char *text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\ntraceparent: "
+                          "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+                          "tracestate: congo=t61rcWkgMzE,rojo=00f067aa0ba902b7\r\n"
+                          "tracestate: last=1\r\n");
+}
+
+/* ---- bodies ---- */
 
 static void test_a_body_has_its_length(void **state)
 {
@@ -253,6 +427,14 @@ int main(void)
         TEST(test_many_fields_of_one_name_take_no_more_memory_than_they_have),
         TEST(test_fields_of_the_clients_connection_stay_there),
         TEST(test_a_client_does_not_remove_what_the_route_adds),
+        TEST(test_a_trusted_proxy_is_believed),
+        TEST(test_what_a_trusted_proxy_leaves_open_is_made),
+        TEST(test_another_peer_is_not_believed),
+        TEST(test_without_a_list_it_is_as_with_h2o),
+        TEST(test_a_peer_of_ipv6_stands_in_quotes),
+        TEST(test_a_peer_on_a_socket_has_no_address),
+        TEST(test_what_the_route_sets_is_not_added_again),
+        TEST(test_a_trace_is_passed_on),
         TEST(test_a_body_has_its_length),
         TEST(test_an_answer_is_taken_with_its_fields),
         TEST(test_fields_of_the_upstreams_connection_stay_there),

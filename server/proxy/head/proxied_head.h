@@ -9,10 +9,16 @@
 
 enum proxied_connection { PROXIED_KEEP, PROXIED_CLOSE, PROXIED_UPGRADE };
 
+/* What a route adds to the head; bits. */
+enum proxied_with {
+    PROXIED_WITH_PROXY_LINE = 1 << 0, /* before it (proxy.proxy-protocol) */
+    PROXIED_WITH_FORWARDED = 1 << 1,  /* RFC 7239 (proxy.forwarded) */
+};
+
 /* The head to send, in memory of the request. The fields of one name that a server reads as a list
- * (Cookie, Via, X-Forwarded-For) become one, in time and memory that grow with their size only. */
-h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection,
-                              bool with_proxy_line);
+ * (Cookie, Via, X-Forwarded-For, Forwarded) become one, in time and memory that grow with their
+ * size only. `with`: enum proxied_with. */
+h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection, unsigned with);
 
 /* Does the request ask for another protocol, one that a proxy may pass on? It names one protocol
  * (RFC 9110 section 7.8), and not HTTP/2: requests in a tunnel would get past the routes. */

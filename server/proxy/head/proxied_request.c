@@ -1,24 +1,16 @@
-#include "proxied_head.h"
+#include "proxied_p.h"
 
-#include <netdb.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "container_of.h"
+#include "request.h"
 
 /* The head of a proxied request. Its fields, in this order: Connection, Host, Content-Length, those
- * of the client but for the ones that concern its own connection, Cookie, X-Forwarded-*, Via. */
+ * of the client but for the ones that concern its own connection, Cookie, X-Forwarded-*, Forwarded,
+ * Via. */
 
-struct head {
-    h2o_req_t *req;
-    char *bytes;
-    size_t size, room;
-    h2o_headers_t fields; /* the client's, or what `proxy.header.*` has made of them */
-    bool is_sifted;       /* those that are not passed on are out of `fields` already */
-    bool has_nominations; /* a Connection field of the client may name other fields */
-};
-
-static void put(struct head *head, const char *bytes, size_t size)
+void proxied_put(struct head *head, const char *bytes, size_t size)
 {
     if (size > head->room - head->size) {
         size_t room = head->room;
@@ -34,13 +26,11 @@ static void put(struct head *head, const char *bytes, size_t size)
     head->size += size;
 }
 
-#define PUT(head, text) put(head, H2O_STRLIT(text))
-
-static void put_field(struct head *head, const char *name, size_t name_len, h2o_iovec_t value)
+void proxied_put_field(struct head *head, const char *name, size_t name_len, h2o_iovec_t value)
 {
-    put(head, name, name_len);
+    proxied_put(head, name, name_len);
     PUT(head, ": ");
-    put(head, value.base, value.len);
+    proxied_put(head, value.base, value.len);
     PUT(head, "\r\n");
 }
 
@@ -80,112 +70,94 @@ static bool is_of_connection(const struct head *head, const h2o_header_t *field)
     return false;
 }
 
+/* ---- which of them are passed on ---- */
+
 /* Is this field, which the client has sent, not passed on? */
 static bool is_left_out(const struct head *head, const h2o_header_t *field)
 {
-    return !head->is_sifted && is_of_connection(head, field);
+    if (head->is_sifted || (head->id.base != NULL && field->value.base == head->id.base))
+        return false;
+    return is_of_connection(head, field) || proxied_is_disbelieved(head, proxied_claim_of(field));
 }
 
-static bool is_dropped(const struct head *head, const h2o_header_t *field)
+/* Is it never among the fields of a head, whoever has set it? */
+static bool is_dropped(const h2o_header_t *field)
 {
-    const h2o_globalconf_t *conf = head->req->conn->ctx->globalconf;
-
-    if (h2o_iovec_is_token(field->name)) {
-        const h2o_token_t *token = container_of(field->name, h2o_token_t, buf);
-        if (token->proxy_should_drop_for_req)
-            return true;
-    } else if (!conf->proxy.preserve_x_forwarded_proto &&
-               h2o_memis(field->name->base, field->name->len, H2O_STRLIT("x-forwarded-proto"))) {
-        return true;
-    }
-    return is_left_out(head, field);
+    return h2o_iovec_is_token(field->name) &&
+           container_of(field->name, h2o_token_t, buf)->proxy_should_drop_for_req;
 }
 
 /* Is it put together with others of its name, below? */
-static bool is_joined(const h2o_globalconf_t *conf, const h2o_header_t *field)
+static bool is_joined(const struct head *head, const h2o_header_t *field, enum claim claim)
 {
     return is_token(field, H2O_TOKEN_COOKIE) ||
-           (conf->proxy.emit_via_header && is_token(field, H2O_TOKEN_VIA)) ||
-           (conf->proxy.emit_x_forwarded_headers && is_token(field, H2O_TOKEN_X_FORWARDED_FOR));
+           (head->conf->proxy.emit_via_header && is_token(field, H2O_TOKEN_VIA)) ||
+           (head->conf->proxy.emit_x_forwarded_headers && claim == CLAIM_FOR) ||
+           ((head->with & PROXIED_WITH_FORWARDED) != 0 && claim == CLAIM_FORWARDED);
 }
 
-/* All values of `token`, one after the other. Returns how many. */
-static size_t put_joined(struct head *head, const h2o_token_t *token, const char *name,
-                         const char *separator)
+bool proxied_put_joined(struct head *head, const char *name, const char *separator)
 {
-    const h2o_headers_t *headers = &head->fields;
-    size_t count = 0;
+    size_t name_len = strlen(name);
+    bool any = false;
 
-    for (ssize_t at = -1; (at = h2o_find_header(headers, token, at)) != -1;) {
-        if (headers->entries[at].value.len == 0 || is_left_out(head, &headers->entries[at]))
+    for (size_t i = 0; i < head->fields.size; i++) {
+        const h2o_header_t *field = &head->fields.entries[i];
+        if (!h2o_memis(field->name->base, field->name->len, name, name_len) ||
+            field->value.len == 0 || is_left_out(head, field))
             continue;
-        const char *before = count++ == 0 ? name : separator;
-        put(head, before, strlen(before));
-        put(head, headers->entries[at].value.base, headers->entries[at].value.len);
+        proxied_put(head, any ? separator : name, any ? strlen(separator) : name_len);
+        if (!any)
+            PUT(head, ": ");
+        proxied_put(head, field->value.base, field->value.len);
+        any = true;
     }
-    return count;
+    return any;
+}
+
+void proxied_put_list(struct head *head, const char *name)
+{
+    if (proxied_put_joined(head, name, ", ")) {
+        PUT(head, ", ");
+    } else {
+        proxied_put(head, name, strlen(name));
+        PUT(head, ": ");
+    }
 }
 
 static void put_fields(struct head *head)
 {
-    const h2o_globalconf_t *conf = head->req->conn->ctx->globalconf;
-
     for (size_t i = 0; i < head->fields.size; i++) {
         const h2o_header_t *field = &head->fields.entries[i];
-        if (is_joined(conf, field) || is_dropped(head, field))
+        enum claim claim = proxied_claim_of(field);
+        if (is_joined(head, field, claim) || is_dropped(field) || is_left_out(head, field))
             continue;
-        put_field(head, field->orig_name != NULL ? field->orig_name : field->name->base,
-                  field->name->len, field->value);
+        head->has_proto |= claim == CLAIM_PROTO;
+        head->has_host |= claim == CLAIM_HOST;
+        proxied_put_field(head, field->orig_name != NULL ? field->orig_name : field->name->base,
+                          field->name->len, field->value);
     }
-    if (put_joined(head, H2O_TOKEN_COOKIE, "cookie: ", "; ") > 0)
+    if (proxied_put_joined(head, "cookie", "; "))
         PUT(head, "\r\n");
 }
 
 /* ---- fields of ours ---- */
-
-static void put_forwarded(struct head *head)
-{
-    h2o_req_t *req = head->req;
-    const h2o_globalconf_t *conf = req->conn->ctx->globalconf;
-    struct sockaddr_storage peer;
-    char text[NI_MAXHOST];
-
-    if (!conf->proxy.emit_x_forwarded_headers)
-        return;
-    if (!conf->proxy.preserve_x_forwarded_proto)
-        put_field(head, H2O_STRLIT("x-forwarded-proto"), req->input.scheme->name);
-    socklen_t peer_len = req->conn->callbacks->get_peername(req->conn, (void *)&peer);
-    size_t text_len =
-        peer_len > 0 ? h2o_socket_getnumerichost((void *)&peer, peer_len, text) : SIZE_MAX;
-    size_t before = put_joined(head, H2O_TOKEN_X_FORWARDED_FOR, "x-forwarded-for: ", ", ");
-    if (before == 0)
-        PUT(head, "x-forwarded-for: ");
-    if (text_len != SIZE_MAX) { /* a Unix socket has no address */
-        if (before > 0)
-            PUT(head, ", ");
-        put(head, text, text_len);
-    }
-    PUT(head, "\r\n");
-}
 
 static void put_via(struct head *head)
 {
     h2o_req_t *req = head->req;
     char version[4] = "1.0";
 
-    if (!req->conn->ctx->globalconf->proxy.emit_via_header)
+    if (!head->conf->proxy.emit_via_header)
         return;
-    if (put_joined(head, H2O_TOKEN_VIA, "via: ", ", ") == 0)
-        PUT(head, "via: ");
-    else
-        PUT(head, ", ");
+    proxied_put_list(head, "via");
     if (req->version >= 0x200)
         memcpy(version, "2", 2);
     else if (req->version > 0x100 && req->version <= 0x109)
         version[2] = (char)('0' + (req->version - 0x100));
-    put(head, version, strlen(version));
+    proxied_put(head, version, strlen(version));
     PUT(head, " ");
-    put(head, req->input.authority.base, req->input.authority.len);
+    proxied_put(head, req->input.authority.base, req->input.authority.len);
     PUT(head, "\r\n");
 }
 
@@ -207,17 +179,17 @@ static void put_first(struct head *head, enum proxied_connection connection)
     h2o_req_t *req = head->req;
     char length[48];
 
-    put(head, req->method.base, req->method.len);
+    proxied_put(head, req->method.base, req->method.len);
     PUT(head, " ");
-    put(head, req->path.base, req->path.len);
+    proxied_put(head, req->path.base, req->path.len);
     PUT(head, " HTTP/1.1\r\nconnection: ");
-    put(head, texts[connection], strlen(texts[connection]));
+    proxied_put(head, texts[connection], strlen(texts[connection]));
     if (connection == PROXIED_UPGRADE)
-        put_field(head, H2O_STRLIT("upgrade"), req->upgrade);
-    put_field(head, H2O_STRLIT("host"), req->authority);
+        proxied_put_field(head, H2O_STRLIT("upgrade"), req->upgrade);
+    proxied_put_field(head, H2O_STRLIT("host"), req->authority);
     if (has_length(req)) {
         int n = snprintf(length, sizeof(length), "content-length: %zu\r\n", req->entity.len);
-        put(head, length, (size_t)n);
+        proxied_put(head, length, (size_t)n);
     }
 }
 
@@ -269,21 +241,26 @@ bool proxied_asks_for_websocket(const h2o_req_t *req)
     return h2o_lcstris(req->upgrade.base, req->upgrade.len, H2O_STRLIT("websocket")) != 0;
 }
 
-h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection,
-                              bool with_proxy_line)
+h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection, unsigned with)
 {
-    struct head head = {.req = req, .has_nominations = may_nominate(&req->headers)};
+    const struct inflight *inflight = inflight_of(req);
+    struct head head = {.req = req,
+                        .conf = req->conn->ctx->globalconf,
+                        .id = inflight != NULL ? inflight->id : h2o_iovec_init(NULL, 0),
+                        .claims = claims_of(req),
+                        .with = with,
+                        .has_nominations = may_nominate(&req->headers)};
 
     head.room = 768 + req->path.len + req->authority.len;
     head.bytes = h2o_mem_alloc_pool(&req->pool, head.room);
-    if (with_proxy_line) {
+    if ((with & PROXIED_WITH_PROXY_LINE) != 0) {
         char line[H2O_PROXY_HEADER_MAX_LENGTH];
-        put(&head, line, h2o_stringify_proxy_header(req->conn, line));
+        proxied_put(&head, line, h2o_stringify_proxy_header(req->conn, line));
     }
     rewrite(&head);
     put_first(&head, connection);
     put_fields(&head);
-    put_forwarded(&head);
+    proxied_put_origin(&head);
     put_via(&head);
     PUT(&head, "\r\n");
     return h2o_iovec_init(head.bytes, head.size);
