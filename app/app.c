@@ -138,7 +138,8 @@ int app_start(const struct app_config *config, struct app **ret_app)
     clock_cond_init(&app->changed);
     if (config->settings.port != 0)
         (void)snprintf(app->port, sizeof(app->port), "PORT=%u", config->settings.port);
-    app->environment = app_make_environment(app->port);
+    app->picked_port = getenv(APP_PORT_ENVIRONMENT) != NULL;
+    app->environment = app_make_environment(app->port, app->picked_port);
     app->event_fd = wakeup_open();
     int err = app->environment == NULL ? -ENOMEM
               : app->event_fd < 0      ? app->event_fd

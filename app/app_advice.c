@@ -20,6 +20,7 @@ void app_tell_hold(struct app *app)
 
 static void report_end(struct app *app)
 {
+    bool has_failed = app->rules.end == APP_END_EARLY || app->rules.end == APP_END_BACKGROUND;
     char detail[96], text[48];
 
     if (app->rules.end == APP_END_TIMEOUT) {
@@ -27,17 +28,22 @@ static void report_end(struct app *app)
         (void)clock_format_duration(app->rules.config.start_timeout_ns, waited);
         log_line(LOG_LEVEL_ERROR, "app-never-up", NULL,
                  "application %s did not answer at %s within %s (%s): giving up; does it listen "
-                 "there? --app-start-timeout gives it longer",
+                 "there%s? --app-start-timeout gives it longer",
                  app_name(app), app->config.settings.target.name, waited,
-                 app->probe.why[0] != '\0' ? app->probe.why : "no answer");
+                 app->probe.why[0] != '\0' ? app->probe.why : "no answer",
+                 app->picked_port ? ", on the port that PORT says" : "");
         (void)snprintf(detail, sizeof(detail), "did not answer at %.40s within %s",
                        app->config.settings.target.name, waited);
         app->config.ops->ended(app->config.arg, detail, EXIT_STATUS_UNAVAILABLE);
         return;
     }
-    (void)snprintf(detail, sizeof(detail), "%.40s %s", app_name(app),
-                   app_describe_end(app->status, text));
-    app->config.ops->ended(app->config.arg, detail, app->status);
+    (void)snprintf(detail, sizeof(detail), "%.40s %s%s", app_name(app),
+                   app_describe_end(app->status, text),
+                   app->rules.end == APP_END_EARLY        ? ", before it answered"
+                   : app->rules.end == APP_END_BACKGROUND ? ", and went into the background"
+                                                          : "");
+    app->config.ops->ended(app->config.arg, detail,
+                           has_failed ? EXIT_STATUS_UNAVAILABLE : app->status);
 }
 
 /* Once: wake app_stop(), call gone(). */

@@ -10,6 +10,7 @@
 #include "app_p.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -20,13 +21,21 @@
 #include "kill.h"
 #include "log.h"
 
-/* What the end means for its requests. */
+#define DYING_NS (1 * NS_PER_S) /* far longer than a killed process needs to close its sockets */
+#define DYING_LOOK_MS 10
+
+/* What the end means for its requests, or why it is one that should not be. */
 static const char *consequence(const struct app *app, enum app_state was)
 {
     if (app->term_sent_ns != 0)
         return " after SIGTERM";
+    if (app->rules.end == APP_END_BACKGROUND)
+        return ", but something still answers at its address: it runs in the background, where it "
+               "cannot be stopped after the requests; have it stay in the foreground";
     if (was == APP_STARTING)
-        return ", before it answered";
+        return app->status != 0 ? ", before it answered"
+                                : ", before it answered: if it runs in the background now, have it "
+                                  "stay in the foreground";
     if (app->config.ops->is_closing(app->config.arg))
         return ", before the drain was over: requests that it had are answered 502";
     return ": requests that it had are answered 502";
@@ -35,14 +44,33 @@ static const char *consequence(const struct app *app, enum app_state was)
 static void log_end(const struct app *app, pid_t pid, enum app_state was)
 {
     bool asked = app->term_sent_ns != 0;
+    bool has_failed = app->rules.end == APP_END_EARLY || app->rules.end == APP_END_BACKGROUND;
+    enum log_level level = asked ? LOG_LEVEL_INFO : has_failed ? LOG_LEVEL_ERROR : LOG_LEVEL_WARN;
     char text[48], took[CLOCK_TEXT_SIZE] = "";
 
     if (asked)
         (void)clock_format_duration(clock_now_ns() - app->term_sent_ns, took);
-    log_line(asked ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "app-ended",
+    log_line(level, "app-ended",
              json_pack("{s:I, s:i}", "pid", (json_int_t)pid, "status", app->status),
              "application %s (process %ld) %s%s%s%s", app_name(app), (long)pid,
              app_describe_end(app->status, text), asked ? ", " : "", took, consequence(app, was));
+}
+
+/* An application that daemonizes: its process has ended with status 0, what is left of its group
+ * was killed, and its address still answers. A socket of the group closes with the last process
+ * that was killed, a moment later. */
+static bool went_background(const struct app *app)
+{
+    uint64_t until_ns = clock_now_ns() + DYING_NS;
+
+    if (app->status != 0 || app->config.ops->is_closing(app->config.arg))
+        return false;
+    while (app_address_is_taken(&app->config.settings.target)) {
+        if (clock_now_ns() >= until_ns)
+            return true;
+        (void)poll(NULL, 0, DYING_LOOK_MS);
+    }
+    return false;
 }
 
 /* The leader has ended: `info` comes from waitid(2) with WNOWAIT, so it is not reaped yet. */
@@ -58,7 +86,8 @@ static void on_leader_end(struct app *app, const siginfo_t *info)
     app_take_rules(app); /* they were set before the process ended */
     if (was != APP_STOPPING) {
         app_signal_group(app, SIGKILL); /* before it is reaped: the pid is still its own */
-        advice = app_rules_ended(&app->rules, clock_now_ns());
+        advice = went_background(app) ? app_rules_went_background(&app->rules, clock_now_ns())
+                                      : app_rules_ended(&app->rules, clock_now_ns());
         app_tell_hold(app); /* before the log line: requests that come now wait */
     }
     (void)pthread_mutex_lock(&app->mu);

@@ -26,6 +26,7 @@ struct app {
     int event_fd;   /* wake-ups, see wakeup.h */
     int orphans_fd; /* signalfd for SIGCHLD */
     bool runs_thread;
+    bool picked_port; /* PORT is ours to say, see APP_PORT_ENVIRONMENT */
     /* app thread */
     struct app_rules rules;
     struct probe probe;
@@ -55,8 +56,9 @@ struct app {
 const char *app_name(const struct app *app);
 
 /* The environment of the application: ours, without what concerns only us, and with `port`
- * ("PORT=8080") unless PORT is set.     Thread: main only.     Errors: NULL, no memory. */
-char **app_make_environment(char *port);
+ * ("PORT=8080") if it `overrides` PORT, or PORT is not set.
+ * Thread: main only.     Errors: NULL, no memory. */
+char **app_make_environment(char *port, bool overrides);
 
 /* Start the process.     Blocks: until execve(2) has succeeded.     Errors: 0; a negative errno. */
 int app_spawn(struct app *app);
@@ -96,7 +98,8 @@ void app_reap_orphans(struct app *app);
 void app_watch(struct app *app, short seen);
 
 /* Does something else answer at the application's address?
- * Thread: main only.     Blocks: up to 200 ms for each address. */
+ * Thread: main, before the app thread runs; then that.     Blocks: up to 200 ms for each address.
+ */
 bool app_address_is_taken(const struct probe_target *target);
 
 #endif

@@ -30,8 +30,8 @@ const char *app_name(const struct app *app)
 static bool is_private(const char *variable)
 {
     static const char *const ours[] = {
-        "NOTIFY_SOCKET=", "WATCHDOG_USEC=",  "WATCHDOG_PID=",        "LISTEN_FDS=",
-        "LISTEN_PID=",    "LISTEN_FDNAMES=", MESSAGE_ENVIRONMENT "="};
+        "NOTIFY_SOCKET=", "WATCHDOG_USEC=",  "WATCHDOG_PID=",         "LISTEN_FDS=",
+        "LISTEN_PID=",    "LISTEN_FDNAMES=", MESSAGE_ENVIRONMENT "=", APP_PORT_ENVIRONMENT "="};
 
     for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
         if (strncmp(variable, ours[i], strlen(ours[i])) == 0)
@@ -39,10 +39,16 @@ static bool is_private(const char *variable)
     return false;
 }
 
-char **app_make_environment(char *port)
+static bool is_private_or_port(const char *variable)
 {
-    bool is_missing = port[0] != '\0' && getenv("PORT") == NULL;
-    return child_environment(is_private, is_missing ? port : NULL);
+    return is_private(variable) || strncmp(variable, "PORT=", 5) == 0;
+}
+
+char **app_make_environment(char *port, bool overrides)
+{
+    if (port[0] == '\0' || (!overrides && getenv("PORT") != NULL))
+        return child_environment(is_private, NULL);
+    return child_environment(is_private_or_port, port);
 }
 
 /* Between fork(2) and execve(2): async-signal-safe functions only. */

@@ -97,8 +97,8 @@ unsigned app_rules_ended(struct app_rules *rules, uint64_t now_ns)
     case APP_UP:
         if (rules->config.restart && rules->was_up)
             return try_again(rules, now_ns);
+        rules->end = rules->was_up ? APP_END_BY_ITSELF : APP_END_EARLY;
         enter(rules, APP_GONE, now_ns, CLOCK_NEVER);
-        rules->end = APP_END_BY_ITSELF;
         return APP_DO_DRAIN;
     case APP_STOPPING:
         enter(rules, APP_GONE, now_ns, CLOCK_NEVER);
@@ -106,6 +106,15 @@ unsigned app_rules_ended(struct app_rules *rules, uint64_t now_ns)
     default:
         return APP_DO_NOTHING;
     }
+}
+
+unsigned app_rules_went_background(struct app_rules *rules, uint64_t now_ns)
+{
+    if (rules->state != APP_STARTING && rules->state != APP_UP)
+        return app_rules_ended(rules, now_ns);
+    enter(rules, APP_GONE, now_ns, CLOCK_NEVER);
+    rules->end = APP_END_BACKGROUND;
+    return APP_DO_DRAIN;
 }
 
 unsigned app_rules_stop(struct app_rules *rules, uint64_t now_ns, uint64_t grace_ns)

@@ -8,7 +8,7 @@
  *                    it answers
  *      STARTING -------------------> UP
  *       ^  |  |                      | |
- *       |  |  | ended, never ready   | | ended, no restart
+ *       |  |  | ended, never ready   | | ended, no restart; went into the background
  *       |  |  +----------------------(-+------------> GONE
  *       |  | ended, restart          | ended, restart  ^ ^
  *       |  +---------> BACKOFF <-----+                 | |
@@ -61,9 +61,11 @@ struct app_rules_config {
 
 /* Why the service has to end; the first cause stays. */
 enum app_end {
-    APP_END_NONE,      /* it runs, or lastcall stopped it */
-    APP_END_BY_ITSELF, /* it ended, and is not restarted */
-    APP_END_TIMEOUT,   /* it never answered */
+    APP_END_NONE,       /* it runs, or lastcall stopped it */
+    APP_END_BY_ITSELF,  /* it ended, and is not restarted */
+    APP_END_EARLY,      /* it ended before it answered for the first time */
+    APP_END_BACKGROUND, /* its process ended, and another of it serves on */
+    APP_END_TIMEOUT,    /* it never answered */
 };
 
 struct app_rules {
@@ -109,6 +111,10 @@ unsigned app_rules_answered(struct app_rules *rules, uint64_t now_ns);
 
 /* Its process has ended, or could not be restarted. */
 unsigned app_rules_ended(struct app_rules *rules, uint64_t now_ns);
+
+/* Its process has ended, and something answers at its address still: it has put itself into the
+ * background, out of reach. To restart it would meet itself there. */
+unsigned app_rules_went_background(struct app_rules *rules, uint64_t now_ns);
 
 /* It must end within `grace_ns`. A later call can only shorten that. */
 unsigned app_rules_stop(struct app_rules *rules, uint64_t now_ns, uint64_t grace_ns);

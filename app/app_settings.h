@@ -12,6 +12,11 @@
 #include "app_user.h"
 #include "probe.h"
 
+/* The port that was picked for an application without an address, in the environment of lastcall's
+ * own processes: a master and its workers need the same one. The application gets it as PORT,
+ * whatever that was before. */
+#define APP_PORT_ENVIRONMENT "LASTCALL_APP_PORT"
+
 struct app_settings {
     struct probe_target target;
     uint16_t port; /* PORT in its environment; 0: none */

@@ -24,6 +24,8 @@ static bool put_routes(FILE *out, const struct options *options)
             config_put_quoted(out, options->proxy[i]);
         }
         (void)fputs("]\n", out);
+        if (options->command != NULL) /* what an application expects of a server before it */
+            (void)fputs("        proxy.preserve-host: ON\n        request-id: ON\n", out);
     } else if (!options->has_own_routes && !options->is_embedded) {
         (void)fputs("      /hello: {handler: hello}\n"
                     "      /sleep: {handler: sleep}\n"

@@ -1,10 +1,19 @@
 #include "options.h"
 
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/sysinfo.h>
+#include <unistd.h>
 
+#include "app_settings.h"
 #include "clock.h"
 #include "coord.h"
+#include "exit_status.h"
 #include "options_p.h"
 #include "stops.h"
 
@@ -53,14 +62,58 @@ void options_init(struct options *options)
     options->generation = 1;
 }
 
+/* ---- an application without an address ---- */
+
+/* A port that nothing listens on now. The socket is closed: with one still bound to the port, a
+ * program that does not set SO_REUSEADDR could not use it. */
+static uint16_t find_port(void)
+{
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof(here);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return 0;
+    bool is_bound = bind(fd, (struct sockaddr *)&here, sizeof(here)) == 0 &&
+                    getsockname(fd, (struct sockaddr *)&here, &length) == 0;
+    int err = errno;
+    (void)close(fd);
+    errno = err;
+    return is_bound ? ntohs(here.sin_port) : 0;
+}
+
+/* The first process picks, and its workers find the port in their environment. Errors: false, and
+ * errno. */
+static bool pick_address(struct options *options)
+{
+    static char url[40];
+    const char *picked = getenv(APP_PORT_ENVIRONMENT);
+    unsigned long port = picked != NULL ? strtoul(picked, NULL, 10) : 0;
+    char text[8];
+
+    if (port == 0 || port > UINT16_MAX)
+        port = find_port();
+    if (port == 0)
+        return false;
+    (void)snprintf(text, sizeof(text), "%lu", port);
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%lu", port);
+    options->proxy[options->proxy_count++] = url;
+    return setenv(APP_PORT_ENVIRONMENT, text, 1) == 0;
+}
+
 static int check_together(const struct flags *flags, struct options *options)
 {
     if (options->conf != NULL && (options->root != NULL || options->proxy_count > 0))
         return flags_usage(flags, "--%s and --conf: the file says what is served",
                            options->root != NULL ? "root" : "proxy");
-    if (options->command != NULL && options->conf == NULL && options->proxy_count == 0)
-        return flags_usage(flags, "-- %s: where will it answer? --proxy URL says so",
-                           options->command[0]);
+    bool picks = options->command != NULL && options->conf == NULL && options->proxy_count == 0;
+    if (!picks && getenv(APP_PORT_ENVIRONMENT) != NULL) /* another process's */
+        (void)unsetenv(APP_PORT_ENVIRONMENT);
+    if (picks && !pick_address(options)) {
+        (void)fprintf(stderr, "lastcall: no free port of 127.0.0.1 for the application %s: %s\n",
+                      options->command[0], strerrordesc_np(errno));
+        return EXIT_STATUS_UNAVAILABLE;
+    }
     if (options->command != NULL && options->conf == NULL)
         options->app_url = options->proxy[0];
     return -1;

@@ -11,13 +11,14 @@
 
 void options_print_help(const struct flags *flags)
 {
-    (void)fputs("Usage: lastcall [OPTION]... [-- PROGRAM [ARG]...]\n"
-                "       lastcall COMMAND [OPTION]...\n\n"
-                "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
-                "drains it; a\nsecond one that comes at least --force-after (250ms) later forces "
-                "the end. PROGRAM is your\napplication, at the URL of --proxy: it is started first "
-                "and stopped last.\n",
-                stdout);
+    (void)fputs(
+        "Usage: lastcall [OPTION]... [-- PROGRAM [ARG]...]\n"
+        "       lastcall COMMAND [OPTION]...\n\n"
+        "An HTTP server that stops without losing a request: SIGTERM, SIGINT or SIGQUIT "
+        "drains it; a\nsecond one that comes at least --force-after (250ms) later forces "
+        "the end. PROGRAM is your\napplication, at the URL of --proxy or on the port that it "
+        "finds in PORT: it is started first and\nstopped last.\n",
+        stdout);
     flags_print(flags);
     (void)fputs("\nCommands, each with its own --help:\n", stdout);
     cli_print_commands();

@@ -82,7 +82,7 @@ static void test_one_that_does_not_come_up_ends_the_service(void **state)
 {
     (void)state;
     fails_to_start(APP("sleep", "1000"), "200ms", 69, "application sleep did not answer at ");
-    fails_to_start(APP("sh", "-c", "exit 5"), "30s", 5, "before it answered");
+    fails_to_start(APP("sh", "-c", "exit 5"), "30s", 69, "before it answered");
     fails_to_start(APP("/no/such"), "30s", 69,
                    "cannot start: the application /no/such: No such file or directory");
     struct process other;

@@ -6,6 +6,8 @@ polite    at SIGTERM: take no more, finish, exit with status 0
 deaf      ignore SIGTERM
 late      listen once the file $APP_GATE exists
 unhealthy listen at once, but answer /health with 503 until that file exists
+daemon    listen, then go on in a child with a session of its own while this process exits with status 0; with
+          `patient`, once that file exists
 family    have children: one in the group, and one that is left behind at once
 unix      listen on the Unix socket $APP_SOCKET
 Without polite and deaf, SIGTERM ends it at once.
@@ -76,6 +78,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer("health\n", 200 if is_open() else 503)
         elif path == "/pid":
             self.answer(f"{os.getpid()}\n")
+        elif path == "/fields":
+            self.answer("".join(f"{name.lower()}: {value}\n" for name, value in self.headers.items()))
         elif path == "/hups":
             self.answer(f"hups={hups}\n")
         elif path == "/pids":
@@ -85,6 +89,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 json.dumps(
                     {
                         "port": os.environ.get("PORT"),
+                        "picked": os.environ.get("LASTCALL_APP_PORT"),
                         "notify": os.environ.get("NOTIFY_SOCKET"),
                         "handover": os.environ.get("LASTCALL_HANDOVER"),
                         "blocked": status_line("SigBlk"),
@@ -135,6 +140,15 @@ if "unix" in MODES:
     server = UnixServer(os.environ["APP_SOCKET"], Handler)
 else:
     server = Server(("127.0.0.1", int(os.environ["PORT"])), Handler)
+if "daemon" in MODES:
+    told, tell = os.pipe()
+    if os.fork() > 0:
+        os.read(told, 1)  # the child has left this process group
+        while "patient" in MODES and not is_open():
+            time.sleep(0.005)
+        os._exit(0)
+    os.setsid()
+    os.write(tell, b".")
 if "polite" in MODES:
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
 server.serve_forever()

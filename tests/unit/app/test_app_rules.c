@@ -63,7 +63,23 @@ static void test_an_end_before_the_first_answer_is_not_tried_again(void **state)
     struct app_rules rules = starting(&again);
     assert_int_equal(app_rules_ended(&rules, 2 * S), APP_DO_DRAIN);
     assert_int_equal(rules.state, APP_GONE);
-    assert_int_equal(rules.end, APP_END_BY_ITSELF);
+    assert_int_equal(rules.end, APP_END_EARLY);
+}
+
+static void test_one_that_went_into_the_background_is_not_tried_again(void **state)
+{
+    (void)state;
+    struct app_rules rules = up(&again);
+    assert_int_equal(app_rules_went_background(&rules, 3 * S), APP_DO_DRAIN);
+    assert_int_equal(rules.state, APP_GONE);
+    assert_int_equal(rules.end, APP_END_BACKGROUND);
+    rules = starting(&once);
+    assert_int_equal(app_rules_went_background(&rules, 3 * S), APP_DO_DRAIN);
+    assert_int_equal(rules.end, APP_END_BACKGROUND);
+    rules = up(&once);
+    (void)app_rules_stop(&rules, 3 * S, 5 * S);
+    assert_int_equal(app_rules_went_background(&rules, 4 * S), APP_DO_NOTHING);
+    assert_int_equal(rules.end, APP_END_NONE);
 }
 
 static void test_an_end_without_restart_drains(void **state)
@@ -200,6 +216,7 @@ int main(void)
         cmocka_unit_test(test_requests_wait_until_it_answers),
         cmocka_unit_test(test_the_first_start_has_its_time_and_no_more),
         cmocka_unit_test(test_an_end_before_the_first_answer_is_not_tried_again),
+        cmocka_unit_test(test_one_that_went_into_the_background_is_not_tried_again),
         cmocka_unit_test(test_an_end_without_restart_drains),
         cmocka_unit_test(test_other_rules_hold_from_the_next_end_on),
         cmocka_unit_test(test_a_drain_that_was_cut_short_leaves_little_grace),

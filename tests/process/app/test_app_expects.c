@@ -1,0 +1,176 @@
+/* What an application finds when `lastcall -- COMMAND` stands before it, without a line of it
+ * changed: a port, the client's Host, an id for each request; and one that cannot be served is said
+ * to be so. */
+
+#include "with_app_master.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "expect.h"
+
+#define HEX "0123456789abcdef"
+
+/* ---- a port ---- */
+
+/* lastcall without --proxy. */
+static void start_picked(struct process *p, const char *const *flags, const char *const *command)
+{
+    const char *args[24] = {"--app-hold", "60s", "--app-start-timeout", "60s"};
+    size_t n = 4;
+
+    for (; flags != NULL && *flags != NULL; flags++)
+        args[n++] = *flags;
+    args[n++] = "--";
+    for (; *command != NULL; command++)
+        args[n++] = *command;
+    assert_true(n < 24);
+    (void)setenv("PORT", "1",
+                 1); /* of the platform's, say: it is lastcall's, not the application's */
+    process_start(p, NULL, args);
+    (void)unsetenv("PORT");
+    process_wait_log(p, " answers at 127.0.0.1:");
+}
+
+static void test_a_free_port_is_picked_and_said(void **state)
+{
+    struct process p;
+    char want[32];
+    (void)state;
+    start_picked(&p, NULL, APP(PYTHON));
+    pid_t port = last_pid(&p, " answers at 127.0.0.1:");
+    assert_in_range(port, 1024, 65535);
+    (void)snprintf(want, sizeof(want), "\"port\": \"%d\"", (int)port);
+    assert_answer(&p, GET("/world"), want);
+    assert_answer(&p, GET("/world"), "\"picked\": null");
+    stop(&p);
+}
+
+/* A new worker reads the command line anew, and the application stays where it is. */
+static void test_the_port_outlives_a_restart(void **state)
+{
+    struct process p;
+    (void)state;
+    start_picked(&p, APP(MASTER), APP(PYTHON));
+    (void)wait_generation(&p, 1);
+    pid_t app = app_pid(&p);
+    process_signal(&p, SIGHUP);
+    (void)wait_generation(&p, 2);
+    assert_int_equal(app_pid(&p), app);
+    assert_lacks(p.log, "requests now go to");
+    stop(&p);
+}
+
+static void fails(const char *const *args, const char *said, const char *more)
+{
+    struct process p;
+
+    process_spawn(&p, args);
+    process_expect(&p, LIMIT_MS, 69);
+    assert_contains(p.log, said);
+    assert_contains(p.log, more);
+    process_release(&p);
+}
+
+static void test_one_that_does_not_listen_there_is_said(void **state)
+{
+    (void)state;
+    fails(APP("--listen", "127.0.0.1:0", "--app-start-timeout", "100ms", "--", "sleep", "1000"),
+          "application sleep did not answer at 127.0.0.1:", "on the port that PORT says");
+}
+
+/* ---- fields ---- */
+
+static void test_it_gets_the_clients_host_and_an_id(void **state)
+{
+    struct process p;
+    (void)state;
+    start_picked(&p, APP("--trusted-proxies", "none"), APP(PYTHON));
+    char *answer = client_ask(&p, "GET /fields HTTP/1.1\r\nHost: shop.test:8443\r\n"
+                                  "X-Forwarded-For: 9.9.9.9\r\nX-Request-Id: forged\r\n"
+                                  "X-Forwarded-Proto: https\r\nForwarded: for=9.9.9.9\r\n"
+                                  "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-1-01\r\n\r\n");
+    assert_contains(answer, "\nhost: shop.test:8443\n");
+    assert_contains(answer, "\nx-forwarded-host: shop.test:8443\n");
+    assert_contains(answer, "\nx-forwarded-for: 127.0.0.1\n");
+    assert_contains(answer, "\nx-forwarded-proto: http\n");
+    assert_contains(answer, "\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-1-01\n");
+    assert_lacks(answer, "9.9.9.9");
+    assert_lacks(answer, "forged");
+    const char *id = strstr(answer, "\nx-request-id: ");
+    assert_non_null(id);
+    assert_int_equal(strspn(id + strlen("\nx-request-id: "), HEX), 32);
+    free(answer);
+    stop(&p);
+}
+
+/* ---- one that cannot be served ---- */
+
+static void test_one_that_ends_before_it_answers_is_an_error(void **state)
+{
+    (void)state;
+    fails(APP("--listen", "127.0.0.1:0", "--", "sh", "-c", "exit 5"), "ended with status 5",
+          ", before it answered");
+    fails(APP("--listen", "127.0.0.1:0", "--restart", "--", "true"), "ended with status 0",
+          ", before it answered: if it runs in the background now");
+}
+
+/* What is left of it ends at its own address. */
+static void end_daemon(void)
+{
+    struct process daemon = {.port = app_port};
+
+    (void)snprintf(daemon.address, sizeof(daemon.address), "127.0.0.1:%u", app_port);
+    free(client_ask(&daemon, GET("/exit?status=0")));
+}
+
+static void test_one_that_goes_into_the_background_is_an_error(void **state)
+{
+    (void)state;
+    fails(APP("--listen", "127.0.0.1:0", "--proxy", url, "--", PYTHON, "daemon"),
+          "ended with status 0", "but something still answers at its address");
+    end_daemon();
+}
+
+static void goes_later(const char *const *flags)
+{
+    struct process p;
+
+    start_up(&p, flags, APP(PYTHON, "daemon", "patient"));
+    assert_answer(&p, GET("/"), "python\n");
+    open_gate(NULL);
+    process_expect(&p, LIMIT_MS, 69);
+    assert_contains(p.log, "ended with status 0, but something still answers at its address");
+    process_release(&p);
+    end_daemon();
+    shut_gate();
+}
+
+static void test_also_once_it_has_answered(void **state)
+{
+    (void)state;
+    goes_later(NULL);
+    goes_later(APP("--restart"));
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, with_app_master_set_up, with_app_master_clean_up)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_free_port_is_picked_and_said),
+        TEST(test_the_port_outlives_a_restart),
+        TEST(test_one_that_does_not_listen_there_is_said),
+        TEST(test_it_gets_the_clients_host_and_an_id),
+        TEST(test_one_that_ends_before_it_answers_is_an_error),
+        TEST(test_one_that_goes_into_the_background_is_an_error),
+        TEST(test_also_once_it_has_answered),
+    };
+
+    return cmocka_run_group_tests_name("app_expects", tests, with_app_master_begin, NULL);
+}
