@@ -86,6 +86,7 @@ struct upstream *upstream_create(struct proxy_loop *proxy, const struct proxy_ta
     struct upstream *upstream = h2o_mem_alloc(sizeof(*upstream));
 
     upstream_init(upstream, proxy, target, settings);
+    upstream->is_lasting = true;
     h2o_linklist_insert(&proxy->upstreams, &upstream->link);
     return upstream;
 }
@@ -283,6 +284,16 @@ void upstream_begin_request(struct upstream *upstream)
 }
 
 void upstream_end_request(struct upstream *upstream)
+{
+    count_add(&upstream->counts.active, (uint64_t)-1);
+}
+
+void upstream_begin_tunnel(struct upstream *upstream)
+{
+    count_add(&upstream->counts.active, 1);
+}
+
+void upstream_end_tunnel(struct upstream *upstream)
 {
     count_add(&upstream->counts.active, (uint64_t)-1);
 }

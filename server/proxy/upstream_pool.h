@@ -80,6 +80,7 @@ struct upstream_owner {
 struct upstream {
     h2o_linklist_t link; /* proxy->upstreams; unlinked: it belongs to a single request */
     const struct upstream_owner *owner; /* NULL: nobody wants to know */
+    bool is_lasting;                    /* it lives until its loop ends */
     struct upstream_counts counts;
     struct proxy_loop *proxy;
     const struct proxy_target *target;
@@ -137,6 +138,9 @@ bool upstream_may_go_on(struct upstream *upstream);
 /* It gets a request, and has it no more. */
 void upstream_begin_request(struct upstream *upstream);
 void upstream_end_request(struct upstream *upstream);
+/* A tunnel counts as a request that it has. */
+void upstream_begin_tunnel(struct upstream *upstream);
+void upstream_end_tunnel(struct upstream *upstream);
 /* A connection came about `ms` after it was begun. */
 void upstream_note_connect(struct upstream *upstream, uint64_t ms);
 /* The head of an answer came `ms` after the request was sent. */

@@ -79,6 +79,7 @@ struct upstream_view *upstream_view_create(struct upstream_group *group, struct 
     for (size_t i = 0; i < group->count; i++) {
         struct group_view_member *member = &view->members[i];
         upstream_init(&member->upstream, proxy, &group->members[i].target, group->settings);
+        member->upstream.is_lasting = true;
         if (group->health != NULL)
             member->upstream.owner = owner;
         member->view = view;

@@ -50,6 +50,12 @@ static void reset_upstream(const struct tunnel *tunnel)
                          sizeof(at_once));
 }
 
+static void leave_upstream(const struct tunnel *tunnel)
+{
+    if (tunnel->counted_at != NULL)
+        upstream_end_tunnel(tunnel->counted_at);
+}
+
 static void close_client(struct conn *conn, enum tunnel_how how)
 {
     h2o_socket_t *sock = conn->sock;
@@ -87,6 +93,7 @@ void tunnel_end(struct tunnel *tunnel, enum tunnel_how how)
     client->reset_when_cut = resets;
     if (resets)
         reset_upstream(tunnel);
+    leave_upstream(tunnel);
     h2o_socket_close(tunnel->upstream);
     close_client(client, how == TUNNEL_BROKEN && !resets ? TUNNEL_IN_ORDER : how);
     for (unsigned i = 0; i < TUNNEL_FLOWS; i++) /* the library writes them no more */
@@ -110,6 +117,7 @@ static void on_upgraded(void *data, h2o_socket_t *sock, size_t request_size)
     struct tunnel *tunnel = data;
 
     if (sock == NULL) { /* the client has gone */
+        leave_upstream(tunnel);
         h2o_socket_close(tunnel->upstream);
         free(tunnel);
         return;
@@ -145,8 +153,7 @@ static size_t first_words(h2o_req_t *req, struct tunnel *tunnel, const char *byt
     return count;
 }
 
-static struct tunnel *make(const h2o_req_t *req, const struct upstream *upstream,
-                           h2o_socket_t *sock)
+static struct tunnel *make(const h2o_req_t *req, struct upstream *upstream, h2o_socket_t *sock)
 {
     struct tunnel *tunnel = h2o_mem_alloc(sizeof(*tunnel));
 
@@ -156,6 +163,10 @@ static struct tunnel *make(const h2o_req_t *req, const struct upstream *upstream
     tunnel->upstream_is_tcp = !upstream->target->is_unix;
     tunnel->idle_ms = upstream->settings->websocket_ms;
     tunnel->idle_timer.cb = on_idle;
+    if (upstream->is_lasting) {
+        tunnel->counted_at = upstream;
+        upstream_begin_tunnel(upstream);
+    }
     tunnel->has_frames = proxied_asks_for_websocket(req);
     for (unsigned i = 0; i < TUNNEL_FLOWS; i++)
         tunnel->flows[i].tunnel = tunnel;
@@ -163,8 +174,8 @@ static struct tunnel *make(const h2o_req_t *req, const struct upstream *upstream
     return tunnel;
 }
 
-void tunnel_begin(h2o_req_t *req, const struct upstream *upstream, h2o_socket_t *sock,
-                  const char *bytes, size_t size)
+void tunnel_begin(h2o_req_t *req, struct upstream *upstream, h2o_socket_t *sock, const char *bytes,
+                  size_t size)
 {
     struct tunnel *tunnel = make(req, upstream, sock);
     h2o_iovec_t bufs[2];

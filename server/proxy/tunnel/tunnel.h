@@ -6,7 +6,7 @@
 /* The upstream has answered 101, and the head is in the answer of `req`, which asked for it:
  * answer, and connect the client's socket with `sock`. `bytes` came after the head, and stay until
  * the request ends. Thread: owner loop only.     Blocks: never. */
-void tunnel_begin(h2o_req_t *req, const struct upstream *upstream, h2o_socket_t *sock,
-                  const char *bytes, size_t size);
+void tunnel_begin(h2o_req_t *req, struct upstream *upstream, h2o_socket_t *sock, const char *bytes,
+                  size_t size);
 
 #endif

@@ -47,6 +47,7 @@ struct tunnel {
     struct proxy_loop *proxy;
     struct conn *client; /* NULL: the answer 101 is still being written */
     h2o_socket_t *upstream;
+    struct upstream *counted_at; /* one of its requests; NULL: it ended with the request */
     struct tunnel_flow flows[TUNNEL_FLOWS];
     h2o_timeout_entry_t idle_timer;
     uint64_t idle_ms;

@@ -24,6 +24,7 @@
 #define UPSTREAMS 3
 
 static struct process front;
+static unsigned front_threads = 2;
 static struct process upstreams[UPSTREAMS];
 
 /* ---- upstreams ---- */
@@ -73,9 +74,9 @@ static void start_front(const char *directives, const char *urls, const uint16_t
 
     (void)snprintf(list, sizeof(list), urls, ports[0], ports[1], ports[2]);
     (void)snprintf(text, sizeof(text),
-                   LISTEN "num-threads: 2\n%shosts: {default: {paths: {/: {proxy.reverse.url: "
+                   LISTEN "num-threads: %u\n%shosts: {default: {paths: {/: {proxy.reverse.url: "
                           "%s}}}}\n",
-                   directives, list);
+                   front_threads, directives, list);
     start_with(&front, text, ARGS("--admin", "127.0.0.1:0"));
 }
 
@@ -120,21 +121,34 @@ static void count_who(unsigned n, unsigned ret_counts[4])
     }
 }
 
-/* The state of an upstream, as /status has it. */
-static void wait_state(size_t i, const char *want)
+/* Until /status shows the upstream in that state (NULL: in any), and with no requests if `is_idle`.
+ */
+static void wait_for(size_t i, const char *state, bool is_idle)
 {
     struct process admin = admin_of(&front);
 
     for (unsigned tries = 0; tries < 2000; tries++) {
         json_t *status = admin_status(&admin);
         const json_t *one = json_array_get(admin_at(status, "upstreams"), i);
-        bool is_it = strcmp(json_string_value(json_object_get(one, "state")), want) == 0;
+        const char *now = json_string_value(json_object_get(one, "state"));
+        bool is_it = (state == NULL || strcmp(now, state) == 0) &&
+                     (!is_idle || json_integer_value(json_object_get(one, "in_flight")) == 0);
         json_decref(status);
         if (is_it)
             return;
         (void)poll(NULL, 0, 10);
     }
-    fail_msg("upstream %zu is not %s", i, want);
+    fail_msg("upstream %zu is not %s", i, state != NULL ? state : "idle");
+}
+
+static void wait_state(size_t i, const char *want)
+{
+    wait_for(i, want, false);
+}
+
+static void wait_idle(size_t i)
+{
+    wait_for(i, NULL, true);
 }
 
 static double metric(const char *name)
@@ -223,6 +237,61 @@ static void test_the_one_with_fewer_requests_gets_the_next(void **state)
         (void)close(conns[i][1]);
         (void)close(listeners[i]);
     }
+}
+
+/* The next connection that the front makes. Returns which of the two has got it. */
+static unsigned take_conn(const int listeners[2], int *ret_conn)
+{
+    struct pollfd ready[2] = {{.fd = listeners[0], .events = POLLIN},
+                              {.fd = listeners[1], .events = POLLIN}};
+
+    assert_true(poll(ready, 2, LIMIT_MS) > 0);
+    unsigned which = ready[0].revents != 0 ? 0 : 1;
+    *ret_conn = accept(listeners[which], NULL, NULL);
+    assert_true(*ret_conn >= 0);
+    free(client_read_until(*ret_conn, "\r\n\r\n"));
+    return which;
+}
+
+static unsigned open_tunnel(const int listeners[2], int *ret_client, int *ret_conn)
+{
+    *ret_client = client_connect(&front);
+    client_send(*ret_client, "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                             "Connection: Upgrade\r\n\r\n");
+    unsigned which = take_conn(listeners, ret_conn);
+    client_send(*ret_conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                           "Connection: Upgrade\r\n\r\nfirst");
+    free(client_read_until(*ret_client, "first"));
+    return which;
+}
+
+/* A tunnel to the first, a request to the other: in turn the first would be the next. */
+static void test_a_tunnel_counts_as_long_as_it_is_open(void **state)
+{
+    uint16_t ports[UPSTREAMS] = {0};
+    int listeners[2], clients[2], conns[2], conn;
+    (void)state;
+    for (unsigned i = 0; i < 2; i++)
+        listeners[i] = listen_here(&ports[i], 16);
+    front_threads = 1;
+    start_front("proxy.balance: least-connections\nproxy.websocket: ON\n", TWO, ports);
+    front_threads = 2;
+    unsigned first = open_tunnel(listeners, &clients[0], &conns[0]);
+    int client = client_connect(&front);
+    client_send(client, GET("/"));
+    assert_int_equal(take_conn(listeners, &conn), 1 - first);
+    client_send(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    client_expect(client, " 200 ");
+    assert_int_equal(open_tunnel(listeners, &clients[1], &conns[1]), 1 - first);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)close(clients[i]);
+        (void)close(conns[i]);
+        (void)close(listeners[i]);
+    }
+    (void)close(client);
+    (void)close(conn);
+    for (unsigned i = 0; i < 2; i++)
+        wait_idle(i);
 }
 
 /* ---- what they see ---- */
@@ -552,6 +621,7 @@ int main(void)
         TEST(test_requests_go_in_turn_by_weight),
         TEST(test_a_key_stays_with_its_upstream),
         TEST(test_the_one_with_fewer_requests_gets_the_next),
+        TEST(test_a_tunnel_counts_as_long_as_it_is_open),
         TEST(test_host_and_location_are_those_of_the_one_that_answers),
         TEST(test_one_that_refuses_costs_no_request),
         TEST(test_one_that_is_half_dead_is_ejected),
