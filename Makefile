@@ -75,7 +75,7 @@ clang: build/clang/.configured
 
 fuzz: build/fuzz/.configured
 	@./scripts/build.sh fuzz $(JOBS) fuzz_config_tree fuzz_config_apply fuzz_record fuzz_archive fuzz_requests \
-		fuzz_parts fuzz_forms fuzz_mux fuzz_answers fuzz_cgi_head
+		fuzz_parts fuzz_forms fuzz_mux fuzz_answers fuzz_fcgi_answers fuzz_cgi_head
 	@$(CHECK) fuzz $(SELECTED)
 
 valgrind: build/debug/.configured

@@ -146,6 +146,8 @@ static int on_route(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
         gate_note_kind(ctx->pathconf, route_directives[i].kind);
     if (route_directives[i].kind != ROUTE_INLINE)
         config_reader_of(ctx->globalconf)->server->takes_second_files = true;
+    if (route_directives[i].kind == ROUTE_FASTCGI)
+        config_use_proxy(ctx->globalconf);
     return route_directives[i].library(cmd, ctx, node);
 }
 

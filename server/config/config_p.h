@@ -89,9 +89,9 @@ bool config_is_path(const char *text);
 
 /* ---- config_proxy.c ---- */
 
-/* Define the proxy's directives that libh2o lacks. */
+/* Define the directives of the proxy and of FastCGI that libh2o lacks. */
 void config_define_proxy(h2o_globalconf_t *conf);
-/* A route of the proxy is about to be registered: hand over what they say on its path. */
+/* A route of either is about to be registered: hand over what they say on its path. */
 void config_use_proxy(h2o_globalconf_t *conf);
 /* What they say on the level that a directive of theirs stands on. */
 struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd);

@@ -1,24 +1,38 @@
 #include "config_p.h"
 
+#include <string.h>
+
 #include "container_of.h"
-#include "proxy.h"
+#include "fastcgi.h"
 
-/* Directives of the proxy that libh2o 2.2.5 lacks. Like its own, they hold for the level that they
- * stand on and those below: the whole, a host, a path. The two times are those of later versions of
- * h2o, in milliseconds. */
+/* Directives of the proxy and of FastCGI that libh2o 2.2.5 lacks. Like its own, they hold for the
+ * level that they stand on and those below: the whole, a host, a path. The two times of the proxy
+ * are those of later versions of h2o, in milliseconds. */
 
+#define LEVELS (CONFIG_ALL | CONFIG_EXTENSION | CONFIG_SCALAR)
 #define TIME_MOST_MS ((uint64_t)24 * 3600 * 1000)
 #define BUFFER_LEAST ((size_t)8 * 1024)
 #define BUFFER_MOST ((size_t)16 * 1024 * 1024)
 
+struct level {
+    struct proxy_extras proxy, fastcgi;
+};
+
 struct proxy_reader {
     h2o_configurator_t super;
-    struct proxy_extras levels[H2O_CONFIGURATOR_NUM_LEVELS + 1], *now;
+    struct level levels[H2O_CONFIGURATOR_NUM_LEVELS + 1], *now;
 };
+
+static struct level *level_of(h2o_configurator_command_t *cmd)
+{
+    return container_of(cmd->configurator, struct proxy_reader, super)->now;
+}
 
 struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd)
 {
-    return container_of(cmd->configurator, struct proxy_reader, super)->now;
+    struct level *level = level_of(cmd);
+
+    return strncmp(cmd->name, "fastcgi.", 8) == 0 ? &level->fastcgi : &level->proxy;
 }
 
 static int on_enter(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx, yoml_t *node)
@@ -97,17 +111,20 @@ static int on_forwarded(h2o_configurator_command_t *cmd, h2o_configurator_contex
 void config_define_proxy(h2o_globalconf_t *conf)
 {
     static const struct config_directive directives[] = {
-        {"proxy.buffer", CONFIG_ALL | CONFIG_SCALAR, on_buffer},
-        {"proxy.forwarded", CONFIG_ALL | CONFIG_SCALAR, on_forwarded},
-        {"proxy.timeout.connect", CONFIG_ALL | CONFIG_SCALAR, on_connect},
-        {"proxy.timeout.first_byte", CONFIG_ALL | CONFIG_SCALAR, on_first_byte},
+        {"fastcgi.buffer", LEVELS, on_buffer},
+        {"fastcgi.timeout.connect", LEVELS, on_connect},
+        {"fastcgi.timeout.first_byte", LEVELS, on_first_byte},
+        {"proxy.buffer", LEVELS, on_buffer},
+        {"proxy.forwarded", LEVELS, on_forwarded},
+        {"proxy.timeout.connect", LEVELS, on_connect},
+        {"proxy.timeout.first_byte", LEVELS, on_first_byte},
     };
     struct proxy_reader *reader =
         container_of(h2o_configurator_create(conf, sizeof(*reader)), struct proxy_reader, super);
 
     reader->now = reader->levels;
-    reader->now->buffer_bytes = PROXY_BUFFER_DEFAULT;
-    config_upstreams_default(&reader->now->rules);
+    reader->now->proxy.buffer_bytes = reader->now->fastcgi.buffer_bytes = PROXY_BUFFER_DEFAULT;
+    config_upstreams_default(&reader->now->proxy.rules);
     reader->super.enter = on_enter;
     reader->super.exit = on_exit_level;
     for (size_t i = 0; i < sizeof(directives) / sizeof(directives[0]); i++)
@@ -118,5 +135,8 @@ void config_define_proxy(h2o_globalconf_t *conf)
 
 void config_use_proxy(h2o_globalconf_t *conf)
 {
-    proxy_set_extras(config_proxy_extras(h2o_configurator_get_command(conf, "proxy.buffer")));
+    const struct level *level = level_of(h2o_configurator_get_command(conf, "proxy.buffer"));
+
+    proxy_set_extras(&level->proxy);
+    fastcgi_set_extras(&level->fastcgi);
 }

@@ -9,13 +9,10 @@
 
 #include "h2o_api.h"
 
-struct answer;
 struct conn;
 
 struct between_calls {
-    struct conn *parsing;                /* strict_requests.c: whose input the library parses */
-    struct answer *fastcgi_reads;        /* upstream_fastcgi.c */
-    struct answer *fastcgi_connects_for; /* upstream_fastcgi.c */
+    struct conn *parsing; /* strict_requests.c: whose input the library parses */
 };
 
 /* Of the loop that this thread drives; a thread without a loop (the admin thread) has its own.

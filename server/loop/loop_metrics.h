@@ -35,7 +35,7 @@ enum route_kind { ROUTE_KINDS(ROUTE_KIND_ENUM) ROUTE_KIND_COUNT };
 enum cut_reason { CUT_REASONS(CUT_REASON_ENUM) CUT_REASON_COUNT };
 #undef CUT_REASON_ENUM
 
-/* How an upstream of the proxy fails: a label, and the phase in which it fails. */
+/* How an upstream fails: a label, and the phase in which it fails. */
 #define UPSTREAM_FAILURES(X)                                                                       \
     X(LOOKUP, "lookup", "look-up")                                                                 \
     X(CONNECT, "connect", "connect")                                                               \
@@ -46,7 +46,8 @@ enum cut_reason { CUT_REASONS(CUT_REASON_ENUM) CUT_REASON_COUNT };
     X(BETWEEN_BYTES_TIME, "between-bytes-time", "between bytes")                                   \
     X(ENDED, "ended", "first byte") /* the connection ended before the head was there */           \
     X(MALFORMED, "malformed", "answer")                                                            \
-    X(CUT, "cut", "body") /* the connection ended in the body */
+    X(OVERLOADED, "overloaded", "answer") /* FastCGI: it says so */                                \
+    X(CUT, "cut", "body")                 /* the connection ended in the body */
 
 #define UPSTREAM_FAILURE_ENUM(id, label, phase) UPSTREAM_##id,
 enum upstream_failure { UPSTREAM_FAILURES(UPSTREAM_FAILURE_ENUM) UPSTREAM_FAILURE_COUNT };

@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "answer_head.h"
 #include "h2o_api.h"
 #include "picohttpparser.h"
 
@@ -38,11 +37,8 @@
     X(h2o_send_redirect_internal)                                                                  \
     X(h2o_socket_close)                                                                            \
     X(h2o_socket_read_start)                                                                       \
-    X(h2o_socketpool_connect)                                                                      \
-    X(h2o_socketpool_return)                                                                       \
     X(h2o_throttle_resp_register)                                                                  \
     X(phr_decode_chunked)                                                                          \
-    X(phr_parse_headers)                                                                           \
     X(phr_parse_request)
 
 /* The library's own functions; filled by replaced_init(), constant after that.

@@ -91,23 +91,7 @@ void strict_note_reading(struct conn *conn);
 /* The connection is closed. */
 void strict_forget(const struct conn *conn);
 
-/* ---- answers of upstreams ---- */
-
-struct phr_header;
-
-/* answer_head.c: `parsed` is the library's result for `size` bytes of an application's head: the
- * size of the head, -1 if it is malformed, or -2 if it is incomplete. Returns the same, or -1 to
- * refuse the head. */
-int answer_head_look_at_cgi(int parsed, size_t size, struct phr_header *headers, size_t count);
-
-/* upstream_fastcgi.c: a handler was registered. */
-void upstream_fastcgi_registered(h2o_handler_t *handler);
-/* Wrap the callback and its data: returns the callback to give to the library. */
-h2o_socketpool_connect_cb upstream_fastcgi_connect(void **data, h2o_socketpool_connect_cb cb);
-/* The handler has parsed a head. */
-void upstream_fastcgi_head(const struct phr_header *headers, size_t count);
-/* The library answers an error: did the application fail before its answer began? */
-bool upstream_fastcgi_failed(const h2o_req_t *req);
+/* ---- answers ---- */
 
 /* internal_redirect.c: true: `url` is invalid and an answer has begun; this sends 502. */
 bool internal_redirect_refuse(h2o_req_t *req, const char *url, size_t url_len);

@@ -9,6 +9,7 @@
 #include "calm.h"
 #include "config_p.h"
 #include "deferred_read.h"
+#include "fastcgi.h"
 #include "logfiles.h"
 #include "mends.h"
 #include "proxy.h"
@@ -133,22 +134,18 @@ h2o_fastcgi_handler_t *h2o_fastcgi_register_by_address(h2o_pathconf_t *path,
                                                        socklen_t address_len,
                                                        h2o_fastcgi_config_vars_t *vars)
 {
-    h2o_fastcgi_handler_t *handler =
-        library.h2o_fastcgi_register_by_address(path, address, address_len, vars);
-    if (mends_are_on())
-        upstream_fastcgi_registered((h2o_handler_t *)handler);
-    return handler;
+    if (!mends_are_on())
+        return library.h2o_fastcgi_register_by_address(path, address, address_len, vars);
+    return (h2o_fastcgi_handler_t *)fastcgi_register_unix(path, address, vars);
 }
 
 h2o_fastcgi_handler_t *h2o_fastcgi_register_by_hostport(h2o_pathconf_t *path, const char *host,
                                                         uint16_t port,
                                                         h2o_fastcgi_config_vars_t *vars)
 {
-    h2o_fastcgi_handler_t *handler =
-        library.h2o_fastcgi_register_by_hostport(path, host, port, vars);
-    if (mends_are_on())
-        upstream_fastcgi_registered((h2o_handler_t *)handler);
-    return handler;
+    if (!mends_are_on())
+        return library.h2o_fastcgi_register_by_hostport(path, host, port, vars);
+    return (h2o_fastcgi_handler_t *)fastcgi_register_host(path, host, port, vars);
 }
 
 h2o_filecache_ref_t *h2o_filecache_open_file(h2o_filecache_t *cache, const char *path, int oflag)
@@ -235,13 +232,6 @@ void h2o_send_error_generic(h2o_req_t *req, int status, const char *reason, cons
                             int flags)
 {
     status = h2_headers_status(status, &reason, body);
-    if (status == 503 && upstream_fastcgi_failed(req)) {
-        req->conn->ctx->emitted_error_status[H2O_STATUS_ERROR_503]--;
-        req->conn->ctx->emitted_error_status[H2O_STATUS_ERROR_502]++;
-        status = 502;
-        reason = "Gateway Error";
-        body = "the application gave no answer";
-    }
     if (mends_are_on())
         strict_answer(req, &status, &reason, &body);
     library.h2o_send_error_generic(req, status, reason, body, flags);
@@ -275,41 +265,12 @@ void h2o_socket_read_start(h2o_socket_t *sock, h2o_socket_cb cb)
     deferred_read_start(sock, cb);
 }
 
-void h2o_socketpool_connect(h2o_socketpool_connect_request_t **request, h2o_socketpool_t *pool,
-                            h2o_loop_t *loop, h2o_multithread_receiver_t *receiver,
-                            h2o_socketpool_connect_cb cb, void *data)
-{
-    cb = upstream_fastcgi_connect(&data, cb);
-    library.h2o_socketpool_connect(request, pool, loop, receiver, cb, data);
-}
-
-/* Bytes left in the input would be read as the beginning of the next answer. */
-int h2o_socketpool_return(h2o_socketpool_t *pool, h2o_socket_t *sock)
-{
-    if (!mends_are_on() || sock->input->size == 0)
-        return library.h2o_socketpool_return(pool, sock);
-    h2o_socket_close(sock); /* the pool's callback then uncounts it */
-    return -1;
-}
-
 void h2o_throttle_resp_register(h2o_pathconf_t *path)
 {
     if (mends_are_on())
         throttle_register(path);
     else
         library.h2o_throttle_resp_register(path);
-}
-
-int phr_parse_headers(const char *bytes, size_t size, struct phr_header *headers, size_t *count,
-                      size_t last_size)
-{
-    int parsed = library.phr_parse_headers(bytes, size, headers, count, last_size);
-    if (!mends_are_on())
-        return parsed;
-    parsed = answer_head_look_at_cgi(parsed, size, headers, *count);
-    if (parsed > 0)
-        upstream_fastcgi_head(headers, *count);
-    return parsed;
 }
 
 ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *bytes, size_t *len)

@@ -9,8 +9,6 @@
 #include "loop.h"
 #include "request.h"
 
-/* How much of a body the socket gets at once: the time without progress begins again with each. */
-#define SEND_PIECE ((size_t)256 * 1024)
 /* What is smaller fits into the kernel's buffer. */
 #define SEND_LOOK ((size_t)16 * 1024)
 
@@ -116,17 +114,16 @@ static void on_written(h2o_socket_t *sock, const char *error)
 
 static void send_more(struct forward *forward)
 {
-    h2o_iovec_t bufs[2], body = forward->req->entity;
-    size_t count = 0, from = 0, sent_before = forward->sent;
+    h2o_iovec_t bufs[1 + FORWARD_BUFS_MAX];
+    size_t count = 0, body = forward->req->entity.len, sent_before = forward->sent;
 
     if (forward->sent == 0) {
         bufs[count++] = forward->head;
         forward->sent = forward->head.len;
     }
-    from = forward->sent - forward->head.len;
-    size_t piece = body.len - from < SEND_PIECE ? body.len - from : SEND_PIECE;
-    if (piece > 0)
-        bufs[count++] = h2o_iovec_init(body.base + from, piece);
+    size_t from = forward->sent - forward->head.len;
+    size_t piece = body - from < FORWARD_PIECE ? body - from : FORWARD_PIECE;
+    count += forward->protocol->frame(forward, from, piece, bufs + count);
     forward->sent += piece;
     if (forward->phase == FORWARD_SENDING)
         forward_set_timer(forward);
@@ -203,20 +200,6 @@ static void on_dispose(void *data)
         forward_give_back(forward);
 }
 
-static void make_head(struct forward *forward)
-{
-    const struct proxy_settings *settings = forward->upstream->settings;
-    enum proxied_connection connection = settings->keepalive_ms > 0 ? PROXIED_KEEP : PROXIED_CLOSE;
-
-    forward->asks_for_upgrade =
-        settings->websocket_ms > 0 && proxied_asks_for_upgrade(forward->req);
-    if (forward->asks_for_upgrade)
-        connection = PROXIED_UPGRADE;
-    const unsigned with = (settings->sends_proxy_line ? PROXIED_WITH_PROXY_LINE : 0) |
-                          (settings->sends_forwarded ? PROXIED_WITH_FORWARDED : 0);
-    forward->head = proxied_head_make(forward->req, connection, with);
-}
-
 static void begin(h2o_req_t *req, struct upstream *upstream, bool was_sent_again)
 {
     struct forward *forward = h2o_mem_alloc_shared(&req->pool, sizeof(*forward), on_dispose);
@@ -225,13 +208,11 @@ static void begin(h2o_req_t *req, struct upstream *upstream, bool was_sent_again
     forward->super = (h2o_generator_t){forward_proceed, on_stop};
     forward->req = req;
     forward->upstream = upstream;
+    forward->protocol = upstream->settings->fcgi != NULL ? &forward_fcgi : &forward_http;
     forward->timer.cb = forward_on_timer;
     forward->is_at_upstream = true;
     upstream_begin_request(upstream);
-    make_head(forward);
-    answer_reader_init(&forward->reader,
-                       h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD")) != 0,
-                       forward->asks_for_upgrade);
+    forward->protocol->begin(forward);
     watch_client(forward);
     forward->was_sent_again = was_sent_again;
     forward_connect(forward, was_sent_again);

@@ -70,7 +70,6 @@ static size_t make_room(struct forward *forward)
 static void release_connection(struct forward *forward)
 {
     struct upstream_conn *conn = forward->conn;
-    const struct answer_reader *reader = &forward->reader;
 
     forward->conn = NULL;
     leaver_part(&forward->leaver);
@@ -78,8 +77,7 @@ static void release_connection(struct forward *forward)
         return;
     forward_leave(forward);
     upstream_note_whole(forward->upstream, forward->req);
-    if (reader->may_keep && !reader->has_excess && forward->is_sent && !forward->has_write_failed &&
-        !forward->asks_for_upgrade)
+    if (forward->protocol->may_keep(forward) && forward->is_sent && !forward->has_write_failed)
         upstream_keep(conn, forward->was_full);
     else
         upstream_conn_close(conn);
@@ -139,23 +137,27 @@ void forward_proceed(h2o_generator_t *generator, h2o_req_t *req)
 
 /* ---- reading ---- */
 
+static bool refuse(struct forward *forward)
+{
+    forward_fail(forward, forward->failure, forward->fault);
+    return false;
+}
+
 /* The body, or what follows the head in the buffer, was read: `size` bytes at `end`. */
 static bool take_body(struct forward *forward, size_t size)
 {
-    ssize_t decoded = answer_reader_body(&forward->reader, forward->buffer + forward->end, size);
+    ssize_t decoded = forward->protocol->read_body(forward, forward->buffer + forward->end, size);
 
-    if (decoded < 0) {
-        forward_fail(forward, UPSTREAM_MALFORMED, forward->reader.fault);
-        return false;
-    }
+    if (decoded < 0)
+        return refuse(forward);
     bool is_last = false;
     forward->end +=
         forward_filter_events(forward, forward->buffer + forward->end, (size_t)decoded, &is_last);
-    if (is_last && !forward->reader.is_whole) {
+    if (is_last && !forward->is_whole) {
         forward_end_here(forward);
         return false;
     }
-    if (!forward->reader.is_whole) {
+    if (!forward->is_whole) {
         forward_pass_on(forward);
         return true;
     }
@@ -187,12 +189,13 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
 
     upstream_note_head(forward->upstream, forward->req,
                        h2o_now(forward->upstream->proxy->loop->evloop) - forward->phase_ms);
-    if (!proxied_head_answer(forward->req, fields, bytes, size)) {
+    if (forward->protocol->follows_redirects && proxied_head_follow(forward->req, fields)) {
         forward_unwatch_client(forward);
         forward->phase = FORWARD_OVER;
         forward_let_go(forward);
         return false;
     }
+    proxied_head_answer(forward->req, fields, bytes, size);
     forward->begin += size;
     if (fields->status == 101) {
         begin_tunnel(forward);
@@ -211,14 +214,12 @@ static bool take_heads(struct forward *forward)
     struct answer_fields fields;
 
     for (;;) {
-        ssize_t size = answer_reader_head(&forward->reader, forward->buffer + forward->begin,
-                                          forward->end - forward->begin, &fields);
+        ssize_t size = forward->protocol->read_head(forward, forward->buffer + forward->begin,
+                                                    forward->end - forward->begin, &fields);
         if (size == 0)
             return true;
-        if (size < 0) {
-            forward_fail(forward, UPSTREAM_MALFORMED, forward->reader.fault);
-            return false;
-        }
+        if (size < 0)
+            return refuse(forward);
         if (!answer_is_interim(fields.status))
             return take_final_head(forward, &fields, (size_t)size);
         proxied_head_interim(forward->req, &fields);
@@ -232,6 +233,7 @@ static bool take(struct forward *forward, size_t size)
 {
     forward->has_bytes = true;
     forward->turn_bytes += size;
+    size = forward->protocol->unframe(forward, forward->buffer + forward->end, size);
     if (forward->phase == FORWARD_ANSWERING)
         return take_body(forward, size);
     forward->end += size;

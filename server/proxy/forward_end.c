@@ -4,6 +4,7 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -63,17 +64,23 @@ static bool is_time(enum upstream_failure failure)
            failure == UPSTREAM_FIRST_BYTE_TIME || failure == UPSTREAM_BETWEEN_BYTES_TIME;
 }
 
+void forward_note(struct forward *forward, h2o_iovec_t text)
+{
+    h2o_req_t *req = forward->req;
+
+    h2o_vector_reserve(&req->pool, &req->error_logs, req->error_logs.size + 1);
+    req->error_logs.entries[req->error_logs.size++] =
+        (h2o_req_error_log_t){forward->protocol->name, h2o_strdup(&req->pool, text.base, text.len)};
+}
+
 static void note(struct forward *forward, enum upstream_failure failure, const char *what)
 {
     h2o_req_t *req = forward->req;
     uint64_t now_ms = h2o_now(forward->upstream->proxy->loop->evloop);
+    char text[256];
 
-    h2o_vector_reserve(&req->pool, &req->error_logs, req->error_logs.size + 1);
-    req->error_logs.entries[req->error_logs.size++] = (h2o_req_error_log_t){
-        "proxy",
-        h2o_concat(&req->pool, h2o_iovec_init(what, strlen(what)), h2o_iovec_init(H2O_STRLIT(" (")),
-                   h2o_iovec_init(upstream_phase(failure), strlen(upstream_phase(failure))),
-                   h2o_iovec_init(H2O_STRLIT(")")))};
+    (void)snprintf(text, sizeof(text), "%s (%s)", what, upstream_phase(failure));
+    forward_note(forward, h2o_iovec_init(text, strlen(text)));
     upstream_note_failure(forward->upstream, req, failure);
     if (req->pathconf == NULL || req->pathconf->error_log.emit_request_errors)
         upstream_log(forward->upstream, failure, what, now_ms - forward->phase_ms, req);
@@ -87,6 +94,8 @@ static void answer_error(struct forward *forward, enum upstream_failure failure,
     forward_unwatch_client(forward);
     if (is_time(failure))
         h2o_send_error_generic(req, 504, "Gateway Timeout", what, 0);
+    else if (failure == UPSTREAM_OVERLOADED)
+        h2o_send_error_503(req, "Service Unavailable", what, 0);
     else
         h2o_send_error_502(req, "Gateway Error", what, 0);
 }
@@ -151,6 +160,15 @@ static void before_answer(struct forward *forward, bool in_order)
                      : "the upstream reset the connection without an answer");
 }
 
+/* Its connection did not tell that the answer is whole, but it is. The last thing, too. */
+static void end_whole(struct forward *forward)
+{
+    upstream_note_whole(forward->upstream, forward->req);
+    forward_let_go(forward);
+    forward_set_phase(forward, FORWARD_OVER);
+    forward_pass_on(forward);
+}
+
 void forward_ended(struct forward *forward, bool in_order)
 {
     if (forward->phase != FORWARD_ANSWERING) {
@@ -158,7 +176,7 @@ void forward_ended(struct forward *forward, bool in_order)
         return;
     }
     /* After a failed write the kernel no longer tells a reset from an end. */
-    if (!answer_reader_end(&forward->reader, in_order && !forward->has_write_failed)) {
+    if (!forward->protocol->read_end(forward, in_order && !forward->has_write_failed)) {
         forward_fail(forward, UPSTREAM_CUT,
                      in_order ? "the upstream ended the connection in the middle of its answer"
                      : is_torn(forward)
@@ -166,10 +184,7 @@ void forward_ended(struct forward *forward, bool in_order)
                          : "the upstream reset the connection in the middle of its answer");
         return;
     }
-    upstream_note_whole(forward->upstream, forward->req);
-    forward_let_go(forward);
-    forward_set_phase(forward, FORWARD_OVER);
-    forward_pass_on(forward);
+    end_whole(forward);
 }
 
 /* ---- a drain ---- */
@@ -177,10 +192,7 @@ void forward_ended(struct forward *forward, bool in_order)
 void forward_end_here(struct forward *forward)
 {
     count_add(&forward->upstream->proxy->loop->counts.streams_ended, 1);
-    upstream_note_whole(forward->upstream, forward->req);
-    forward_let_go(forward);
-    forward_set_phase(forward, FORWARD_OVER);
-    forward_pass_on(forward);
+    end_whole(forward);
 }
 
 static void leave(struct leaver *leaver)
@@ -230,8 +242,11 @@ void forward_on_timer(h2o_timeout_entry_t *timer)
         forward_fail(forward, UPSTREAM_FIRST_BYTE_TIME, "the upstream did not answer in time");
         break;
     case FORWARD_ANSWERING:
-        forward_fail(forward, UPSTREAM_BETWEEN_BYTES_TIME,
-                     "the upstream stopped in the middle of its answer");
+        if (forward->protocol->read_end(forward, false))
+            end_whole(forward);
+        else
+            forward_fail(forward, UPSTREAM_BETWEEN_BYTES_TIME,
+                         "the upstream stopped in the middle of its answer");
         break;
     case FORWARD_CONNECTING: /* dial.c has the time */
     case FORWARD_OVER:

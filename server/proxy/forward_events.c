@@ -28,7 +28,7 @@ void forward_note_events(struct forward *forward, const struct leaver_kind *kind
 {
     struct inflight *inflight = inflight_of(forward->req);
 
-    if (!is_event_stream(forward->req) || inflight == NULL || forward->reader.is_whole)
+    if (!is_event_stream(forward->req) || inflight == NULL || forward->is_whole)
         return;
     inflight->is_endless = true;
     forward->has_events = forward->req->res.content_length == SIZE_MAX &&
@@ -39,7 +39,7 @@ void forward_note_events(struct forward *forward, const struct leaver_kind *kind
 size_t forward_filter_events(struct forward *forward, const char *bytes, size_t size,
                              bool *ret_is_last)
 {
-    if (!forward->has_events || forward->reader.is_whole) /* the upstream has ended it */
+    if (!forward->has_events || forward->is_whole) /* the upstream has ended it */
         return size;
     if (forward->leaver.was_asked)
         return event_stream_find(&forward->events, bytes, size, ret_is_last);

@@ -7,6 +7,8 @@
  *     forward_answer.c   the answer is read and passed on          ANSWERING
  *     forward_end.c      what happens if the upstream fails        OVER
  *     forward_events.c   an event stream, which a drain ends
+ *     forward_http.c     HTTP/1.1: how requests and answers are written
+ *     forward_fcgi.c     the same for FastCGI
  *
  *     CONNECTING -> SENDING -> WAITING -> ANSWERING -> OVER
  *         ^            |          |   the answer may begin before the request is sent
@@ -40,9 +42,47 @@ enum forward_phase {
     FORWARD_OVER
 };
 
+struct forward;
+
+/* How much of a body the socket gets at once: the time without progress begins again with each. It
+ * is four records of FastCGI. */
+#define FORWARD_PIECE ((size_t)4 * 65535)
+/* The most that frame() fills. */
+#define FORWARD_BUFS_MAX 9
+
+/* How a request and its answer are written: what depends on the upstream's protocol, and nothing of
+ * sockets and time. Where an answer breaks a rule, a function returns -1 and sets forward->fault.
+ */
+struct forward_protocol {
+    const char *name;       /* in access logs, %{error}x */
+    bool follows_redirects; /* of an answer that the server was told to fetch */
+    /* Set forward->head; prepare to read an answer. */
+    void (*begin)(struct forward *forward);
+    /* `size` bytes of the request's body, from the byte `from` on, as they are sent; also if there
+     * are none. Fills `bufs`, at most FORWARD_BUFS_MAX; returns how many. */
+    size_t (*frame)(struct forward *forward, size_t from, size_t size, h2o_iovec_t *bufs);
+    /* `size` bytes have come. Returns how many of them are the head or the body, which now stand at
+     * `bytes`. A fault is told by the next call for either. */
+    size_t (*unframe)(struct forward *forward, char *bytes, size_t size);
+    /* The head in the first `size` bytes, which are all that has come: returns its size, interim or
+     * final; 0: more is needed. */
+    ssize_t (*read_head)(struct forward *forward, const char *bytes, size_t size,
+                         struct answer_fields *ret_fields);
+    /* The next `size` bytes of the body. Returns how many are passed on, which now stand at
+     * `bytes`. Sets forward->is_whole. */
+    ssize_t (*read_body)(struct forward *forward, char *bytes, size_t size);
+    /* No more will come. Returns whether the body is whole. `in_order`: by an end of file. */
+    bool (*read_end)(struct forward *forward, bool in_order);
+    /* The answer is whole: may its connection carry another request? */
+    bool (*may_keep)(const struct forward *forward);
+};
+
+extern const struct forward_protocol forward_http, forward_fcgi;
+
 struct forward {
     h2o_generator_t super;
     h2o_req_t *req;
+    const struct forward_protocol *protocol;
     struct upstream *upstream;
     struct dial *dial;          /* NULL: none under way */
     struct upstream_conn *conn; /* NULL: none */
@@ -61,10 +101,14 @@ struct forward {
     bool watches_client; /* its socket is polled, see forward_watch_client() */
     bool is_at_upstream; /* it counts as one of the upstream's requests */
     /* the answer */
-    struct answer_reader reader;
-    const char *read_error; /* of TLS */
-    bool has_bytes;         /* any of it has come on this connection */
-    bool has_begun;         /* and any of it was passed on */
+    struct answer_reader reader;   /* HTTP/1.1 */
+    struct forward_fcgi *fcgi;     /* FastCGI: what reads and writes records */
+    const char *fault;             /* why the protocol refuses it */
+    enum upstream_failure failure; /* which kind of failure that is */
+    bool is_whole;                 /* all of it has been read */
+    const char *read_error;        /* of TLS */
+    bool has_bytes;                /* any of it has come on this connection */
+    bool has_begun;                /* and any of it was passed on */
     bool is_cut;
     bool is_small, was_full; /* the buffer; the last read filled it */
     char *buffer;
@@ -108,6 +152,8 @@ size_t forward_filter_events(struct forward *forward, const char *bytes, size_t 
                              bool *ret_is_last);
 
 /* ---- forward_end.c ---- */
+/* A text about this request for the access log, %{error}x; it is copied. */
+void forward_note(struct forward *forward, h2o_iovec_t text);
 /* The upstream failed. The last thing that a caller does. */
 void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what);
 /* How much of the request the kernel has not got rid of; -1: it does not say. */

@@ -106,12 +106,16 @@ static void process_url(h2o_req_t *req)
     forward_begin(req, &single->upstream);
 }
 
-void proxy_process(h2o_req_t *req)
+void proxy_restore_head(h2o_req_t *req)
 {
-    /* An internal redirect turns HEAD into GET, and the client would get the body of that. */
     if (h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD")) &&
         h2o_memis(req->method.base, req->method.len, H2O_STRLIT("GET")))
         req->method = req->input.method;
+}
+
+void proxy_process(h2o_req_t *req)
+{
+    proxy_restore_head(req);
     if (req->overrides == NULL)
         process_url(req);
     else

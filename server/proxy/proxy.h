@@ -49,4 +49,8 @@ void proxy_register(h2o_pathconf_t *path, h2o_url_t *url, h2o_proxy_config_vars_
  * set.     Thread: owner loop only.     Blocks: never. */
 void proxy_process(h2o_req_t *req);
 
+/* An internal redirect turns HEAD into GET, and the client would get the body of that: make it HEAD
+ * again.     Thread: owner loop only.     Blocks: never. */
+void proxy_restore_head(h2o_req_t *req);
+
 #endif

@@ -48,3 +48,36 @@ const char *proxy_target_init(struct proxy_target *target, h2o_mem_pool_t *pool,
     target->len = sizeof(un);
     return NULL;
 }
+
+static h2o_iovec_t text(const char *bytes)
+{
+    return h2o_iovec_init(bytes, strlen(bytes));
+}
+
+void proxy_target_init_host(struct proxy_target *target, h2o_mem_pool_t *pool, const char *scheme,
+                            const char *host, uint16_t port)
+{
+    bool is_v6 = strchr(host, ':') != NULL;
+
+    memset(target, 0, sizeof(*target));
+    (void)snprintf(target->port, sizeof(target->port), "%u", port);
+    target->host = h2o_strdup(pool, host, SIZE_MAX).base;
+    target->name = h2o_concat(pool, text(scheme), text(is_v6 ? "://[" : "://"), text(host),
+                              text(is_v6 ? "]:" : ":"), text(target->port))
+                       .base;
+    set_inet(target, port);
+}
+
+void proxy_target_init_unix(struct proxy_target *target, h2o_mem_pool_t *pool, const char *scheme,
+                            const struct sockaddr_un *address)
+{
+    h2o_iovec_t path =
+        h2o_iovec_init(address->sun_path, strnlen(address->sun_path, sizeof(address->sun_path)));
+
+    memset(target, 0, sizeof(*target));
+    target->is_unix = true;
+    target->name = h2o_concat(pool, text(scheme), text("://[unix:"), path, text("]")).base;
+    target->host = target->name;
+    memcpy(&target->address, address, sizeof(*address));
+    target->len = sizeof(*address);
+}

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "h2o_api.h"
 
@@ -25,5 +26,13 @@ struct proxy_target {
  * Errors: NULL; a text: the address of its Unix socket is no good. */
 const char *proxy_target_init(struct proxy_target *target, h2o_mem_pool_t *pool,
                               const h2o_url_t *url);
+
+/* The same from a name or an address, and a port; `scheme` stands in the log.
+ * Thread: any.     Blocks: never. */
+void proxy_target_init_host(struct proxy_target *target, h2o_mem_pool_t *pool, const char *scheme,
+                            const char *host, uint16_t port);
+/* The same from the path of a Unix socket.     Thread: any.     Blocks: never. */
+void proxy_target_init_unix(struct proxy_target *target, h2o_mem_pool_t *pool, const char *scheme,
+                            const struct sockaddr_un *address);
 
 #endif

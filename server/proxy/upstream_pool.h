@@ -18,9 +18,10 @@
 #include "proxy_loop.h"
 #include "proxy_target.h"
 
+struct fcgi_settings;
 struct upstream;
 
-/* What the configuration says about a route (`proxy.*`); constant after start. */
+/* What the configuration says about a route (`proxy.*`, `fastcgi.*`); constant after start. */
 struct proxy_settings {
     uint64_t connect_ms;    /* look-up, connect and TLS handshake */
     uint64_t first_byte_ms; /* from the end of the request to the head of the answer */
@@ -33,6 +34,7 @@ struct proxy_settings {
     bool sends_forwarded; /* RFC 7239 */
     h2o_headers_command_t *headers_cmds;
     SSL_CTX *ssl_ctx;
+    const struct fcgi_settings *fcgi; /* NULL: the upstream speaks HTTP/1.1 */
 };
 
 /* Bytes or the end have come; `error`: of TLS, else NULL. */

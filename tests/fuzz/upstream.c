@@ -207,7 +207,7 @@ static void read_upstream(struct upstream *upstream)
     bool is_ours = memmem(upstream->bytes, upstream->size, fuzz.path, strlen(fuzz.path)) != NULL;
     upstream->size = 0;
     upstream->requests++;
-    if (fuzz.plan_is_used && upstream->kind == PLAN_HTTP && fuzz.plan.kind == PLAN_HTTP && is_ours)
+    if (fuzz.plan_is_used && upstream->kind == fuzz.plan.kind && is_ours)
         fuzz.was_repeated = true;
     if (fuzz.plan_is_used || upstream->kind != fuzz.plan.kind || !is_ours) {
         answer_plainly(upstream);

@@ -207,7 +207,8 @@ static void make_http(struct plan *plan)
 
 enum { END_REQUEST = 3, STDOUT = 6, STDERR = 7 };
 
-static void say_record(struct plan *plan, unsigned type, const char *bytes, size_t size)
+/* Returns where its content ends; padding may follow. */
+static size_t say_record(struct plan *plan, unsigned type, const char *bytes, size_t size)
 {
     unsigned padding = plan_random(plan, 3) == 0 ? plan_random(plan, 256) : 0;
     const unsigned char head[8] = {1,
@@ -222,7 +223,9 @@ static void say_record(struct plan *plan, unsigned type, const char *bytes, size
 
     plan_add(plan, head, 8);
     plan_add(plan, bytes, size);
+    size_t end = plan->size;
     plan_add(plan, zeros, padding);
+    return end;
 }
 
 static void say_odd_record(struct plan *plan)
@@ -230,34 +233,33 @@ static void say_odd_record(struct plan *plan)
     static const unsigned types[] = {0, 1, 2, 4, 5, 8, 9, 10, 11, 12, 255, END_REQUEST, STDOUT};
 
     if (!plan->keeps_rules && plan_random(plan, 12) == 0)
-        say_record(plan, ONE_OF(plan, types), "\0\0\0\0\0\0\0\0", plan_random(plan, 9));
+        (void)say_record(plan, ONE_OF(plan, types), "\0\0\0\0\0\0\0\0", plan_random(plan, 9));
     else if (plan_random(plan, 12) == 0)
-        say_record(plan, STDERR, "a word for the log\n", plan_random(plan, 20));
+        (void)say_record(plan, STDERR, "a word for the log\n", plan_random(plan, 20));
 }
 
 /* `text` is the head and the body; the sizes are of what has to arrive of the records. */
 static void say_stdout(struct plan *plan, const char *text, size_t size, size_t head,
                        bool has_length)
 {
+    size_t end = 0;
+
     for (size_t at = 0; at < size;) {
         size_t part = 1 + plan_random(plan, plan_random(plan, 2) == 0 ? 40 : 30000);
         if (part > size - at)
             part = size - at;
         say_odd_record(plan);
-        say_record(plan, STDOUT, text + at, part);
+        end = say_record(plan, STDOUT, text + at, part);
         at += part;
         if (at >= head && plan->head_size == 0)
-            plan->head_size = plan->size;
+            plan->head_size = end - (at - head);
     }
-    if (has_length)
-        plan->whole_size = plan->size;
-    if (plan_random(plan, 3) != 0) {
-        say_record(plan, STDOUT, "", 0);
-        plan->end_of_stdout = plan->size;
-    }
-    say_record(plan, END_REQUEST, "\0\0\0\0\0\0\0\0", 8);
+    plan->whole_size = end;
+    if (plan_random(plan, 3) != 0)
+        plan->end_of_stdout = say_record(plan, STDOUT, "", 0);
+    end = say_record(plan, END_REQUEST, "\0\0\0\0\0\0\0\0", 8);
     if (!has_length)
-        plan->whole_size = plan->size;
+        plan->whole_size = end;
 }
 
 static void make_fastcgi(struct plan *plan)
@@ -287,7 +289,7 @@ static void make_fastcgi(struct plan *plan)
     plan->size = 0;
     bool has_body = !plan->to_head && plan->status != 204 && plan->status != 304;
     say_stdout(plan, text, size, head, has_length && has_body);
-    if (!has_body) /* the library ends it with the rest, but the head is all there is */
+    if (!has_body) /* the head is all there is */
         plan->whole_size = plan->head_size;
     if (!has_body)
         plan->body_size = 0;

@@ -1,13 +1,11 @@
 #ifndef LASTCALL_ANSWER_HEAD_H
 #define LASTCALL_ANSWER_HEAD_H
 
-/* Heads of answers: what they may be. See answer_head.c. */
+/* Heads of answers: what they may be. */
 
 #include <stdbool.h>
-#include <stddef.h>
 
 #include "h2o_api.h"
-#include "picohttpparser.h"
 
 /* The largest head; a larger one is refused before it has arrived. HTTP/2 clients accept fields of
  * 64 KiB at most; at a larger one they end the connection, with all of its streams. */

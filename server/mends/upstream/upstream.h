@@ -1,7 +1,7 @@
 #ifndef LASTCALL_UPSTREAM_H
 #define LASTCALL_UPSTREAM_H
 
-/* What upstream_fastcgi.c and the proxy share. */
+/* Incomplete answers of upstreams. */
 
 #include "h2o_api.h"
 

@@ -121,8 +121,7 @@ void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields)
                                                fields->fields[i].value_len);
 }
 
-/* The server was told by another answer to fetch this one: it follows redirects itself. */
-static bool follow(h2o_req_t *req, const struct answer_fields *fields)
+bool proxied_head_follow(h2o_req_t *req, const struct answer_fields *fields)
 {
     if (!req->res_is_delegated || !is_redirect(fields->status))
         return false;
@@ -137,16 +136,13 @@ static bool follow(h2o_req_t *req, const struct answer_fields *fields)
     return false;
 }
 
-bool proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
+void proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
                          size_t size)
 {
-    if (follow(req, fields))
-        return false;
     char *copy = h2o_strdup(&req->pool, bytes, size).base;
     req->res.status = fields->status;
     req->res.reason = h2o_strdup(&req->pool, fields->reason, fields->reason_len).base;
     bool nominations = has_nominations(fields);
     for (size_t i = 0; i < fields->count; i++)
         add_field(req, fields, i, bytes, copy, nominations);
-    return true;
 }

@@ -29,9 +29,12 @@ bool proxied_asks_for_websocket(const h2o_req_t *req);
 /* Links of an interim answer: let HTTP/2 push them. */
 void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields);
 
-/* Fill the answer from a final head, whose `size` bytes are at `bytes`. True: it is done. False:
- * the answer is a redirect that the server follows itself, and that has begun. */
-bool proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
+/* The server was told by another answer to fetch this one: it follows redirects itself. True: that
+ * has begun. */
+bool proxied_head_follow(h2o_req_t *req, const struct answer_fields *fields);
+
+/* Fill the answer from a final head, whose `size` bytes are at `bytes`. */
+void proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
                          size_t size);
 
 #endif

@@ -21,13 +21,13 @@
 
 #define ARGS(...) ((const char *const[]){"--threads", "1", __VA_ARGS__, NULL})
 
-/* Port 1 has no listener. */
+/* Port 1 has no listener. The library answers 503. */
 static void ask_for_an_upstream_that_is_not_there(const struct process *p)
 {
     int fd = client_connect(p);
     for (unsigned i = 0; i < REQUESTS; i++) {
         client_send(fd, "GET /a?secret=1 HTTP/1.1\r\nHost: t\r\n\r\n");
-        client_expect(fd, " 502 ");
+        client_expect(fd, " 503 ");
     }
     (void)close(fd);
 }
@@ -38,7 +38,7 @@ static void stop(struct process *p)
     process_expect(p, LIMIT_MS, 0);
 }
 
-/* An application over FastCGI; libh2o's own proxy is not used. */
+/* An application over FastCGI; without the mends, libh2o's own client connects to it. */
 static void start_before_nothing(struct process *p, const char *format)
 {
     char conf[] = "/tmp/lastcall-log-XXXXXX";
@@ -49,7 +49,9 @@ static void start_before_nothing(struct process *p, const char *format)
                       "    paths:\n      /: {fastcgi.connect: {host: 127.0.0.1, port: 1, "
                       "type: tcp}}\n");
     (void)close(fd);
+    assert_int_equal(setenv("LASTCALL_UNMENDED", "1", 1), 0);
     process_start_configured(p, (const char *const[]){"-c", conf, "--log-format", format, NULL});
+    assert_int_equal(unsetenv("LASTCALL_UNMENDED"), 0);
     (void)unlink(conf);
 }
 

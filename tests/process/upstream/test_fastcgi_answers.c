@@ -1,7 +1,7 @@
 /* The real process in front of a FastCGI application that the test plays: an answer that the
  * application did not finish never looks whole, and no body comes where none may be. */
 
-#include "with_upstream.h"
+#include "with_fastcgi.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,8 +21,6 @@
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 #define TEXT "Content-Type: text/plain\r\n"
 
-enum { END_REQUEST = 3, PARAMS = 4, STDIN = 5, STDOUT = 6, STDERR = 7 };
-
 static int set_up(void **state)
 {
     return fixture_start(state,
@@ -33,67 +31,10 @@ static int set_up(void **state)
                          "  /: {fastcgi.connect: {host: 127.0.0.1, port: @, type: tcp}}}}}\n");
 }
 
-/* Records up to the empty one of STDIN; what the PARAMS hold, malloc(3)ed. */
-static char *take_fastcgi(struct fixture *f, size_t *ret_size)
-{
-    unsigned char head[8];
-    char *params = calloc(1, 70000);
-    size_t size = 0;
-
-    take_connection(f);
-    assert_non_null(params);
-    do {
-        assert_int_equal(client_recv(f->upstream, head, 8, MSG_WAITALL), 8);
-        size_t content = (size_t)head[4] << 8 | head[5];
-        char *bytes = malloc(content + head[6] + 1u);
-        assert_non_null(bytes);
-        if (content + head[6] > 0)
-            assert_int_equal(client_recv(f->upstream, bytes, content + head[6], MSG_WAITALL),
-                             content + head[6]);
-        if (head[1] == PARAMS && size + content < 70000) {
-            memcpy(params + size, bytes, content);
-            size += content;
-        }
-        free(bytes);
-    } while (head[1] != STDIN || (head[4] | head[5]) != 0);
-    *ret_size = size;
-    return params;
-}
-
-static void send_record(struct fixture *f, unsigned type, const char *content, size_t size,
-                        unsigned padding)
-{
-    unsigned char record[8 + 1024 + 255] = {1,
-                                            (unsigned char)type,
-                                            0,
-                                            1,
-                                            (unsigned char)(size >> 8),
-                                            (unsigned char)size,
-                                            (unsigned char)padding,
-                                            0};
-
-    assert_true(size <= 1024);
-    memcpy(record + 8, content, size);
-    assert_int_equal(send(f->upstream, record, 8 + size + padding, MSG_NOSIGNAL),
-                     8 + size + padding);
-}
-
-static void send_text(struct fixture *f, const char *text)
-{
-    send_record(f, STDOUT, text, strlen(text), 0);
-}
-
-static void send_end(struct fixture *f)
-{
-    send_record(f, STDOUT, "", 0, 0);
-    send_record(f, END_REQUEST, "\0\0\0\0\0\0\0\0", 8, 0);
-}
-
 static void begin_at(struct fixture *f, enum answer_protocol protocol, bool head, const char *path)
 {
-    size_t size;
     ask_for(f, protocol, head, path);
-    free(take_fastcgi(f, &size));
+    take_fastcgi(f);
 }
 
 static void expect(struct fixture *f, enum answer_protocol protocol, bool head,
@@ -107,6 +48,18 @@ static void expect(struct fixture *f, enum answer_protocol protocol, bool head,
         fail_msg("%s: %s, status %d, body %s (%s); wanted %s, %d, %s", protocol_name(protocol),
                  answer_state_name(got), answer.status, answer.body, answer.fault,
                  answer_state_name(want), status, body);
+    answer_release(&answer);
+}
+
+/* It is cut; or, if the fault came with the first byte of the body, it is 502. */
+static void expect_failure(struct fixture *f, enum answer_protocol protocol)
+{
+    struct answer answer;
+    enum answer_state got = read_answer(f, protocol, false, &answer);
+
+    if (got != ANSWER_CUT && (got != ANSWER_WHOLE || answer.status != 502))
+        fail_msg("%s: %s, status %d, body %s", protocol_name(protocol), answer_state_name(got),
+                 answer.status, answer.body);
     answer_release(&answer);
 }
 
@@ -171,12 +124,10 @@ static void test_an_unknown_record_cuts_the_answer(void **state)
 
     FOR_EACH_PROTOCOL(protocol)
     {
-        struct answer answer;
         begin_at(f, protocol, false, "/");
         send_text(f, TEXT "\r\nhalf");
         send_record(f, 11, "\0\0\0\0\0\0\0\0", 8, 0);
-        assert_int_equal(read_answer(f, protocol, false, &answer), ANSWER_CUT);
-        answer_release(&answer);
+        expect_failure(f, protocol);
         hang_up(f);
     }
 }
@@ -187,12 +138,10 @@ static void test_a_body_shorter_than_its_length_is_cut(void **state)
 
     FOR_EACH_PROTOCOL(protocol)
     {
-        struct answer answer;
         begin_at(f, protocol, false, "/");
         send_text(f, TEXT "Content-Length: 10\r\n\r\nhalf");
         send_end(f);
-        assert_int_equal(read_answer(f, protocol, false, &answer), ANSWER_CUT);
-        answer_release(&answer);
+        expect_failure(f, protocol);
         hang_up(f);
     }
 }
@@ -375,19 +324,39 @@ static void test_a_location_without_a_status_is_a_redirect(void **state)
 static void test_the_header_proxy_reaches_no_application(void **state)
 {
     struct fixture *f = *state;
-    size_t size;
 
     f->client = client_connect(&f->front);
     client_send(f->client, "GET / HTTP/1.1\r\nHost: test\r\nProxy: http://evil.test/\r\n"
                            "X-Proxy: kept\r\nPROXY: again\r\n\r\n");
-    char *params = take_fastcgi(f, &size);
-    assert_null(memmem(params, size, "HTTP_PROXY", 10));
-    assert_null(memmem(params, size, "evil", 4));
-    assert_non_null(memmem(params, size, "HTTP_X_PROXYkept", 16));
-    free(params);
+    struct fastcgi_request request = take_fastcgi_request(f);
+    assert_null(memmem(request.params, request.params_size, "HTTP_PROXY", 10));
+    assert_null(memmem(request.params, request.params_size, "evil", 4));
+    assert_non_null(memmem(request.params, request.params_size, "HTTP_X_PROXYkept", 16));
+    release_fastcgi_request(&request);
     send_text(f, TEXT "\r\nall");
     send_end(f);
     expect(f, ANSWER_HTTP11, false, ANSWER_WHOLE, 200, "all");
+}
+
+/* Like a script of handler.cgi. */
+static void test_an_application_that_fails_in_its_answer_is_seen_to(void **state)
+{
+    struct fixture *f = *state;
+
+    FOR_EACH_PROTOCOL(protocol)
+    {
+        begin_at(f, protocol, false, "/");
+        send_text(f, TEXT "\r\nhalf");
+        send_record(f, STDOUT, "", 0, 0);
+        send_end_with(f, 1, 0);
+        expect_failure(f, protocol);
+        hang_up(f);
+        begin_at(f, protocol, false, "/");
+        send_text(f, TEXT "Content-Length: 3\r\n\r\nall");
+        send_end_with(f, 1, 0);
+        expect(f, protocol, false, ANSWER_WHOLE, 200, "all");
+        hang_up(f);
+    }
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, fixture_tear_down)
@@ -409,6 +378,7 @@ int main(void)
         TEST(test_what_fails_before_the_head_is_502),
         TEST(test_a_location_without_a_status_is_a_redirect),
         TEST(test_the_header_proxy_reaches_no_application),
+        TEST(test_an_application_that_fails_in_its_answer_is_seen_to),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

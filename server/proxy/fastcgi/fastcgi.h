@@ -1,0 +1,22 @@
+#ifndef LASTCALL_FASTCGI_H
+#define LASTCALL_FASTCGI_H
+
+/* Routes to FastCGI applications: `fastcgi.connect` and `fastcgi.spawn`. docs/fastcgi.md says what
+ * they do; libh2o's configurator reads their directives, and starts the program of `fastcgi.spawn`.
+ * The functions below take the place of libh2o's (mends/replaced.c). */
+
+#include "h2o_api.h"
+#include "proxy.h"
+
+/* Set the extras of the routes that are registered from now on.     Thread: before start. */
+void fastcgi_set_extras(const struct proxy_extras *extras);
+
+/* In place of h2o_fastcgi_register_by_hostport() and _by_address(), with their arguments.
+ * Thread: before start. */
+h2o_handler_t *fastcgi_register_host(h2o_pathconf_t *path, const char *host, uint16_t port,
+                                     const h2o_fastcgi_config_vars_t *vars);
+/* The address is that of a Unix socket. */
+h2o_handler_t *fastcgi_register_unix(h2o_pathconf_t *path, const struct sockaddr *address,
+                                     const h2o_fastcgi_config_vars_t *vars);
+
+#endif
