@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "admin_client.h"
 #include "expect.h"
 #include "loopback.h"
 #include "tls_client.h"
@@ -454,6 +456,35 @@ static void test_a_tunnel_is_asked_before_its_deadline(void **state)
     close_all(0);
 }
 
+/* Reconnecting clients must not all come at once. */
+static void test_a_spread_does_not_ask_all_at_once(void **state)
+{
+    enum { MANY = 6 };
+    struct pollfd upstreams[MANY];
+    int clients[MANY], told;
+    (void)state;
+    start_front("{deadline: 20s, spread: 4s}", "");
+    for (unsigned i = 0; i < MANY; i++) {
+        ask_for_upgrade("websocket");
+        take_upgrade("websocket");
+        expect_upgrade("websocket");
+        clients[i] = t.client;
+        upstreams[i] = (struct pollfd){.fd = t.upstream, .events = POLLIN};
+    }
+    process_signal(&t.front, SIGTERM);
+    while ((told = poll(upstreams, MANY, LIMIT_MS)) < 0)
+        assert_int_equal(errno, EINTR);
+    assert_in_range(told, 1, MANY - 1);
+    for (unsigned i = 0; i < MANY - 1; i++) {
+        (void)close(clients[i]);
+        (void)close(upstreams[i].fd);
+    }
+    (void)close(t.client);
+    (void)close(t.upstream);
+    t.client = t.upstream = -1;
+    close_all(0);
+}
+
 static char *report(void)
 {
     return read_file(in_directory("report.json"));
@@ -544,6 +575,30 @@ static void test_the_last_deadline_resets_another_protocol(void **state)
     close_all(0);
 }
 
+/* ---- metrics ---- */
+
+static void wait_metric(const struct process *admin, const char *name, double want)
+{
+    for (unsigned i = 0; i < 1000 && admin_metric(admin, name) != want; i++)
+        (void)sched_yield();
+    assert_true(admin_metric(admin, name) == want);
+}
+
+static void test_tunnels_are_counted(void **state)
+{
+    (void)state;
+    open_tunnel("{}", "", "raw");
+    struct process admin = admin_of(&t.front);
+    wait_metric(&admin, "lastcall_tunnels", 1); /* soon after the client has its answer */
+    (void)close(t.upstream);
+    expect_end(t.client);
+    (void)close(t.client);
+    wait_metric(&admin, "lastcall_tunnels_ended_total{how=\"peer\"}", 1);
+    wait_metric(&admin, "lastcall_tunnels", 0);
+    t.client = t.upstream = -1;
+    stop_and_close_all();
+}
+
 /* ---- over TLS ---- */
 
 static void test_a_client_over_tls_gets_1001(void **state)
@@ -616,11 +671,13 @@ int main(void)
         TEST(test_a_side_that_does_not_answer_is_closed_in_order),
         TEST(test_a_websocket_that_closes_gets_no_second_close),
         TEST(test_a_tunnel_is_asked_before_its_deadline),
+        TEST(test_a_spread_does_not_ask_all_at_once),
         TEST(test_what_is_in_the_middle_of_a_frame_is_cut_at_the_deadline),
         TEST(test_the_report_counts_what_was_closed),
         TEST(test_the_last_deadline_cuts_and_counts),
         TEST(test_another_protocol_is_cut_and_shows_it),
         TEST(test_the_last_deadline_resets_another_protocol),
+        TEST(test_tunnels_are_counted),
         TEST(test_a_client_over_tls_gets_1001),
         TEST(test_the_flag_proxy_passes_upgrades_on),
     };
