@@ -7,8 +7,8 @@ Prints `ready` when every client has its first echo. Ends when every connection 
 
     clients 40 told 40 torn 0 lost 0 messages 12345
 
-told: the client got a Close frame 1001, after whole messages only. torn: what came was no WebSocket, ended without a
-Close frame, or had bytes after it. lost: the upstream had sent more messages before its own Close frame than the client
+told: the client got a Close frame 1001, after whole messages only. torn: what came to a client or to the upstream was no
+WebSocket, ended without a Close frame 1001, or had bytes after it. lost: the upstream had sent more messages before its own Close frame than the client
 got. Frames of RFC 6455, by hand: messages in one frame or two, with a Ping between."""
 
 import os
@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 TEXT, MORE, CLOSE, PING, PONG = 1, 0, 8, 9, 10
 PATIENCE_S = 60
@@ -50,6 +51,14 @@ def message(payload, masked):
     at = random.randrange(len(payload) + 1)
     return (frame(TEXT, payload[:at], masked, fin=False) + frame(PING, b"p", masked)
             + frame(MORE, payload[at:], masked))
+
+
+def send_slowly(sock, data):
+    """In two pieces, with time between: most of the time a frame is under way."""
+    at = random.randrange(len(data))
+    sock.sendall(data[:at])
+    time.sleep(random.random() * 0.02)
+    sock.sendall(data[at:])
 
 
 class Reader:
@@ -104,6 +113,7 @@ def read_head(sock):
     return head
 
 
+faults = []  # what the upstream saw before a Close frame
 sent = {}  # messages that the upstream has sent, by the number of the client
 
 
@@ -116,12 +126,15 @@ def serve(sock):
         while True:
             opcode, payload = reader.message()
             if opcode == CLOSE:
-                sock.sendall(frame(CLOSE, payload, False))
-                sock.recv(1)
-                return
+                break
             sent[number] = sent.get(number, 0) + 1
-            sock.sendall(message(payload, False))
+            send_slowly(sock, message(payload, False))
+        if payload[:2] != struct.pack(">H", 1001):
+            raise Torn(f"Close with {payload}")
+        sock.sendall(frame(CLOSE, payload, False))
+        sock.recv(1)
     except (Torn, OSError) as error:
+        faults.append(error)
         print(f"upstream: {error}", file=sys.stderr)
     finally:
         sock.close()
@@ -147,8 +160,8 @@ class Client:
                 size = random.choice((0, 1, 50, 125, 126, 1000, 9000, 70000))
                 with self.lock:
                     if not self.closed.is_set():
-                        self.sock.sendall(message(b"m" * size, True))
-                self.closed.wait(random.random() * 0.02)
+                        send_slowly(self.sock, message(b"m" * size, True))
+                self.closed.wait(random.random() * 0.01)
         except OSError:
             pass  # what the reader sees tells why
 
@@ -193,7 +206,8 @@ def main():
     print("ready", flush=True)
     for thread in threads:
         thread.join()
-    print(f"clients {count} told {sum(c.told for c in clients)} torn {sum(c.fault is not None for c in clients)}"
+    torn = len(faults) + sum(c.fault is not None for c in clients)
+    print(f"clients {count} told {sum(c.told for c in clients)} torn {torn}"
           f" lost {sum(max(0, sent.get(c.number, 0) - c.got) for c in clients)}"
           f" messages {sum(c.got for c in clients)}", flush=True)
 
