@@ -111,12 +111,15 @@ static bool read_hash(const char *text, struct group_rules *rules)
         if (strncmp(text, forms[i].before, before) != 0 || text[len - 1] != ')' ||
             !is_token(text + before, len - before - 1))
             continue;
-        h2o_iovec_t name = h2o_strdup(NULL, text + before, len - before - 1); /* never freed */
+        len -= before + 1;
+        if (len > GROUP_HASH_NAME_MAX)
+            return false;
+        memcpy(rules->hash_name, text + before, len);
+        rules->hash_name[len] = '\0';
         if (forms[i].by == HASH_HEADER)
-            h2o_strtolower(name.base, name.len);
+            h2o_strtolower(rules->hash_name, len);
         rules->balance = BALANCE_HASH;
         rules->hash_by = forms[i].by;
-        rules->hash_name = name.base;
         return true;
     }
     return false;
@@ -138,8 +141,8 @@ static int on_balance(h2o_configurator_command_t *cmd, h2o_configurator_context_
     else if (!read_hash(text, rules))
         return config_fail(cmd, node,
                            "%s: want round-robin, least-connections, hash(client), "
-                           "hash(header NAME) or hash(cookie NAME)",
-                           text);
+                           "hash(header NAME) or hash(cookie NAME), a NAME of at most %d bytes",
+                           text, GROUP_HASH_NAME_MAX);
     return 0;
 }
 

@@ -8,10 +8,13 @@
 #include "hold.h"
 #include "log.h"
 #include "loop.h"
+#include "request.h"
 
 /* While requests wait, the loop looks so often whether a member is up: the health changes on other
  * loops, and there is no wake-up for that. */
 #define LOOK_EVERY_MS 20
+/* The oldest among which one is looked for that may be lost. */
+#define LOOK_AT_MOST 64
 
 static struct errand *errand_of(h2o_req_t *req)
 {
@@ -38,9 +41,18 @@ static void leave_waiting(struct errand *errand)
 
 static void drop_trial(struct errand *errand)
 {
-    if (errand->trial != CHOICE_NONE)
-        health_drop_trial(errand->view->group->health, errand->trial);
-    errand->trial = CHOICE_NONE;
+    if (errand->trial != HEALTH_NO_TRIAL)
+        health_drop_trial(errand->view->group->health, errand->tried, errand->trial);
+    errand->trial = HEALTH_NO_TRIAL;
+}
+
+/* Its outcome is there: it is a trial no more. */
+static health_trial end_trial(struct errand *errand)
+{
+    health_trial trial = errand->trial;
+
+    errand->trial = HEALTH_NO_TRIAL;
+    return trial;
 }
 
 static void on_dispose(void *data)
@@ -153,52 +165,99 @@ static void aim(struct errand *errand, const struct group_member *member)
     req->authority = member->url.authority;
 }
 
-static bool try_to_go(struct errand *errand)
+static struct upstream *choose(struct errand *errand)
 {
     struct upstream_view *view = errand->view;
-    bool is_trial;
     struct upstream *upstream =
-        upstream_view_choose(view, &errand->wish, loop_now_ns(view->proxy->loop), &is_trial);
+        upstream_view_choose(view, &errand->wish, loop_now_ns(view->proxy->loop), &errand->trial);
 
-    if (upstream == NULL)
-        return false;
-    leave_waiting(errand);
+    if (errand->trial == HEALTH_NO_TRIAL)
+        return upstream;
+    errand->tried = group_view_member(upstream)->index;
+    watch_end(errand);
+    return upstream;
+}
+
+static void send_to(struct errand *errand, struct upstream *upstream)
+{
+    struct upstream_view *view = errand->view;
     size_t index = group_view_member(upstream)->index;
-    if (is_trial) {
-        errand->trial = index;
-        watch_end(errand);
-    }
+
     aim(errand, &view->group->members[index]);
     if (errand->was_sent_again)
         forward_begin_again(errand->req, upstream);
     else
         forward_begin(errand->req, upstream);
-    return true;
 }
 
 static void go(struct errand *errand)
 {
-    if (!try_to_go(errand))
+    struct upstream *upstream = choose(errand);
+
+    if (upstream != NULL)
+        send_to(errand, upstream);
+    else
         wait_or_refuse(errand);
 }
 
-/* The oldest first; if it finds no member, the others find none. (With hashes they do, if a member
- * is tried that the oldest has no key for; they wait for its outcome.) */
+static bool try_to_go(struct errand *errand)
+{
+    struct upstream *upstream = choose(errand);
+
+    if (upstream == NULL)
+        return false;
+    leave_waiting(errand);
+    send_to(errand, upstream);
+    return true;
+}
+
+/* The report of a drain has it as unfinished, or the loop has stopped for good: whoever sends it
+ * again must not do so beside us. */
+static bool is_given_up(const struct errand *errand)
+{
+    const struct inflight *inflight = inflight_of(errand->req);
+
+    return errand->view->proxy->loop->frozen ||
+           (inflight != NULL && (inflight->given_up || inflight->conn->given_up));
+}
+
+/* While no member is up, the one that is tried may lose its request: one that its client can send
+ * again goes first, if there is one. */
+static struct errand *first_of(struct upstream_view *view)
+{
+    h2o_linklist_t *anchor = &view->waiting.errands, *at = anchor->next;
+
+    for (unsigned n = 0; n < LOOK_AT_MOST && at != anchor; n++, at = at->next)
+        if (container_of(at, struct errand, link)->wish.is_safe)
+            return container_of(at, struct errand, link);
+    return container_of(anchor->next, struct errand, link);
+}
+
+/* Those that are given up, whose clients are cut, and those that have waited long enough. */
+static void refuse_late(struct upstream_view *view)
+{
+    uint64_t now_ns = loop_now_ns(view->proxy->loop);
+    h2o_linklist_t *anchor = &view->waiting.errands, *at = anchor->next;
+
+    while (at != anchor) {
+        struct errand *errand = container_of(at, struct errand, link);
+        at = at->next;
+        if (now_ns < errand->waits_until_ns && !is_given_up(errand))
+            continue;
+        leave_waiting(errand);
+        refuse(errand);
+    }
+}
+
+/* The first that goes; if it finds no member, the others find none. (With hashes they do, if a
+ * member is tried that it has no key for; they wait for its outcome.) */
 static void on_look(h2o_timeout_entry_t *timer)
 {
     struct upstream_view *view = container_of(timer, struct upstream_view, waiting.timer);
-    struct loop *loop = view->proxy->loop;
-    uint64_t now_ns = loop_now_ns(loop);
 
-    while (!h2o_linklist_is_empty(&view->waiting.errands)) {
-        struct errand *errand = container_of(view->waiting.errands.next, struct errand, link);
-        if (!loop->frozen && try_to_go(errand))
-            continue;
-        if (!loop->frozen && now_ns < errand->waits_until_ns)
-            break;
-        leave_waiting(errand);
-        refuse(errand); /* frozen: its client was cut, and the write ends the connection */
-    }
+    refuse_late(view);
+    while (!h2o_linklist_is_empty(&view->waiting.errands) && try_to_go(first_of(view)))
+        ;
     if (!h2o_linklist_is_empty(&view->waiting.errands))
         look_later(view);
 }
@@ -213,10 +272,10 @@ static void on_answered(struct upstream *upstream, h2o_req_t *req, bool is_whole
 
     /* A head alone says little of an upstream that cuts its answers; but one that is tried is to
      * come back before a long answer has ended. */
-    if (!is_whole && errand->trial == CHOICE_NONE)
+    if (!is_whole && errand->trial == HEALTH_NO_TRIAL)
         return;
-    errand->trial = CHOICE_NONE;
-    if (health_succeeded(view->group->health, member->index, loop_now_ns(view->proxy->loop)))
+    if (health_succeeded(view->group->health, member->index, end_trial(errand),
+                         loop_now_ns(view->proxy->loop)))
         log_line(LOG_LEVEL_INFO, "upstream-back",
                  json_pack("{s:s, s:s}", "route", view->group->route, "upstream",
                            upstream->target->name),
@@ -231,9 +290,9 @@ static void on_failed(struct upstream *upstream, h2o_req_t *req, enum upstream_f
                    failure == UPSTREAM_TLS || failure == UPSTREAM_CONNECT_TIME;
     char length[CLOCK_TEXT_SIZE];
 
-    errand_of(req)->trial = CHOICE_NONE;
     uint64_t ejected_ns =
-        health_failed(view->group->health, member->index, is_gone, loop_now_ns(view->proxy->loop));
+        health_failed(view->group->health, member->index, end_trial(errand_of(req)), is_gone,
+                      loop_now_ns(view->proxy->loop));
     if (ejected_ns == 0)
         return;
     log_line(LOG_LEVEL_WARN, "upstream-ejected",
@@ -249,11 +308,20 @@ static bool on_go_on(struct upstream *upstream, h2o_req_t *req, bool was_sent_ag
 {
     struct errand *errand = errand_of(req);
 
-    if (!upstream_may_go_on(upstream))
+    if (is_given_up(errand))
         return false;
     errand->wish.not_these |= UINT64_C(1) << group_view_member(upstream)->index;
     errand->was_sent_again |= was_sent_again;
-    go(errand);
+    struct upstream *next = choose(errand);
+    if (next == NULL) {
+        wait_or_refuse(errand);
+        return true;
+    }
+    if (!upstream_may_go_on(upstream)) {
+        drop_trial(errand);
+        return false;
+    }
+    send_to(errand, next);
     return true;
 }
 
@@ -277,8 +345,7 @@ void errand_begin(h2o_req_t *req)
     const struct group_rules *rules = view->group->rules;
     bool is_watched = errand->is_watched; /* by an answer that led to this request */
 
-    *errand =
-        (struct errand){.view = view, .req = req, .trial = CHOICE_NONE, .is_watched = is_watched};
+    *errand = (struct errand){.view = view, .req = req, .is_watched = is_watched};
     errand->wish.is_safe = is_safe(req);
     if (rules->balance == BALANCE_HASH && view->group->count > 1)
         errand->wish.has_key = errand_key(rules, req, &errand->wish.key);

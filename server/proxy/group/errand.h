@@ -14,7 +14,8 @@ struct errand {
     h2o_linklist_t link; /* view->waiting.errands */
     struct group_wish wish;
     uint64_t waits_until_ns; /* 0: it has not waited yet */
-    size_t trial;            /* the member that it tries; CHOICE_NONE: none */
+    health_trial trial;      /* of `tried`; HEALTH_NO_TRIAL: none */
+    size_t tried;            /* the member that it tries */
     bool was_sent_again;
     bool is_watched; /* its end is told to us, see watch_end() */
 };

@@ -146,20 +146,23 @@ static void weigh(struct upstream_view *view, const struct group_wish *wish, boo
 }
 
 static size_t choose_trial(struct upstream_view *view, const struct group_wish *wish, bool backups,
-                           uint64_t now_ns)
+                           uint64_t now_ns, health_trial *ret_trial)
 {
     const struct upstream_group *group = view->group;
 
-    for (size_t i = 0; i < group->count; i++)
-        if (!is_out(wish, i) && group->members[i].is_backup == backups &&
-            health_state(group->health, i) == HEALTH_EJECTED && is_due(group, wish, i, now_ns) &&
-            health_take_trial(group->health, i, now_ns, false))
+    for (size_t i = 0; i < group->count; i++) {
+        if (is_out(wish, i) || group->members[i].is_backup != backups ||
+            health_state(group->health, i) != HEALTH_EJECTED || !is_due(group, wish, i, now_ns))
+            continue;
+        *ret_trial = health_take_trial(group->health, i, now_ns, false);
+        if (*ret_trial != HEALTH_NO_TRIAL)
             return i;
+    }
     return CHOICE_NONE;
 }
 
 static size_t choose_from(struct upstream_view *view, const struct group_wish *wish, bool backups,
-                          uint64_t now_ns, bool *ret_is_trial)
+                          uint64_t now_ns, health_trial *ret_trial)
 {
     const struct upstream_group *group = view->group;
     enum balance balance = group->rules->balance;
@@ -167,10 +170,8 @@ static size_t choose_from(struct upstream_view *view, const struct group_wish *w
 
     if (balance == BALANCE_HASH && !wish->has_key)
         balance = BALANCE_ROUND_ROBIN;
-    if (group->rules->balance != BALANCE_HASH) {
-        i = choose_trial(view, wish, backups, now_ns);
-        *ret_is_trial = i != CHOICE_NONE;
-    }
+    if (group->rules->balance != BALANCE_HASH)
+        i = choose_trial(view, wish, backups, now_ns, ret_trial);
     if (i != CHOICE_NONE)
         return i;
     weigh(view, wish, backups, now_ns);
@@ -178,8 +179,8 @@ static size_t choose_from(struct upstream_view *view, const struct group_wish *w
         i = choice_make(balance, view->choices, group->count, wish->key);
         if (i == CHOICE_NONE || health_state(group->health, i) == HEALTH_UP)
             return i;
-        *ret_is_trial = health_take_trial(group->health, i, now_ns, false);
-        if (*ret_is_trial)
+        *ret_trial = health_take_trial(group->health, i, now_ns, false);
+        if (*ret_trial != HEALTH_NO_TRIAL)
             return i;
         view->choices[i].weight = 0; /* another request tries it */
     }
@@ -188,13 +189,17 @@ static size_t choose_from(struct upstream_view *view, const struct group_wish *w
 /* No member is up: any that is ejected may be tried. Those that checks have taken down wait for
  * checks. */
 static size_t choose_last_resort(struct upstream_view *view, const struct group_wish *wish,
-                                 uint64_t now_ns)
+                                 uint64_t now_ns, health_trial *ret_trial)
 {
     const struct upstream_group *group = view->group;
 
-    for (size_t i = 0; i < group->count; i++)
-        if (!is_out(wish, i) && health_take_trial(group->health, i, now_ns, true))
+    for (size_t i = 0; i < group->count; i++) {
+        if (is_out(wish, i))
+            continue;
+        *ret_trial = health_take_trial(group->health, i, now_ns, true);
+        if (*ret_trial != HEALTH_NO_TRIAL)
             return i;
+    }
     return CHOICE_NONE;
 }
 
@@ -207,18 +212,16 @@ static bool is_any_up(const struct upstream_group *group)
 }
 
 struct upstream *upstream_view_choose(struct upstream_view *view, const struct group_wish *wish,
-                                      uint64_t now_ns, bool *ret_is_trial)
+                                      uint64_t now_ns, health_trial *ret_trial)
 {
-    *ret_is_trial = false;
+    *ret_trial = HEALTH_NO_TRIAL;
     if (view->group->health == NULL)
         return &view->members[0].upstream;
-    size_t i = choose_from(view, wish, false, now_ns, ret_is_trial);
+    size_t i = choose_from(view, wish, false, now_ns, ret_trial);
     if (i == CHOICE_NONE)
-        i = choose_from(view, wish, true, now_ns, ret_is_trial);
-    if (i == CHOICE_NONE && !is_any_up(view->group)) {
-        i = choose_last_resort(view, wish, now_ns);
-        *ret_is_trial = i != CHOICE_NONE;
-    }
+        i = choose_from(view, wish, true, now_ns, ret_trial);
+    if (i == CHOICE_NONE && !is_any_up(view->group))
+        i = choose_last_resort(view, wish, now_ns, ret_trial);
     return i != CHOICE_NONE ? &view->members[i].upstream : NULL;
 }
 

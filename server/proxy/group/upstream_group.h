@@ -19,15 +19,16 @@
 
 #define GROUP_MEMBERS_MAX 64
 #define GROUP_WEIGHT_MAX 256
+#define GROUP_HASH_NAME_MAX 127
 
 enum hash_by { HASH_CLIENT, HASH_HEADER, HASH_COOKIE };
 
 /* What the configuration says about the members; constant after start. */
 struct group_rules {
     enum balance balance;
-    enum hash_by hash_by;  /* BALANCE_HASH */
-    const char *hash_name; /* of the header, in lower case, or the cookie; borrowed */
-    uint64_t wait_ms;      /* for a member, when none is up; 0: not at all */
+    enum hash_by hash_by;                    /* BALANCE_HASH */
+    char hash_name[GROUP_HASH_NAME_MAX + 1]; /* of the header, in lower case, or the cookie */
+    uint64_t wait_ms;                        /* for a member, when none is up; 0: not at all */
     struct health_rules health;
     const char *check_path; /* NULL: nothing is checked; borrowed */
     uint64_t check_every_ms, check_limit_ms;
@@ -96,11 +97,11 @@ struct group_wish {
     bool is_safe; /* it may be lost: let it try a member that is ejected */
 };
 
-/* Choose a member. NULL: none is up, or it has tried all of them. *ret_is_trial: the member is
- * ejected, and the caller owes its health an outcome.
- * Thread: owner loop only.     Blocks: never. */
+/* Choose a member. NULL: none is up, or it has tried all of them. *ret_trial: the member is
+ * ejected, and the caller owes its health an outcome. Thread: owner loop only.     Blocks: never.
+ */
 struct upstream *upstream_view_choose(struct upstream_view *view, const struct group_wish *wish,
-                                      uint64_t now_ns, bool *ret_is_trial);
+                                      uint64_t now_ns, health_trial *ret_trial);
 
 /* The member that an upstream of a view is. */
 static inline struct group_view_member *group_view_member(struct upstream *upstream)

@@ -20,11 +20,13 @@ struct member {
     _Atomic unsigned failures; /* in a row */
     _Atomic bool is_down;
     /* mu */
-    bool is_tried;     /* a request tries it */
-    uint64_t tried_ns; /* the last trial, or the ejection */
-    unsigned times;    /* that it was ejected without staying up in between */
-    unsigned run;      /* checks in a row with the last outcome; 0: none yet */
-    bool was_good;     /* that outcome */
+    health_trial trial;       /* that is under way, the latest one if there are several */
+    health_trial last_trial;  /* that was given out */
+    health_trial first_trial; /* of this ejection */
+    uint64_t tried_ns;        /* the last trial, or the ejection */
+    unsigned times;           /* that it was ejected without staying up in between */
+    unsigned run;             /* checks in a row with the last outcome; 0: none yet */
+    bool was_good;            /* that outcome */
 };
 
 struct health {
@@ -102,29 +104,40 @@ unsigned health_share(const struct health *health, size_t i, uint64_t now_ns)
 
 /* ---- trials ---- */
 
-bool health_take_trial(struct health *health, size_t i, uint64_t now_ns, bool is_last_resort)
+/* mu held. Those that try it as a last resort need not wait for each other: one may hang. */
+static bool may_try_locked(const struct member *member, uint64_t now_ns, bool is_last_resort)
+{
+    if (state_of(member) != HEALTH_EJECTED)
+        return false;
+    return (member->trial == HEALTH_NO_TRIAL && now_ns >= GET(member->ejected_until_ns)) ||
+           (is_last_resort && now_ns >= member->tried_ns + HEALTH_TRIALS_APART_NS);
+}
+
+health_trial health_take_trial(struct health *health, size_t i, uint64_t now_ns,
+                               bool is_last_resort)
 {
     struct member *member = &health->members[i];
+    health_trial trial = HEALTH_NO_TRIAL;
 
     if (state_of(member) != HEALTH_EJECTED ||
         (!is_last_resort && now_ns < GET(member->ejected_until_ns)))
-        return false; /* most calls, without the lock */
+        return HEALTH_NO_TRIAL; /* most calls, without the lock */
     (void)pthread_mutex_lock(&health->mu);
-    bool may = state_of(member) == HEALTH_EJECTED && !member->is_tried &&
-               (now_ns >= GET(member->ejected_until_ns) ||
-                (is_last_resort && now_ns >= member->tried_ns + HEALTH_TRIALS_APART_NS));
-    if (may) {
-        member->is_tried = true;
+    if (may_try_locked(member, now_ns, is_last_resort)) {
+        trial = member->trial = ++member->last_trial;
         member->tried_ns = now_ns;
     }
     (void)pthread_mutex_unlock(&health->mu);
-    return may;
+    return trial;
 }
 
-void health_drop_trial(struct health *health, size_t i)
+void health_drop_trial(struct health *health, size_t i, health_trial trial)
 {
+    struct member *member = &health->members[i];
+
     (void)pthread_mutex_lock(&health->mu);
-    health->members[i].is_tried = false;
+    if (member->trial == trial)
+        member->trial = HEALTH_NO_TRIAL;
     (void)pthread_mutex_unlock(&health->mu);
 }
 
@@ -143,11 +156,11 @@ static void come_back_locked(struct member *member, uint64_t now_ns)
     SET(member->ejected_until_ns, 0);
     SET(member->failures, 0);
     SET(member->slow_since_ns, now_ns);
-    member->is_tried = false;
+    member->trial = HEALTH_NO_TRIAL;
 }
 
 /* An answer to a request that was sent before the ejection says nothing about now. */
-bool health_succeeded(struct health *health, size_t i, uint64_t now_ns)
+bool health_succeeded(struct health *health, size_t i, health_trial trial, uint64_t now_ns)
 {
     struct member *member = &health->members[i];
     bool is_back = false;
@@ -157,7 +170,7 @@ bool health_succeeded(struct health *health, size_t i, uint64_t now_ns)
     (void)pthread_mutex_lock(&health->mu);
     if (GET(member->ejected_until_ns) == 0) {
         SET(member->failures, 0);
-    } else if (member->is_tried) {
+    } else if (trial != HEALTH_NO_TRIAL) {
         come_back_locked(member, now_ns);
         is_back = true;
     }
@@ -179,12 +192,28 @@ static uint64_t eject_locked(const struct health_rules *rules, struct member *me
         length_ns = rules->eject_most_ns;
     member->times++;
     member->tried_ns = now_ns;
+    member->trial = HEALTH_NO_TRIAL;
+    member->first_trial = member->last_trial + 1;
     SET(member->ejected_until_ns, now_ns + length_ns);
     SET(member->ejections, GET(member->ejections) + 1);
     return length_ns;
 }
 
-uint64_t health_failed(struct health *health, size_t i, bool is_gone, uint64_t now_ns)
+/* mu held. Requests that were sent before the ejection fail for a while, and say nothing new; no
+ * more does a trial of the ejection before this one. */
+static bool is_to_eject_locked(const struct health *health, size_t i, health_trial trial,
+                               bool is_gone)
+{
+    const struct member *member = &health->members[i];
+
+    if (GET(member->ejected_until_ns) != 0)
+        return trial != HEALTH_NO_TRIAL && trial >= member->first_trial;
+    return GET(member->failures) >= health->rules.failures &&
+           (is_gone || !is_last_locked(health, i));
+}
+
+uint64_t health_failed(struct health *health, size_t i, health_trial trial, bool is_gone,
+                       uint64_t now_ns)
 {
     struct member *member = &health->members[i];
     const struct health_rules *rules = &health->rules;
@@ -193,16 +222,10 @@ uint64_t health_failed(struct health *health, size_t i, bool is_gone, uint64_t n
     if (rules->failures == 0)
         return 0;
     (void)pthread_mutex_lock(&health->mu);
-    bool is_ejected = GET(member->ejected_until_ns) != 0;
-    bool was_tried = member->is_tried;
     if (GET(member->failures) < rules->failures)
         SET(member->failures, GET(member->failures) + 1);
-    if (is_ejected
-            ? was_tried
-            : GET(member->failures) >= rules->failures && (is_gone || !is_last_locked(health, i)))
+    if (is_to_eject_locked(health, i, trial, is_gone))
         length_ns = eject_locked(rules, member, now_ns);
-    if (is_ejected)
-        member->is_tried = false;
     (void)pthread_mutex_unlock(&health->mu);
     return length_ns;
 }

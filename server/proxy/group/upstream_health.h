@@ -54,21 +54,29 @@ unsigned health_share(const struct health *health, size_t i, uint64_t now_ns);
 
 /* ---- trials ---- */
 
+/* A number that tells the requests that try a member from those that were sent to it before. */
+typedef uint64_t health_trial;
+#define HEALTH_NO_TRIAL 0
+
 /* May the caller's request try this member, which is ejected? One at a time may, when the time of
  * the ejection is over. `is_last_resort`: no member is up, so another trial comes after
- * HEALTH_TRIALS_APART_NS already. */
+ * HEALTH_TRIALS_APART_NS already, even beside one whose outcome is awaited. HEALTH_NO_TRIAL: it may
+ * not. */
 #define HEALTH_TRIALS_APART_NS UINT64_C(250000000)
-bool health_take_trial(struct health *health, size_t i, uint64_t now_ns, bool is_last_resort);
+health_trial health_take_trial(struct health *health, size_t i, uint64_t now_ns,
+                               bool is_last_resort);
 /* The request of the trial ended without an outcome. */
-void health_drop_trial(struct health *health, size_t i);
+void health_drop_trial(struct health *health, size_t i, health_trial trial);
 
 /* ---- events ---- */
 
-/* It has answered. Returns whether that has ended its ejection. */
-bool health_succeeded(struct health *health, size_t i, uint64_t now_ns);
-/* It has failed; `is_gone`: no connection came about. Returns how long it is ejected from now on;
- * 0: it is not, or was before. */
-uint64_t health_failed(struct health *health, size_t i, bool is_gone, uint64_t now_ns);
+/* It has answered a request, which was this trial, or none. Returns whether that has ended its
+ * ejection: only a trial does. */
+bool health_succeeded(struct health *health, size_t i, health_trial trial, uint64_t now_ns);
+/* It has failed, likewise; `is_gone`: no connection came about. Returns how long it is ejected from
+ * now on; 0: it is not, or was before, which only a trial makes longer. */
+uint64_t health_failed(struct health *health, size_t i, health_trial trial, bool is_gone,
+                       uint64_t now_ns);
 /* A check has ended. Returns whether the member has gone down, or has come up. */
 bool health_checked(struct health *health, size_t i, bool is_good, uint64_t now_ns);
 

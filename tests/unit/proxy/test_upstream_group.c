@@ -78,27 +78,27 @@ static int tear_down(void **state)
 #define NONE COUNT
 
 /* The index that is chosen, NONE: none is. */
-static size_t choose(const struct group_wish *wish, bool *ret_is_trial)
+static health_trial trial; /* of the last choice */
+
+static size_t choose(const struct group_wish *wish)
 {
-    struct upstream *upstream =
-        upstream_view_choose(made.views[0], wish, made.now_ns, ret_is_trial);
+    struct upstream *upstream = upstream_view_choose(made.views[0], wish, made.now_ns, &trial);
 
     return upstream != NULL ? group_view_member(upstream)->index : NONE;
 }
 
 static void expect(const struct group_wish *wish, size_t index, bool is_trial)
 {
-    bool was_trial;
-
-    assert_int_equal(choose(wish, &was_trial), index);
-    assert_int_equal(was_trial, is_trial);
+    assert_int_equal(choose(wish), index);
+    assert_int_equal(trial != HEALTH_NO_TRIAL, is_trial);
 }
 
 static const struct group_wish safe = {.is_safe = true}, unsafe = {.is_safe = false};
 
 static void eject(size_t i)
 {
-    assert_int_not_equal(health_failed(made.group->health, i, true, made.now_ns), 0);
+    assert_int_not_equal(health_failed(made.group->health, i, HEALTH_NO_TRIAL, true, made.now_ns),
+                         0);
 }
 
 /* ---- backups ---- */
@@ -139,8 +139,9 @@ static void test_a_trial_comes_first_when_the_ejection_is_over(void **state)
     made.now_ns += 1 * S;
     expect(&unsafe, 0, false);
     expect(&safe, 1, true);
+    health_trial first = trial;
     expect(&safe, 0, false); /* one at a time */
-    assert_true(health_succeeded(made.group->health, 1, made.now_ns));
+    assert_true(health_succeeded(made.group->health, 1, first, made.now_ns));
     expect(&unsafe, 0, false);
     expect(&unsafe, 1, false);
 }
@@ -187,18 +188,18 @@ static void test_those_that_checks_found_down_are_not_tried(void **state)
 static void test_a_key_returns_to_its_member_with_a_trial(void **state)
 {
     struct group_wish wish = {.has_key = true, .is_safe = true};
-    bool is_trial;
     (void)state;
     make(BALANCE_HASH);
     wish.key = choice_hash("a", 1);
-    size_t own = choose(&wish, &is_trial);
+    size_t own = choose(&wish);
     assert_in_range(own, 0, 1);
     eject(own);
     expect(&wish, 1 - own, false);
     made.now_ns += 1 * S;
     expect(&wish, own, true);
+    health_trial own_trial = trial;
     expect(&wish, 1 - own, false); /* one at a time */
-    assert_true(health_succeeded(made.group->health, own, made.now_ns));
+    assert_true(health_succeeded(made.group->health, own, own_trial, made.now_ns));
     expect(&wish, own, false);
 }
 
