@@ -113,7 +113,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         const char *text = (const char *)bytes + 1;
         read_answer(&once, bytes[0], text, size - 1, false);
         read_answer(&pieces, bytes[0], text, size - 1, true);
-        assert(once.verdict == pieces.verdict && once.status == pieces.status);
+        /* The parser sees a fault at once, or when the head is at its end. */
+        bool is_early = pieces.status == 0 && once.verdict == REFUSED && pieces.verdict == PART;
+        assert(is_early || once.verdict == pieces.verdict);
+        assert(once.status == pieces.status);
         if (once.verdict == WHOLE) {
             assert(once.is_over == pieces.is_over);
             assert(once.size == pieces.size && memcmp(once.body, pieces.body, once.size) == 0);

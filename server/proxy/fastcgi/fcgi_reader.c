@@ -283,7 +283,7 @@ static ssize_t wait_for_head(struct fcgi_reader *reader, size_t size)
         return refuse_end(reader, FCGI_ENDED,
                           size > 0 ? "the application ended in the head of its answer"
                                    : "the application ended without an answer");
-    reader->looked_at = size;
+    reader->looked_at = size > 2 ? size : 0; /* else the parser misses the end of an empty head */
     return 0;
 }
 

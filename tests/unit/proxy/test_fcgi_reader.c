@@ -405,6 +405,18 @@ static const struct reading *read_head(const char *head)
     return read_sent(false, sent.size, 1);
 }
 
+static void test_an_empty_head_in_pieces(void **state)
+{
+    (void)state;
+    add(STDOUT, "\r\n");
+    add(STDOUT, "all");
+    add_end(0, 0);
+    expect_whole("all", true);
+    add(STDOUT, "\nall");
+    add_end(0, 0);
+    expect_whole("all", true);
+}
+
 static void test_what_a_head_says(void **state)
 {
     static const struct {
@@ -524,6 +536,7 @@ int main(void)
         TEST(test_records_that_are_none),
         TEST(test_bytes_after_the_end_cost_the_connection),
         TEST(test_statuses_of_the_end),
+        TEST(test_an_empty_head_in_pieces),
         TEST(test_what_a_head_says),
         TEST(test_heads_that_are_none),
         TEST(test_a_head_has_its_limits),
