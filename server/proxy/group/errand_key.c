@@ -3,10 +3,15 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "claims.h"
+#include "loop.h"
+#include "server_state.h"
+#include "trust.h"
+
 /* ---- the client ---- */
 
-/* Its address without the port, which each connection has for itself. */
-static bool key_of_client(h2o_req_t *req, uint64_t *ret_key)
+/* IPv4 as ::ffff:a.b.c.d. False: the peer is on a Unix socket. */
+static bool peer_of(h2o_req_t *req, struct in6_addr *ret_peer)
 {
     struct sockaddr_storage peer;
     const struct sockaddr_in *in = (const void *)&peer;
@@ -14,13 +19,59 @@ static bool key_of_client(h2o_req_t *req, uint64_t *ret_key)
 
     if (req->conn->callbacks->get_peername(req->conn, (void *)&peer) == 0)
         return false;
-    if (peer.ss_family == AF_INET)
-        *ret_key = choice_hash((const void *)&in->sin_addr, sizeof(in->sin_addr));
-    else if (peer.ss_family == AF_INET6)
-        *ret_key = choice_hash((const void *)&in6->sin6_addr, sizeof(in6->sin6_addr));
-    else
-        return false;
+    memset(ret_peer, 0, sizeof(*ret_peer));
+    if (peer.ss_family == AF_INET) {
+        memset(&ret_peer->s6_addr[10], 0xff, 2);
+        memcpy(&ret_peer->s6_addr[12], &in->sin_addr, 4);
+        return true;
+    }
+    if (peer.ss_family == AF_INET6)
+        *ret_peer = in6->sin6_addr;
+    return peer.ss_family == AF_INET6;
+}
+
+/* Each proxy has appended its own peer: so the entries count from the right, as long as a trusted
+ * proxy has written them. False: the one that was read last is the client. */
+static bool walk(const struct trust *trust, h2o_iovec_t list, struct in6_addr *client)
+{
+    for (size_t end = list.len; end > 0;) {
+        size_t begin = end;
+        bool is_v4;
+        while (begin > 0 && list.base[begin - 1] != ',')
+            begin--;
+        size_t next = begin > 0 ? begin - 1 : 0;
+        while (begin < end && (list.base[begin] == ' ' || list.base[begin] == '\t'))
+            begin++;
+        while (end > begin && (list.base[end - 1] == ' ' || list.base[end - 1] == '\t'))
+            end--;
+        if (end == begin || !trust_read_address(list.base + begin, end - begin, client, &is_v4) ||
+            !trust_has(trust, client))
+            return false;
+        end = next;
+    }
     return true;
+}
+
+/* Its address without the port, which each connection has for itself; of a trusted proxy, the
+ * address that its X-Forwarded-For names. */
+static bool key_of_client(h2o_req_t *req, uint64_t *ret_key)
+{
+    const struct trust *trust = loop_of(req->conn)->server->trust;
+    struct in6_addr client;
+    bool is_known = peer_of(req, &client);
+    size_t i = claims_of(req) == CLAIMS_BELIEVED ? req->headers.size : 0;
+
+    while (i-- > 0) {
+        const h2o_header_t *field = &req->headers.entries[i];
+        if (field->name != &H2O_TOKEN_X_FORWARDED_FOR->buf)
+            continue;
+        is_known = true;
+        if (!walk(trust, field->value, &client))
+            break;
+    }
+    if (is_known)
+        *ret_key = choice_hash((const void *)&client, sizeof(client));
+    return is_known;
 }
 
 /* ---- fields ---- */

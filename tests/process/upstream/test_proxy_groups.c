@@ -184,19 +184,23 @@ static void test_requests_go_in_turn_by_weight(void **state)
 
 static void test_a_key_stays_with_its_upstream(void **state)
 {
-    static const char *const forms[] = {"hash(cookie who)", "hash(header X-Who)"};
+    static const struct {
+        const char *balance, *field;
+    } forms[] = {{"hash(cookie who)", "Cookie: a=b; who=%u; c=d\r\n"},
+                 {"hash(header X-Who)", "x-who: %u\r\n"},
+                 {"hash(client)", "X-Forwarded-For: 10.0.0.9, 192.0.2.%u\r\n"}};
     uint16_t ports[UPSTREAMS];
     (void)state;
     start_upstreams(3);
     ports_of(ports);
-    for (size_t form = 0; form < 2; form++) {
+    for (size_t form = 0; form < 3; form++) {
         char directives[128], more[64];
         unsigned seen = 0;
-        (void)snprintf(directives, sizeof(directives), "proxy.balance: %s\n", forms[form]);
+        (void)snprintf(directives, sizeof(directives),
+                       "trusted-proxies: 127.0.0.1\nproxy.balance: %s\n", forms[form].balance);
         start_front(directives, ALL, ports);
         for (unsigned key = 0; key < 20; key++) {
-            (void)snprintf(more, sizeof(more),
-                           form == 0 ? "Cookie: a=b; who=%u; c=d\r\n" : "x-who: %u\r\n", key);
+            (void)snprintf(more, sizeof(more), forms[form].field, key);
             char name = who("GET", more);
             assert_in_range(name, 'a', 'c');
             seen |= 1U << (name - 'a');
