@@ -180,7 +180,7 @@ static void test_a_client_does_not_remove_what_the_route_adds(void **state)
         {H2O_HEADERS_CMD_SET, &named, {H2O_STRLIT("none")}},
         {H2O_HEADERS_CMD_ADD, &more, {H2O_STRLIT("ours")}},
         {H2O_HEADERS_CMD_APPEND, &peer, {H2O_STRLIT("front")}},
-        {H2O_HEADERS_CMD_NULL},
+        {H2O_HEADERS_CMD_NULL, NULL, {NULL, 0}},
     };
     h2o_req_overrides_t overrides = {.headers_cmds = cmds};
     (void)state;
@@ -308,7 +308,7 @@ static void test_what_the_route_sets_is_not_added_again(void **state)
     h2o_headers_command_t cmds[] = {
         {H2O_HEADERS_CMD_SET, &host, {H2O_STRLIT("public.test")}},
         {H2O_HEADERS_CMD_SET, &proto, {H2O_STRLIT("https")}},
-        {H2O_HEADERS_CMD_NULL},
+        {H2O_HEADERS_CMD_NULL, NULL, {NULL, 0}},
     };
     h2o_req_overrides_t overrides = {.headers_cmds = cmds};
     (void)state;
