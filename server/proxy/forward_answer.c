@@ -187,6 +187,12 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
 {
     const char *bytes = forward->buffer + forward->begin;
 
+    /* The library still writes; and the upstream answers a request that it does not have. */
+    if (fields->status == 101 && (!forward->is_sent || forward->has_write_failed)) {
+        forward_fail(forward, UPSTREAM_MALFORMED,
+                     "the upstream switched protocols before it had the request");
+        return false;
+    }
     upstream_note_head(forward->upstream, forward->req,
                        h2o_now(forward->upstream->proxy->loop->evloop) - forward->phase_ms);
     if (forward->protocol->follows_redirects && proxied_head_follow(forward->req, fields)) {

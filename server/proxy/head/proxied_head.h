@@ -21,7 +21,8 @@ enum proxied_with {
 h2o_iovec_t proxied_head_make(h2o_req_t *req, enum proxied_connection connection, unsigned with);
 
 /* Does the request ask for another protocol, one that a proxy may pass on? It names one protocol
- * (RFC 9110 section 7.8), and not HTTP/2: requests in a tunnel would get past the routes. */
+ * (RFC 9110 section 7.8), and not HTTP/2: requests in a tunnel would get past the routes. It has no
+ * body: a server may switch before it has read that. */
 bool proxied_asks_for_upgrade(const h2o_req_t *req);
 /* Is that protocol WebSocket? */
 bool proxied_asks_for_websocket(const h2o_req_t *req);

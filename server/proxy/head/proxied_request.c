@@ -231,7 +231,7 @@ bool proxied_asks_for_upgrade(const h2o_req_t *req)
 {
     h2o_iovec_t name = req->upgrade;
 
-    return req->version == 0x101 && is_protocol(name) &&
+    return req->version == 0x101 && req->entity.len == 0 && is_protocol(name) &&
            !(name.len >= 2 && h2o_lcstris(name.base, 2, H2O_STRLIT("h2"))) &&
            !(name.len >= 4 && h2o_lcstris(name.base, 4, H2O_STRLIT("http")));
 }

@@ -420,6 +420,16 @@ static void test_any_protocol_but_http_is_an_upgrade(void **state)
     assert_upgrade("websocket", 0x200, false);
 }
 
+/* A server may switch before it has read the body. */
+static void test_a_request_with_a_body_is_no_upgrade(void **state)
+{
+    (void)state;
+    made.req.entity = h2o_iovec_init(H2O_STRLIT("body"));
+    assert_upgrade("websocket", 0x101, false);
+    made.req.entity.len = 0;
+    assert_upgrade("websocket", 0x101, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -441,6 +451,7 @@ int main(void)
         TEST(test_fields_of_the_upstreams_connection_stay_there),
         TEST(test_a_204_has_no_length),
         TEST(test_any_protocol_but_http_is_an_upgrade),
+        TEST(test_a_request_with_a_body_is_no_upgrade),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
