@@ -34,9 +34,11 @@ bool h1_is_idle(h2o_req_t *req)
 
 bool conn_is_silent(const struct conn *conn)
 {
-    return conn->sock != NULL && ((conn->is_tls && conn->ssl == NULL && !conn->handshake_begun) ||
-                                  (conn->expects_proxy_line && conn->sock->bytes_read == 0 &&
-                                   conn->sock->input->size == 0));
+    /* What is read without the library, as of a tunnel, leaves no trace in its socket. */
+    return conn->sock != NULL && conn->active == 0 && !conn->is_tunnel &&
+           ((conn->is_tls && conn->ssl == NULL && !conn->handshake_begun) ||
+            (conn->expects_proxy_line && conn->sock->bytes_read == 0 &&
+             conn->sock->input->size == 0));
 }
 
 bool h2_has_begun(const h2o_http2_conn_t *h2)

@@ -163,8 +163,8 @@ void list_unread(struct loop *loop, struct coord_requests *list)
     for (h2o_linklist_t *node = loop->conns.next; node != &loop->conns; node = node->next) {
         struct conn *conn = container_of(node, struct conn, link);
         /* After a request that is listed already, more of it or a pipelined one may wait: the
-         * client knows that those were not answered. */
-        if (conn->sock != NULL && !conn->given_up && !conn->listed.is_h2 &&
+         * client knows that those were not answered. What waits in a tunnel is no request. */
+        if (conn->sock != NULL && !conn->given_up && !conn->is_tunnel && !conn->listed.is_h2 &&
             !conn->listed.is_receiving && conn->active == 0 && conn->sock->input->size == 0)
             list_unread_conn(list, conn);
     }

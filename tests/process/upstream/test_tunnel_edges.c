@@ -1,8 +1,10 @@
-/* Upgraded connections at their edges: requests that are none. Client and upstream are sockets of
- * the test's own. */
+/* Upgraded connections at their edges: requests that are none, and what a drain could take a
+ * tunnel for. Client and upstream are sockets of the test's own. */
 
 #include "with_config.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,23 +29,24 @@ static struct {
 
 /* ---- the fixture ---- */
 
-static void start_front(void)
+static void start_front(const char *listen, const char *drain)
 {
     char conf[512];
     uint16_t port;
 
     t.listener = listen_here(&port, 16);
     (void)snprintf(conf, sizeof(conf),
-                   "listen: {host: 127.0.0.1, port: 0}\nnum-threads: 1\nhosts:\n"
+                   "listen: {host: 127.0.0.1, port: 0%s}\nnum-threads: 1\ndrain: %s\nhosts:\n"
                    "  default:\n    paths:\n      /:\n        proxy.websocket: ON\n"
                    "        proxy.reverse.url: http://127.0.0.1:%u/\n",
-                   port);
+                   listen, drain, port);
     start(&t.front, conf);
 }
 
-static void ask(const char *after)
+static void ask(const char *before, const char *after)
 {
     t.client = client_connect(&t.front);
+    client_send(t.client, before);
     client_send(t.client, ASKS);
     client_send(t.client, after);
 }
@@ -58,11 +61,34 @@ static void take_upstream(void)
                      0);
 }
 
+static void open_tunnel(const char *listen, const char *drain, const char *before)
+{
+    start_front(listen, drain);
+    ask(before, "\r\n");
+    take_upstream();
+    char *request = client_read_until(t.upstream, "\r\n\r\n");
+    assert_contains(request, "\r\nupgrade: raw\r\n");
+    free(request);
+    client_send(t.upstream, SWITCHES);
+    char *head = client_read_until(t.client, "\r\n\r\n");
+    assert_contains(head, "HTTP/1.1 101 ");
+    free(head);
+}
+
 static void expect_status(const char *line)
 {
     char *head = client_read_until(t.client, "\r\n\r\n");
     assert_contains(head, line);
     free(head);
+}
+
+static void expect_passes(int from, int to)
+{
+    char got[4];
+
+    client_send(from, "pass");
+    assert_int_equal(client_recv(to, got, 4, MSG_WAITALL), 4);
+    assert_memory_equal(got, "pass", 4);
 }
 
 static void close_all(void)
@@ -80,6 +106,16 @@ static void stop_and_close_all(void)
     close_all();
 }
 
+/* Send until `fd` takes nothing for half a second. */
+static void fill(int fd)
+{
+    static char bytes[65536];
+    struct pollfd ready = {.fd = fd, .events = POLLOUT};
+
+    for (unsigned i = 0; i < 1024 && poll(&ready, 1, 500) > 0; i++)
+        (void)send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* ---- the beginning ---- */
 
 /* A server may switch before it has read the body, and what it has not read is no part of the
@@ -91,8 +127,8 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     (void)state;
     assert_non_null(body);
     memset(body, 'b', BODY);
-    start_front();
-    ask("Content-Length: 8388608\r\n\r\n");
+    start_front("", "{}");
+    ask("", "Content-Length: 8388608\r\n\r\n");
     for (ssize_t sent = 0, n; sent < BODY; sent += n) {
         n = send(t.client, body + sent, (size_t)(BODY - sent), MSG_NOSIGNAL);
         assert_true(n > 0);
@@ -108,11 +144,46 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     stop_and_close_all();
 }
 
+/* ---- a drain ---- */
+
+#define PROXY_LINE "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n"
+
+/* The library has not read a byte of a tunnel, but its connection is not one that is silent. */
+static void test_a_tunnel_behind_a_proxy_line_outlives_the_idle_grace(void **state)
+{
+    struct pollfd ended;
+    (void)state;
+    open_tunnel(", proxy-protocol: ON", "{deadline: 20s, idle-grace: 100ms}", PROXY_LINE);
+    expect_passes(t.client, t.upstream);
+    process_signal(&t.front, SIGTERM);
+    process_wait_log(&t.front, "listeners closed");
+    ended = (struct pollfd){.fd = t.upstream, .events = POLLIN};
+    assert_int_equal(poll(&ended, 1, 1500), 0);
+    expect_passes(t.client, t.upstream);
+    expect_passes(t.upstream, t.client);
+    (void)shutdown(t.client, SHUT_WR);
+    (void)shutdown(t.upstream, SHUT_WR);
+    process_expect(&t.front, LIMIT_MS, 0);
+    close_all();
+}
+
+static void test_what_waits_in_a_tunnel_is_no_unread_request(void **state)
+{
+    (void)state;
+    open_tunnel("", "{deadline: 300ms}", "");
+    fill(t.client);
+    process_signal(&t.front, SIGTERM);
+    process_expect(&t.front, LIMIT_MS, 0);
+    close_all();
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
     const struct CMUnitTest tests[] = {
         TEST(test_a_request_with_a_body_is_no_upgrade),
+        TEST(test_a_tunnel_behind_a_proxy_line_outlives_the_idle_grace),
+        TEST(test_what_waits_in_a_tunnel_is_no_unread_request),
     };
     return cmocka_run_group_tests(tests, with_config_set_up, remove_directory);
 }
