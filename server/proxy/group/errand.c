@@ -123,6 +123,16 @@ static void look_later(struct upstream_view *view)
                          &view->waiting.timer);
 }
 
+/* The outcome of a trial is worth a moment, also where requests do not wait for an upstream. */
+static uint64_t wait_ns_of(const struct upstream_group *group)
+{
+    uint64_t wait_ns = group->rules->wait_ms * NS_PER_MS;
+
+    return wait_ns < HEALTH_TRIALS_APART_NS && health_has_trial(group->health)
+               ? HEALTH_TRIALS_APART_NS
+               : wait_ns;
+}
+
 /* At most as many wait, and with bodies as large, as may wait for an application that starts. */
 static void wait_or_refuse(struct errand *errand)
 {
@@ -130,7 +140,7 @@ static void wait_or_refuse(struct errand *errand)
     uint64_t now_ns = loop_now_ns(view->proxy->loop);
 
     if (errand->waits_until_ns == 0)
-        errand->waits_until_ns = now_ns + view->group->rules->wait_ms * NS_PER_MS;
+        errand->waits_until_ns = now_ns + wait_ns_of(view->group);
     if (now_ns >= errand->waits_until_ns ||
         !hold_admit(view->proxy->loop->server, errand->req->entity.len)) {
         refuse(errand);

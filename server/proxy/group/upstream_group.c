@@ -186,8 +186,8 @@ static size_t choose_from(struct upstream_view *view, const struct group_wish *w
     }
 }
 
-/* No member is up: any that is ejected may be tried. Those that checks have taken down wait for
- * checks. */
+/* No member is up that the request has not tried: any that is ejected may be tried. Those that
+ * checks have taken down wait for checks. */
 static size_t choose_last_resort(struct upstream_view *view, const struct group_wish *wish,
                                  uint64_t now_ns, health_trial *ret_trial)
 {
@@ -203,10 +203,11 @@ static size_t choose_last_resort(struct upstream_view *view, const struct group_
     return CHOICE_NONE;
 }
 
-static bool is_any_up(const struct upstream_group *group)
+/* But for those that the request has tried. */
+static bool is_any_up(const struct upstream_group *group, const struct group_wish *wish)
 {
     for (size_t i = 0; i < group->count; i++)
-        if (health_state(group->health, i) == HEALTH_UP)
+        if (!is_out(wish, i) && health_state(group->health, i) == HEALTH_UP)
             return true;
     return false;
 }
@@ -220,7 +221,7 @@ struct upstream *upstream_view_choose(struct upstream_view *view, const struct g
     size_t i = choose_from(view, wish, false, now_ns, ret_trial);
     if (i == CHOICE_NONE)
         i = choose_from(view, wish, true, now_ns, ret_trial);
-    if (i == CHOICE_NONE && !is_any_up(view->group))
+    if (i == CHOICE_NONE && !is_any_up(view->group, wish))
         i = choose_last_resort(view, wish, now_ns, ret_trial);
     return i != CHOICE_NONE ? &view->members[i].upstream : NULL;
 }

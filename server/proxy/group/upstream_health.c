@@ -25,6 +25,7 @@ struct member {
     health_trial first_trial; /* of this ejection */
     uint64_t tried_ns;        /* the last trial, or the ejection */
     unsigned times;           /* that it was ejected without staying up in between */
+    uint64_t length_ns;       /* of the last ejection */
     unsigned run;             /* checks in a row with the last outcome; 0: none yet */
     bool was_good;            /* that outcome */
 };
@@ -131,6 +132,17 @@ health_trial health_take_trial(struct health *health, size_t i, uint64_t now_ns,
     return trial;
 }
 
+bool health_has_trial(struct health *health)
+{
+    bool has = false;
+
+    (void)pthread_mutex_lock(&health->mu);
+    for (size_t i = 0; i < health->count; i++)
+        has |= health->members[i].trial != HEALTH_NO_TRIAL;
+    (void)pthread_mutex_unlock(&health->mu);
+    return has;
+}
+
 void health_drop_trial(struct health *health, size_t i, health_trial trial)
 {
     struct member *member = &health->members[i];
@@ -184,13 +196,14 @@ static uint64_t eject_locked(const struct health_rules *rules, struct member *me
 {
     uint64_t length_ns = rules->eject_ns, back_ns = GET(member->slow_since_ns);
 
-    if (GET(member->ejected_until_ns) == 0 && now_ns >= back_ns + rules->eject_most_ns)
+    if (GET(member->ejected_until_ns) == 0 && now_ns >= back_ns + member->length_ns)
         member->times = 0;
     for (unsigned n = 0; n < member->times && length_ns < rules->eject_most_ns; n++)
         length_ns *= 2;
     if (length_ns > rules->eject_most_ns)
         length_ns = rules->eject_most_ns;
     member->times++;
+    member->length_ns = length_ns;
     member->tried_ns = now_ns;
     member->trial = HEALTH_NO_TRIAL;
     member->first_trial = member->last_trial + 1;

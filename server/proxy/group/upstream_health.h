@@ -10,8 +10,9 @@
  *                  succeeds
  *
  * Requests eject: a member that fails `failures` times in a row is left out for `eject_ns`; then
- * one request at a time tries it, and each trial that fails doubles the time. Checks take a member
- * down and up. A member gets requests if it is neither ejected nor down.
+ * one request at a time tries it, and each trial that fails doubles the time. So does a failure
+ * soon after it has come back; a member that stays up for as long as it was ejected starts afresh.
+ * Checks take a member down and up. A member gets requests if it is neither ejected nor down.
  *
  * The last member that is up is ejected only if no connection to it comes about: bad answers are
  * better than none.
@@ -65,6 +66,8 @@ typedef uint64_t health_trial;
 #define HEALTH_TRIALS_APART_NS UINT64_C(250000000)
 health_trial health_take_trial(struct health *health, size_t i, uint64_t now_ns,
                                bool is_last_resort);
+/* Is any member being tried? */
+bool health_has_trial(struct health *health);
 /* The request of the trial ended without an outcome. */
 void health_drop_trial(struct health *health, size_t i, health_trial trial);
 

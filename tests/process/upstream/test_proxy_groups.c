@@ -618,6 +618,24 @@ static void test_checks_hold_up_no_drain(void **state)
     (void)close(silent);
 }
 
+/* They may be back, and the request has tried the one that was up. */
+static void test_when_the_last_one_goes_those_that_are_ejected_are_tried(void **state)
+{
+    uint16_t ports[UPSTREAMS] = {free_port(), free_port()};
+    unsigned counts[4];
+    (void)state;
+    start_upstream(2, 0, "");
+    ports[2] = upstreams[2].port;
+    start_front("proxy.eject: {failures: 3, time: 60000, most: 60000}\n", ALL, ports);
+    count_who(20, counts);
+    assert_int_equal(counts[2], 20);
+    wait_state(0, "ejected");
+    wait_state(1, "ejected");
+    start_upstream(0, ports[0], "");
+    stop_upstream(2);
+    assert_int_equal(who("POST", ""), 'a');
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
@@ -637,6 +655,7 @@ int main(void)
         TEST(test_checks_take_down_and_up),
         TEST(test_a_lame_duck_behind_gets_no_request_that_it_refuses),
         TEST(test_checks_hold_up_no_drain),
+        TEST(test_when_the_last_one_goes_those_that_are_ejected_are_tried),
     };
     return cmocka_run_group_tests(tests, with_config_set_up, remove_directory);
 }

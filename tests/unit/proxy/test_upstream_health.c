@@ -146,14 +146,25 @@ static void test_the_time_is_short_again_after_it_has_stayed(void **state)
     now_ns += fail_times(0, 3, true);
     assert_true(try_it(0, false));
     assert_true(health_succeeded(health, 0, trial, now_ns));
-    now_ns += 8 * S - 1;
+    now_ns += 1 * S - 1;
     uint64_t flapping_ns = fail_times(0, 3, true);
     assert_int_equal(flapping_ns, 2 * S);
     now_ns += flapping_ns;
     assert_true(try_it(0, false));
     assert_true(health_succeeded(health, 0, trial, now_ns));
-    now_ns += 8 * S;
+    now_ns += 2 * S;
     assert_int_equal(fail_times(0, 3, true), 1 * S);
+}
+
+static void test_a_trial_is_known_until_its_outcome(void **state)
+{
+    (void)state;
+    now_ns += fail_times(1, 3, true);
+    assert_false(health_has_trial(health));
+    assert_true(try_it(1, false));
+    assert_true(health_has_trial(health));
+    assert_true(health_succeeded(health, 1, trial, now_ns));
+    assert_false(health_has_trial(health));
 }
 
 static void test_requests_from_before_the_ejection_say_nothing(void **state)
@@ -313,6 +324,7 @@ int main(void)
         TEST(test_one_request_at_a_time_tries_it_when_the_time_is_over),
         TEST(test_each_trial_that_fails_doubles_the_time),
         TEST(test_the_time_is_short_again_after_it_has_stayed),
+        TEST(test_a_trial_is_known_until_its_outcome),
         TEST(test_requests_from_before_the_ejection_say_nothing),
         TEST(test_only_a_trial_tells_what_became_of_a_trial),
         TEST(test_a_trial_that_is_dropped_late_leaves_the_next_one),
