@@ -3,6 +3,7 @@
 JOBS ?= $(shell nproc)
 LISTEN ?= 127.0.0.1:8080
 ARGS ?=
+MINUTES ?= 30
 PREFIX ?= /usr/local
 DESTDIR ?=
 TEST ?=
@@ -16,7 +17,7 @@ SELECTED = $(if $(TEST),--test '$(TEST)')
 SOURCES = $(shell find $(FOLDERS) -name "*.[ch]")
 
 .PHONY: bench-run bench-long-run bench-speed-run
-.PHONY: bench-restart bench-pool-run bench-pool-long-run
+.PHONY: bench-restart bench-rolling bench-soak bench-proxy bench-pool-run bench-pool-long-run
 .PHONY: install deb abi check-package
 .PHONY: help run check check-loss asan tsan clang coverage fuzz valgrind bench bench-long bench-peers bench-speed \
         bench-pool bench-pool-long bench-library model format format-check tidy tidy-all clean
@@ -38,6 +39,11 @@ help:
 	@echo "                 tables, and a page with pictures: build/bench/drain.html"
 	@echo "make bench-long  the same with 20 runs each"
 	@echo "make bench-restart  restart lastcall and other servers under load, count what the clients notice (13 minutes)"
+	@echo "make bench-rolling  stop and restart three lastcalls behind lastcall, nginx and HAProxy, 200 times each, count"
+	@echo "                 what the clients notice (20 minutes)"
+	@echo "make bench-soak  the proxy between an upstream that fails and clients that misbehave; every request is"
+	@echo "                 accounted for (MINUTES=30)"
+	@echo "make bench-proxy the proxy beside h2o, nginx and HAProxy: rates, CPU time, system calls, memory (3 minutes)"
 	@echo "make bench-peers install the other servers (Debian packages; no service is started)"
 	@echo "make bench-speed throughput beside h2o and nginx, exit lag"
 	@echo "make bench-pool  what the worker pool costs, beside inline handlers, Go, nginx and Node (10 minutes;"
@@ -118,6 +124,24 @@ bench-restart: build/release/.configured
 	@./scripts/build.sh release $(JOBS)
 	@mkdir -p build/bench
 	./bench/drain/restart.py --json build/bench/restart.json --svg build/bench/restart.svg $(ARGS)
+
+bench-rolling: build/release/.configured
+	@./scripts/setup.sh bench
+	@./scripts/setup.sh packages haproxy
+	@./scripts/build.sh release $(JOBS) lastcall lastcall-load
+	@mkdir -p build/bench
+	./bench/drain/rolling.py --json build/bench/rolling.json $(ARGS)
+
+bench-soak: build/release/.configured
+	@./scripts/setup.sh packages nodejs
+	@./scripts/build.sh release $(JOBS) lastcall
+	./bench/proxy/soak.py $(MINUTES) $(ARGS)
+
+bench-proxy: build/release/.configured
+	@./scripts/setup.sh bench
+	@./scripts/setup.sh packages haproxy strace
+	@./scripts/build.sh release $(JOBS) lastcall lastcall-upstream
+	./bench/speed/proxy.py $(ARGS)
 
 bench-pool bench-pool-long: build/release/.configured
 	@./scripts/setup.sh bench

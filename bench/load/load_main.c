@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 #include "clock.h"
 
@@ -20,6 +21,28 @@ static void send_signal(void *arg)
     if (kill(cmd->load.server_pid, cmd->signal) != 0)
         fprintf(stderr, "lastcall-load: cannot signal process %d: %s\n", (int)cmd->load.server_pid,
                 strerror(errno));
+}
+
+/* SIGTERM is blocked, and waits until it is asked for. */
+static bool has_term(void *arg)
+{
+    static const struct timespec now;
+    sigset_t term;
+
+    (void)arg;
+    (void)sigemptyset(&term);
+    (void)sigaddset(&term, SIGTERM);
+    return sigtimedwait(&term, NULL, &now) == SIGTERM;
+}
+
+static void end_with_signal(struct load_options *load)
+{
+    sigset_t term;
+
+    (void)sigemptyset(&term);
+    (void)sigaddset(&term, SIGTERM);
+    (void)sigprocmask(SIG_BLOCK, &term, NULL);
+    load->is_enough = has_term;
 }
 
 static int usage_or_system(const struct load_command *cmd, int error)
@@ -83,6 +106,8 @@ int main(int argc, char **argv)
         cmd.load.on_signal = send_signal;
         cmd.load.on_signal_arg = &cmd;
     }
+    if (cmd.until_signal)
+        end_with_signal(&cmd.load);
     if (cmd.timeline_path != NULL)
         cmd.load.timeline = &timeline;
     if (cmd.latencies_path != NULL)

@@ -12,6 +12,7 @@ struct load_command {
     struct load_options load; /* the strings are those of argv */
     int signal;               /* for load.server_pid */
     bool json;
+    bool until_signal;          /* SIGTERM ends the load */
     const char *timeline_path;  /* NULL: none */
     const char *latencies_path; /* NULL: none */
 };
