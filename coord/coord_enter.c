@@ -114,11 +114,11 @@ uint64_t coord_spread_ns(struct coord *coord)
 void coord_ask_to_leave(struct coord *coord)
 {
     struct drain drain = coord_copy_drain(coord);
+    uint64_t now_ns = clock_now_ns();
 
     if (coord->config.ops->leave != NULL)
-        coord->config.ops->leave(coord->config.server,
-                                 drain_leave_spread_ns(&drain, clock_now_ns()),
-                                 drain_farewell_ns(&drain));
+        coord->config.ops->leave(coord->config.server, drain_leave_spread_ns(&drain, now_ns),
+                                 drain_farewell_left_ns(&drain, now_ns));
 }
 
 static void enter_draining(struct coord *coord)

@@ -70,6 +70,8 @@ static void keep_limit(struct drain *drain, uint64_t now_ns)
 
     if (drain->limit_at_ns == CLOCK_NEVER)
         return;
+    if (drain->limit_at_ns < drain->class_at_ns[DRAIN_TUNNEL])
+        drain->has_asked = false; /* they are to leave sooner */
     drain->deadline_at_ns = earlier(drain->deadline_at_ns, drain->limit_at_ns);
     for (size_t i = 0; i < DRAIN_CLASSES; i++)
         drain->class_at_ns[i] = earlier(drain->class_at_ns[i], drain->limit_at_ns);
@@ -131,6 +133,13 @@ uint64_t drain_farewell_ns(const struct drain *drain)
     uint64_t end_ns = drain->class_at_ns[DRAIN_TUNNEL];
 
     return earlier(FAREWELL_NS, end_ns > begin_ns ? (end_ns - begin_ns) / 2 : 0);
+}
+
+uint64_t drain_farewell_left_ns(const struct drain *drain, uint64_t now_ns)
+{
+    uint64_t end_ns = drain->class_at_ns[DRAIN_TUNNEL];
+
+    return earlier(drain_farewell_ns(drain), end_ns > now_ns ? end_ns - now_ns : 0);
 }
 
 /* The latest instant to be asked at. */

@@ -52,7 +52,7 @@ struct drain {
                         requested meanwhile */
     bool forced;
     bool idle_released;
-    bool has_asked;                   /* what has no end of its own was asked to end */
+    bool has_asked; /* what has no end of its own was asked to end, by the deadline that it has */
     uint64_t entered_ns[PHASE_COUNT]; /* 0: never entered */
     uint64_t requested_ns;
     uint64_t limit_at_ns;    /* no deadline is later; CLOCK_NEVER: there is no such limit */
@@ -113,6 +113,9 @@ uint64_t drain_spread_ns(const struct drain *drain, uint64_t now_ns);
 
 /* How long a tunnel has for its farewell: a second, but at most half of its deadline. */
 uint64_t drain_farewell_ns(const struct drain *drain);
+
+/* The same for one that is asked now: no longer than until that deadline. */
+uint64_t drain_farewell_left_ns(const struct drain *drain, uint64_t now_ns);
 
 /* The time from now over which tunnels may be asked to end. The last one still has its farewell
  * before their deadline. */

@@ -140,7 +140,8 @@ int loop_init(struct loop *loop, struct server *server, unsigned index)
     h2o_linklist_init_anchor(&loop->bodies.arriving);
     h2o_linklist_init_anchor(&loop->fine.timers);
     h2o_linklist_init_anchor(&loop->inflight);
-    h2o_linklist_init_anchor(&loop->leave.all);
+    h2o_linklist_init_anchor(&loop->leave.waiting);
+    h2o_linklist_init_anchor(&loop->leave.asked);
     h2o_linklist_init_anchor(&loop->jobs.abandoned);
     h2o_linklist_init_anchor(&loop->hold.requests);
     return doors_init(&loop->doors);

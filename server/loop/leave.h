@@ -24,7 +24,7 @@ struct leaver_kind {
 
 struct leaver {
     const struct leaver_kind *kind;
-    h2o_linklist_t link; /* loop->leave.all */
+    h2o_linklist_t link; /* loop->leave.waiting, and then .asked */
     struct loop *loop;
     uint32_t share; /* its instant in a spread, in 2^32nds of that */
     bool was_asked;
@@ -40,7 +40,7 @@ void leaver_part(struct leaver *leaver);
 void leaver_count(struct leaver *leaver);
 
 /* Ask all, evenly over `spread_ns`, and those that join later. Each has `moment_ns` for its
- * farewell. */
+ * farewell. A second call may only hurry: the spread ends no later than before. */
 void leave_begin(struct loop *loop, uint64_t spread_ns, uint64_t moment_ns);
 /* The loop will not answer any more: count what is cut, and ask no more. */
 void leave_freeze(struct loop *loop);

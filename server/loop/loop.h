@@ -129,7 +129,7 @@ struct loop {
         h2o_timeout_entry_t retry_timer;
     } hand_off; /* hand_off_take.c */
     struct {
-        h2o_linklist_t all; /* struct leaver, link */
+        h2o_linklist_t waiting, asked; /* struct leaver, link */
         bool has_begun;
         uint64_t since_ns, spread_ns;
         uint64_t moment_ns; /* for a farewell */

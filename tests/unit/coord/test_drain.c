@@ -807,6 +807,22 @@ static void test_a_spread_of_tunnels_begins_with_the_listeners_closed(void **sta
     assert_int_equal(drain_leave_spread_ns(&d, T0 + 150), 0);
 }
 
+static void test_tunnels_that_were_asked_hear_of_an_earlier_deadline(void **state)
+{
+    struct drain_config config = classes;
+    (void)state;
+    config.spread_ns = 60;
+    struct drain d = drain_in(PHASE_DRAINING, config);
+    assert_true(look(&d, T0 + 10, closed).ask_to_leave);
+    drain_limit_at(&d, T0 + 150, T0 + 20);
+    assert_true(look(&d, T0 + 20, closed).ask_to_leave);
+    assert_int_equal(drain_leave_spread_ns(&d, T0 + 20), 55); /* 75 are for the farewell */
+    assert_int_equal(drain_farewell_left_ns(&d, T0 + 20), 75);
+    assert_int_equal(drain_farewell_left_ns(&d, T0 + 100), 50);
+    drain_limit_at(&d, T0 + 160, T0 + 30);
+    assert_false(look(&d, T0 + 30, closed).ask_to_leave);
+}
+
 /* ---- spread ---- */
 
 static void test_spread_ends_before_the_deadline(void **state)
@@ -943,6 +959,7 @@ int main(void)
         cmocka_unit_test(test_jobs_hold_the_exit_until_the_general_deadline),
         cmocka_unit_test(test_what_ends_after_the_general_deadline_ends_the_drain),
         cmocka_unit_test(test_tunnels_are_asked_to_leave_before_their_deadline),
+        cmocka_unit_test(test_tunnels_that_were_asked_hear_of_an_earlier_deadline),
         cmocka_unit_test(test_without_a_deadline_of_their_own_tunnels_have_the_general_one),
         cmocka_unit_test(test_a_spread_of_tunnels_begins_with_the_listeners_closed),
         cmocka_unit_test(test_spread_ends_before_the_deadline),
