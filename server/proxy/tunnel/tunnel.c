@@ -15,11 +15,24 @@
 
 /* ---- time ---- */
 
+static void link_idle(struct tunnel *tunnel, uint64_t ms)
+{
+    h2o_timeout_link(tunnel->proxy->loop->evloop, proxy_loop_timers(tunnel->proxy, ms),
+                     &tunnel->idle_timer);
+}
+
 static void on_idle(h2o_timeout_entry_t *timer)
 {
     struct tunnel *tunnel = container_of(timer, struct tunnel, idle_timer);
     bool half = tunnel->flows[TO_UPSTREAM].has_ended || tunnel->flows[TO_CLIENT].has_ended;
 
+    /* It is not silent, if one side has bytes and the other does not take them. */
+    if (half && tunnel->has_frames && !tunnel->is_blocked && tunnel->idle_ms > HALF_MS &&
+        (tunnel->flows[TO_UPSTREAM].in_flight > 0 || tunnel->flows[TO_CLIENT].in_flight > 0)) {
+        tunnel->is_blocked = true;
+        link_idle(tunnel, tunnel->idle_ms - HALF_MS);
+        return;
+    }
     count_add(&tunnel->proxy->loop->metrics
                    .tunnels_ended[half && tunnel->has_frames ? TUNNEL_END_PEER : TUNNEL_END_IDLE],
               1);
@@ -34,20 +47,22 @@ void tunnel_note_traffic(struct tunnel *tunnel)
 
     if (half && tunnel->has_frames && ms > HALF_MS)
         ms = HALF_MS;
+    tunnel->is_blocked = false;
     h2o_timeout_unlink(&tunnel->idle_timer);
-    h2o_timeout_link(tunnel->proxy->loop->evloop, proxy_loop_timers(tunnel->proxy, ms),
-                     &tunnel->idle_timer);
+    link_idle(tunnel, ms);
 }
 
 /* ---- the end ---- */
 
+/* At once: over TLS the library sends a close_notify when it closes, which would be an end in
+ * order. */
 static void reset_upstream(const struct tunnel *tunnel)
 {
-    static const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+    static const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    int fd = h2o_socket_get_fd(tunnel->upstream);
 
-    if (tunnel->upstream_is_tcp)
-        (void)setsockopt(h2o_socket_get_fd(tunnel->upstream), SOL_SOCKET, SO_LINGER, &at_once,
-                         sizeof(at_once));
+    if (!tunnel->upstream_is_tcp || connect(fd, &nowhere, sizeof(nowhere)) != 0)
+        (void)shutdown(fd, SHUT_RDWR);
 }
 
 static void leave_upstream(const struct tunnel *tunnel)
@@ -181,6 +196,7 @@ void tunnel_begin(h2o_req_t *req, struct upstream *upstream, h2o_socket_t *sock,
     h2o_iovec_t bufs[2];
     size_t count = first_words(req, tunnel, bytes, size, bufs);
 
+    req->res.content_length = SIZE_MAX; /* it has none (RFC 9110 section 8.6) */
     h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_UPGRADE, NULL, req->upgrade.base,
                    req->upgrade.len);
     h2o_http1_upgrade(req, bufs, count, on_upgraded, tunnel);

@@ -1,6 +1,8 @@
 #include "tunnel_p.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -104,10 +106,29 @@ static void pass_on_end(struct tunnel_flow *flow)
     tunnel_flow_is_over(flow->tunnel);
 }
 
+static struct tunnel_flow *opposite(const struct tunnel_flow *flow)
+{
+    return &flow->tunnel->flows[flow == flow->tunnel->flows ? TO_CLIENT : TO_UPSTREAM];
+}
+
+/* A reset that a write meets first looks like an end to the reads after it. But an end leaves the
+ * connection half open, unless we have ended the other half. */
+static bool was_reset(const struct tunnel_flow *flow)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+
+    if (flow->from_failed || opposite(flow)->is_over)
+        return flow->from_failed;
+    return getsockopt(h2o_socket_get_fd(flow->from), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+           info.tcpi_state == TCP_CLOSE;
+}
+
 static void ended(struct tunnel_flow *flow, bool in_order)
 {
     struct tunnel *tunnel = flow->tunnel;
 
+    in_order = in_order && !was_reset(flow);
     stop_polling(flow);
     flow->has_ended = true;
     if (farewell_say_at_end(flow))
@@ -125,14 +146,18 @@ static void ended(struct tunnel_flow *flow, bool in_order)
 static void write_failed(struct tunnel_flow *flow)
 {
     struct tunnel *tunnel = flow->tunnel;
-    struct tunnel_flow *back = &tunnel->flows[flow == tunnel->flows ? TO_CLIENT : TO_UPSTREAM];
+    struct tunnel_flow *back = opposite(flow);
 
     stop_polling(flow);
     flow_drop_buffer(flow);
     flow->has_ended = flow->is_over = true;
-    if (back->is_over)
+    back->from_failed = true;
+    if (back->is_over) {
         tunnel_end(tunnel, TUNNEL_BROKEN);
-    else if (back->in_flight == 0 && !back->has_ended)
+        return;
+    }
+    tunnel_note_traffic(tunnel); /* half of it has ended */
+    if (back->in_flight == 0 && !back->has_ended)
         pump(back);
 }
 

@@ -36,6 +36,7 @@ struct tunnel_flow {
     size_t turn_bytes;      /* read since the loop was last asked for events */
     bool was_full;          /* the last read filled the buffer */
     const char *read_error; /* of TLS */
+    bool from_failed;       /* a write to `from` has: its end is none in order */
     bool has_ended;         /* no more is read of `from` */
     bool is_over;           /* and `to` has all, and its end */
     struct websocket_frames frames;
@@ -51,6 +52,7 @@ struct tunnel {
     struct tunnel_flow flows[TUNNEL_FLOWS];
     h2o_timeout_entry_t idle_timer;
     uint64_t idle_ms;
+    bool is_blocked;        /* half of it has ended, and the other half waits for its reader */
     bool has_frames;        /* it is a WebSocket */
     bool ends_when_written; /* when nothing is in flight */
     bool upstream_is_tcp;

@@ -1,5 +1,6 @@
-/* Upgraded connections at their edges: requests that are none, and what a drain could take a
- * tunnel for. Client and upstream are sockets of the test's own. */
+/* Upgraded connections at their edges: requests that are none, ends that could be taken for other
+ * ones, and what a drain could take a tunnel for. Client and upstream are sockets of the test's
+ * own. */
 
 #include "with_config.h"
 
@@ -18,6 +19,8 @@
 
 #include "expect.h"
 #include "loopback.h"
+#include "tls_client.h"
+#include "tls_server.h"
 
 #define ASKS "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: raw\r\nConnection: Upgrade\r\n"
 #define SWITCHES "HTTP/1.1 101 Switching Protocols\r\nUpgrade: raw\r\nConnection: Upgrade\r\n\r\n"
@@ -29,7 +32,8 @@ static struct {
 
 /* ---- the fixture ---- */
 
-static void start_front(const char *listen, const char *drain)
+static void start_front(const char *listen, const char *drain, const char *directives,
+                        const char *scheme)
 {
     char conf[512];
     uint16_t port;
@@ -37,9 +41,9 @@ static void start_front(const char *listen, const char *drain)
     t.listener = listen_here(&port, 16);
     (void)snprintf(conf, sizeof(conf),
                    "listen: {host: 127.0.0.1, port: 0%s}\nnum-threads: 1\ndrain: %s\nhosts:\n"
-                   "  default:\n    paths:\n      /:\n        proxy.websocket: ON\n"
-                   "        proxy.reverse.url: http://127.0.0.1:%u/\n",
-                   listen, drain, port);
+                   "  default:\n    paths:\n      /:\n        proxy.websocket: ON\n%s"
+                   "        proxy.reverse.url: %s://127.0.0.1:%u/\n",
+                   listen, drain, directives, scheme, port);
     start(&t.front, conf);
 }
 
@@ -63,7 +67,7 @@ static void take_upstream(void)
 
 static void open_tunnel(const char *listen, const char *drain, const char *before)
 {
-    start_front(listen, drain);
+    start_front(listen, drain, "", "http");
     ask(before, "\r\n");
     take_upstream();
     char *request = client_read_until(t.upstream, "\r\n\r\n");
@@ -127,7 +131,7 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     (void)state;
     assert_non_null(body);
     memset(body, 'b', BODY);
-    start_front("", "{}");
+    start_front("", "{}", "", "http");
     ask("", "Content-Length: 8388608\r\n\r\n");
     for (ssize_t sent = 0, n; sent < BODY; sent += n) {
         n = send(t.client, body + sent, (size_t)(BODY - sent), MSG_NOSIGNAL);
@@ -141,6 +145,50 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     free(request);
     client_send(t.upstream, SWITCHES);
     expect_status("HTTP/1.1 502 ");
+    stop_and_close_all();
+}
+
+/* ---- how it ends ---- */
+
+static void reset(int fd)
+{
+    const struct linger now = {.l_onoff = 1};
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+    (void)close(fd);
+}
+
+/* The write learns of it, and the reads after it only see an end. */
+static void test_a_reset_that_a_write_meets_is_passed_on(void **state)
+{
+    char byte;
+    (void)state;
+    open_tunnel("", "{}", "");
+    fill(t.upstream);
+    reset(t.client);
+    assert_int_equal(client_recv(t.upstream, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET); /* EPIPE: after an end */
+    stop_and_close_all();
+}
+
+/* A close_notify would be an end in order. */
+static void test_a_reset_is_passed_on_over_tls_without_close_notify(void **state)
+{
+    char bytes[1024];
+    (void)state;
+    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
+    ask("", "\r\n");
+    take_upstream();
+    SSL *ssl = tls_serve(t.upstream);
+    assert_non_null(ssl);
+    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
+    tls_write(ssl, SWITCHES);
+    expect_status("HTTP/1.1 101 ");
+    reset(t.client);
+    assert_true(tls_read(ssl, bytes, 1) <= 0);
+    assert_int_equal(SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN, 0);
+    tls_cut(ssl);
+    t.client = t.upstream = -1;
     stop_and_close_all();
 }
 
@@ -182,6 +230,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
     const struct CMUnitTest tests[] = {
         TEST(test_a_request_with_a_body_is_no_upgrade),
+        TEST(test_a_reset_that_a_write_meets_is_passed_on),
+        TEST(test_a_reset_is_passed_on_over_tls_without_close_notify),
         TEST(test_a_tunnel_behind_a_proxy_line_outlives_the_idle_grace),
         TEST(test_what_waits_in_a_tunnel_is_no_unread_request),
     };
