@@ -93,6 +93,13 @@ static void count_time(struct loop *loop, enum route_kind kind, const struct inf
     count_add(&loop->metrics.took_ns[kind], took_ns);
 }
 
+/* The library does not stamp the end of a 101; where it failed, it has closed the socket. */
+static bool is_upgraded(const struct inflight *inflight)
+{
+    return inflight->req->version < 0x200 && inflight->req->res.status == 101 &&
+           inflight->conn->sock != NULL;
+}
+
 static void on_end(h2o_logger_t *logger, h2o_req_t *req)
 {
     enum route_kind kind = container_of(logger, struct gate_logger, super)->kind;
@@ -105,7 +112,7 @@ static void on_end(h2o_logger_t *logger, h2o_req_t *req)
     }
     struct loop *loop = inflight->loop;
     bool given_up = inflight->given_up || inflight->conn->given_up;
-    bool is_whole = !inflight->is_half && request_is_answered(req);
+    bool is_whole = !inflight->is_half && (request_is_answered(req) || is_upgraded(inflight));
     bool answered = !loop->frozen && !given_up && is_whole;
     /* A request that one of our limits has cut stays on record, and is archived at the end. */
     bool stays = given_up && !is_whole;

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "admin_client.h"
 #include "expect.h"
 #include "loopback.h"
 #include "tls_client.h"
@@ -148,6 +149,20 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     stop_and_close_all();
 }
 
+static void test_an_upgrade_is_a_request_that_was_answered(void **state)
+{
+    (void)state;
+    open_tunnel("", "{}", "");
+    expect_passes(t.client, t.upstream); /* the request has ended */
+    struct process admin = admin_of(&t.front);
+    assert_true(admin_metric(&admin, "lastcall_requests_total{route=\"proxy\",status=\"1xx\"}") ==
+                1);
+    assert_true(admin_metric(&admin, "lastcall_requests_aborted_total{route=\"proxy\"}") == 0);
+    (void)shutdown(t.client, SHUT_WR);
+    (void)shutdown(t.upstream, SHUT_WR);
+    stop_and_close_all();
+}
+
 /* ---- how it ends ---- */
 
 static void reset(int fd)
@@ -230,6 +245,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
     const struct CMUnitTest tests[] = {
         TEST(test_a_request_with_a_body_is_no_upgrade),
+        TEST(test_an_upgrade_is_a_request_that_was_answered),
         TEST(test_a_reset_that_a_write_meets_is_passed_on),
         TEST(test_a_reset_is_passed_on_over_tls_without_close_notify),
         TEST(test_a_tunnel_behind_a_proxy_line_outlives_the_idle_grace),
