@@ -1,11 +1,12 @@
-/* Upgraded connections at their edges: requests that are none, ends that could be taken for other
- * ones, and what a drain could take a tunnel for. Client and upstream are sockets of the test's
- * own. */
+/* Upgraded connections at their edges: requests that are none, answers that come too early, ends
+ * that could be taken for other ones, and what a drain could take a tunnel for. Client and upstream
+ * are sockets of the test's own. */
 
 #include "with_config.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <pwd.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -149,6 +151,45 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     stop_and_close_all();
 }
 
+static void listen_at_path(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    assert_true(strlen(path) < sizeof(address.sun_path));
+    (void)strcpy(address.sun_path, path);
+    t.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(t.listener >= 0);
+    assert_int_equal(bind(t.listener, (void *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(t.listener, 16), 0);
+}
+
+/* The head is larger than what a Unix socket takes: the library is still writing it. */
+static void test_101_before_the_request_is_sent_is_a_failure(void **state)
+{
+    enum { VALUE = 1 << 20 };
+    static char conf[VALUE + 512];
+    struct pollfd ready;
+    (void)state;
+    listen_at_path(in_directory("edge.sock"));
+    int size = snprintf(conf, sizeof(conf),
+                        "listen: {host: 127.0.0.1, port: 0}\nuser: %s\nhosts:\n  default:\n"
+                        "    paths:\n      /:\n        proxy.websocket: ON\n"
+                        "        proxy.reverse.url: \"http://[unix:@/edge.sock]/\"\n"
+                        "        proxy.header.set: \"x-fill: ",
+                        getpwuid(getuid())->pw_name);
+    memset(conf + size, 'f', VALUE);
+    (void)strcpy(conf + size + VALUE, "\"\n");
+    start(&t.front, conf);
+    ask("", "\r\n");
+    ready = (struct pollfd){.fd = t.listener, .events = POLLIN};
+    assert_int_equal(poll(&ready, 1, LIMIT_MS), 1);
+    take_upstream();
+    client_send(t.upstream, SWITCHES);
+    expect_status("HTTP/1.1 502 ");
+    process_wait_log(&t.front, "the upstream switched protocols before it had the request");
+    stop_and_close_all();
+}
+
 static void test_an_upgrade_is_a_request_that_was_answered(void **state)
 {
     (void)state;
@@ -245,6 +286,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
     const struct CMUnitTest tests[] = {
         TEST(test_a_request_with_a_body_is_no_upgrade),
+        TEST(test_101_before_the_request_is_sent_is_a_failure),
         TEST(test_an_upgrade_is_a_request_that_was_answered),
         TEST(test_a_reset_that_a_write_meets_is_passed_on),
         TEST(test_a_reset_is_passed_on_over_tls_without_close_notify),
