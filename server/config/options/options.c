@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -64,11 +65,25 @@ void options_init(struct options *options)
 
 /* ---- an application without an address ---- */
 
-/* A port that nothing listens on now. The socket is closed: with one still bound to the port, a
- * program that does not set SO_REUSEADDR could not use it. */
-static uint16_t find_port(void)
+/* The first port that the kernel gives to connections and to those who ask for any (ip(7)). */
+static unsigned first_given_port(void)
 {
-    struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    unsigned first = 0;
+    FILE *file = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
+
+    if (file == NULL || fscanf(file, "%u", &first) != 1)
+        first = 32768;
+    if (file != NULL)
+        (void)fclose(file);
+    return first;
+}
+
+/* This port of 127.0.0.1, or any if it is 0. Errors: 0, and errno. The socket is closed: with one
+ * still bound to the port, a program that does not set SO_REUSEADDR could not use it. */
+static uint16_t try_port(uint16_t port)
+{
+    struct sockaddr_in here = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(here);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -80,6 +95,23 @@ static uint16_t find_port(void)
     (void)close(fd);
     errno = err;
     return is_bound ? ntohs(here.sin_port) : 0;
+}
+
+/* A port that nobody has now, and that the kernel gives to nobody: the application may need a while
+ * until it listens, and ends when it is restarted. */
+static uint16_t find_port(void)
+{
+    unsigned first = first_given_port(), below = first > 30000 ? 30000 : first;
+
+    for (unsigned tries = 0; tries < 64 && below > 11024; tries++) {
+        uint16_t random, port;
+        if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+            break;
+        port = try_port((uint16_t)(10000 + random % (below - 10000)));
+        if (port != 0)
+            return port;
+    }
+    return try_port(0);
 }
 
 /* The first process picks, and its workers find the port in their environment. Errors: false, and
