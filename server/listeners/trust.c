@@ -83,8 +83,10 @@ bool trust_has_peer(const struct trust *trust, const struct sockaddr *peer, sock
 
     if (peer_len > 0 && peer->sa_family == AF_INET6)
         return trust_has(trust, &((const struct sockaddr_in6 *)(const void *)peer)->sin6_addr);
-    if (peer_len == 0 || peer->sa_family != AF_INET)
+    if (peer_len > 0 && peer->sa_family == AF_UNIX)
         return trust->has_unix;
+    if (peer_len == 0 || peer->sa_family != AF_INET)
+        return false;
     map_v4(&((const struct sockaddr_in *)(const void *)peer)->sin_addr, &address);
     return trust_has(trust, &address);
 }

@@ -26,8 +26,8 @@ void trust_destroy(struct trust *trust);
 
 /* Is the address one of the list? IPv4 as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2). */
 bool trust_has(const struct trust *trust, const struct in6_addr *address);
-/* Is the other end of a connection? `peer_len` 0, or another family than those of IP: it is on a
- * Unix socket. */
+/* Is the other end of a connection? `peer_len` 0: it is not known, as after a reset, when
+ * getpeername(2) fails; nobody unknown is trusted. */
 bool trust_has_peer(const struct trust *trust, const struct sockaddr *peer, socklen_t peer_len);
 bool trust_has_unix(const struct trust *trust);
 

@@ -168,8 +168,8 @@ static bool is_safe_to_repeat(const h2o_req_t *req)
 
 void forward_connect(struct forward *forward, bool fresh)
 {
-    struct upstream_conn *conn =
-        fresh ? NULL : upstream_take_kept(forward->upstream, !is_safe_to_repeat(forward->req));
+    bool be_sure = forward->protocol->looks_first || !is_safe_to_repeat(forward->req);
+    struct upstream_conn *conn = fresh ? NULL : upstream_take_kept(forward->upstream, be_sure);
 
     if (conn != NULL) {
         use(forward, conn);

@@ -54,6 +54,8 @@ static size_t make_room(struct forward *forward)
         forward->room = PROXY_SMALL_BUFFER;
         forward->is_small = true;
     }
+    if (in_body && forward->in_flight == 0 && forward->begin == forward->end)
+        forward->begin = forward->end = 0; /* a head that fills the buffer leaves none of it */
     if (forward->in_flight == 0 && in_body && forward->was_full && forward->room < most)
         make_larger(forward, most);
     else if (!in_body && forward->end == forward->room)

@@ -4,7 +4,6 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -64,28 +63,6 @@ static bool is_time(enum upstream_failure failure)
            failure == UPSTREAM_FIRST_BYTE_TIME || failure == UPSTREAM_BETWEEN_BYTES_TIME;
 }
 
-void forward_note(struct forward *forward, h2o_iovec_t text)
-{
-    h2o_req_t *req = forward->req;
-
-    h2o_vector_reserve(&req->pool, &req->error_logs, req->error_logs.size + 1);
-    req->error_logs.entries[req->error_logs.size++] =
-        (h2o_req_error_log_t){forward->protocol->name, h2o_strdup(&req->pool, text.base, text.len)};
-}
-
-static void note(struct forward *forward, enum upstream_failure failure, const char *what)
-{
-    h2o_req_t *req = forward->req;
-    uint64_t now_ms = h2o_now(forward->upstream->proxy->loop->evloop);
-    char text[256];
-
-    (void)snprintf(text, sizeof(text), "%s (%s)", what, upstream_phase(failure));
-    forward_note(forward, h2o_iovec_init(text, strlen(text)));
-    upstream_note_failure(forward->upstream, req, failure);
-    if (req->pathconf == NULL || req->pathconf->error_log.emit_request_errors)
-        upstream_log(forward->upstream, failure, what, now_ms - forward->phase_ms, req);
-}
-
 static void answer_error(struct forward *forward, enum upstream_failure failure, const char *what)
 {
     h2o_req_t *req = forward->req;
@@ -121,7 +98,7 @@ static bool go_on(struct forward *forward)
 
 void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what)
 {
-    note(forward, failure, what);
+    forward_note_failure(forward, failure, what);
     forward_let_go(forward);
     if (is_before_request(failure) && go_on(forward))
         return;

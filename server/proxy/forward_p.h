@@ -7,6 +7,7 @@
  *     forward_answer.c   the answer is read and passed on          ANSWERING
  *     forward_end.c      what happens if the upstream fails        OVER
  *     forward_events.c   an event stream, which a drain ends
+ *     forward_note.c     what is said about it in the logs
  *     forward_http.c     HTTP/1.1: how requests and answers are written
  *     forward_fcgi.c     the same for FastCGI
  *
@@ -56,6 +57,9 @@ struct forward;
 struct forward_protocol {
     const char *name;       /* in access logs, %{error}x */
     bool follows_redirects; /* of an answer that the server was told to fetch */
+    /* Nothing in an answer tells it from one that nobody asked for: a kept connection is looked at
+     * before it is used. */
+    bool looks_first;
     /* Set forward->head; prepare to read an answer. */
     void (*begin)(struct forward *forward);
     /* `size` bytes of the request's body, from the byte `from` on, as they are sent; also if there
@@ -151,9 +155,13 @@ void forward_note_events(struct forward *forward, const struct leaver_kind *kind
 size_t forward_filter_events(struct forward *forward, const char *bytes, size_t size,
                              bool *ret_is_last);
 
-/* ---- forward_end.c ---- */
+/* ---- forward_note.c ---- */
 /* A text about this request for the access log, %{error}x; it is copied. */
 void forward_note(struct forward *forward, h2o_iovec_t text);
+/* The upstream failed: log it, and count it. */
+void forward_note_failure(struct forward *forward, enum upstream_failure failure, const char *what);
+
+/* ---- forward_end.c ---- */
 /* The upstream failed. The last thing that a caller does. */
 void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what);
 /* How much of the request the kernel has not got rid of; -1: it does not say. */

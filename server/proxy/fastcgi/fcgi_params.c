@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "claims.h"
+#include "proxied_head.h"
+
 /* The names and values of a request. A length is one byte, or four with the highest bit set. */
 
 struct params {
@@ -236,13 +239,15 @@ static void put_fields(struct params *params)
 {
     const h2o_headers_t *headers = &params->req->headers;
     ssize_t type = h2o_find_header(headers, H2O_TOKEN_CONTENT_TYPE, -1);
+    enum claims claims = claims_of(params->req);
 
     if (type != -1)
         put(params, "CONTENT_TYPE", headers->entries[type].value);
     for (size_t i = 0; i < headers->size; i++) {
         const h2o_header_t *field = &headers->entries[i];
         if (has_variable(field) && find(headers, field->name, 0) == i &&
-            !is_field_set(params->req, field->name))
+            !is_field_set(params->req, field->name) &&
+            !(claims == CLAIMS_DROPPED && proxied_is_claim(field)))
             put_field(params, i);
     }
 }

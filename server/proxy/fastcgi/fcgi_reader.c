@@ -167,7 +167,10 @@ bool fcgi_reader_end(const struct fcgi_reader *reader, bool in_order)
         return true;
     if (reader->has_length)
         return reader->left == 0;
-    return reader->has_ended ? ended_well(reader) : reader->stdout_has_ended && in_order;
+    if (reader->has_ended)
+        return ended_well(reader);
+    bool is_between_records = reader->header_size == 0 && reader->content_left == 0;
+    return reader->stdout_has_ended && is_between_records && in_order;
 }
 
 bool fcgi_reader_may_keep(const struct fcgi_reader *reader)

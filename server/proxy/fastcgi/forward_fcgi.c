@@ -110,6 +110,7 @@ static bool may_keep(const struct forward *forward)
 /* It follows no redirects: a front controller is reached by an internal redirect (`redirect`), and
  * its own redirects are for the client. */
 const struct forward_protocol forward_fcgi = {.name = "fastcgi",
+                                              .looks_first = true,
                                               .begin = begin,
                                               .frame = frame,
                                               .unframe = unframe,

@@ -27,6 +27,9 @@ bool proxied_asks_for_upgrade(const h2o_req_t *req);
 /* Is that protocol WebSocket? */
 bool proxied_asks_for_websocket(const h2o_req_t *req);
 
+/* Does the field say for whom the request is, in the name of a proxy? */
+bool proxied_is_claim(const h2o_header_t *field);
+
 /* Links of an interim answer: let HTTP/2 push them. */
 void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields);
 

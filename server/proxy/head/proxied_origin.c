@@ -18,6 +18,30 @@
 
 /* ---- what it says about itself ---- */
 
+/* With underscores: applications that get fields as variables (RFC 3875 section 4.1.18) take it for
+ * the one with hyphens. */
+static bool is_hidden(h2o_iovec_t name)
+{
+    static const char *const names[] = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto",
+                                        CLAIMS_ID_FIELD};
+
+    if (name.len == 0 || memchr(name.base, '_', name.len) == NULL)
+        return false;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        size_t at = 0;
+        while (at < name.len && (name.base[at] == '_' ? '-' : name.base[at]) == names[i][at])
+            at++;
+        if (at == name.len && names[i][at] == '\0')
+            return true;
+    }
+    return false;
+}
+
+bool proxied_is_claim(const h2o_header_t *field)
+{
+    return proxied_claim_of(field) != CLAIM_NONE;
+}
+
 enum claim proxied_claim_of(const h2o_header_t *field)
 {
     h2o_iovec_t name = *field->name;
@@ -26,6 +50,8 @@ enum claim proxied_claim_of(const h2o_header_t *field)
         return field->name == &H2O_TOKEN_X_FORWARDED_FOR->buf ? CLAIM_FOR : CLAIM_NONE;
     if (h2o_memis(name.base, name.len, H2O_STRLIT("forwarded")))
         return CLAIM_FORWARDED;
+    if (is_hidden(name))
+        return CLAIM_HIDDEN;
     if (name.len < 12 || memcmp(name.base, "x-forwarded-", 12) != 0)
         return CLAIM_NONE;
     if (h2o_memis(name.base, name.len, H2O_STRLIT("x-forwarded-proto")))
@@ -39,7 +65,7 @@ bool proxied_is_disbelieved(const struct head *head, enum claim claim)
 {
     if (claim == CLAIM_NONE || head->claims == CLAIMS_BELIEVED)
         return false;
-    if (head->claims == CLAIMS_DROPPED)
+    if (head->claims == CLAIMS_DROPPED || claim == CLAIM_HIDDEN)
         return true;
     return (claim == CLAIM_PROTO && !head->conf->proxy.preserve_x_forwarded_proto) ||
            (claim == CLAIM_HOST && head->conf->proxy.emit_x_forwarded_headers) ||
@@ -48,13 +74,19 @@ bool proxied_is_disbelieved(const struct head *head, enum claim claim)
 
 /* ---- what the upstream is told ---- */
 
-/* The peer's address; 0: it has none, being on a Unix socket. */
+/* The peer's address; 0: it has none, being on a Unix socket. The address of a client that has
+ * reset its connection may not be known any more (getpeername(2)); without a word for it, the last
+ * address of the list would be the client's claim. */
 static size_t peer_text(const h2o_req_t *req, char text[NI_MAXHOST])
 {
     struct sockaddr_storage peer;
     socklen_t len = req->conn->callbacks->get_peername(req->conn, (void *)&peer);
-    size_t size = len > 0 ? h2o_socket_getnumerichost((void *)&peer, len, text) : SIZE_MAX;
 
+    if (len == 0)
+        return (size_t)(stpcpy(text, "unknown") - text); /* RFC 7239 section 6.2 */
+    if (peer.ss_family != AF_INET && peer.ss_family != AF_INET6)
+        return 0; /* getnameinfo(3) calls it "localhost" */
+    size_t size = h2o_socket_getnumerichost((void *)&peer, len, text);
     return size != SIZE_MAX ? size : 0;
 }
 

@@ -37,7 +37,15 @@ void proxied_put_list(struct head *head, const char *name);
 
 /* ---- proxied_origin.c ---- */
 
-enum claim { CLAIM_NONE, CLAIM_FOR, CLAIM_PROTO, CLAIM_HOST, CLAIM_OTHER, CLAIM_FORWARDED };
+enum claim {
+    CLAIM_NONE,
+    CLAIM_FOR,
+    CLAIM_PROTO,
+    CLAIM_HOST,
+    CLAIM_OTHER,
+    CLAIM_FORWARDED,
+    CLAIM_HIDDEN
+};
 
 /* What a field says about where its request comes from. */
 enum claim proxied_claim_of(const h2o_header_t *field);

@@ -28,9 +28,10 @@ static void set_host(struct conn *conn, int family, const void *address)
 static void find_peer(struct conn *conn, h2o_conn_t *of)
 {
     struct sockaddr_storage peer = {.ss_family = AF_UNIX};
+    socklen_t len = of->callbacks->get_peername(of, (void *)&peer);
 
-    (void)of->callbacks->get_peername(of, (void *)&peer);
-    (void)strcpy(conn->peer.host, "unix");
+    /* A client that has reset its connection may have no address any more. */
+    (void)strcpy(conn->peer.host, len == 0 && conn->is_tcp ? "?" : "unix");
     if (peer.ss_family == AF_INET) {
         const struct sockaddr_in *in = (void *)&peer;
         set_host(conn, AF_INET, &in->sin_addr);

@@ -262,6 +262,24 @@ static void test_a_reset_after_the_end_of_stdout_is_a_cut(void **state)
     assert_false(fcgi_reader_end(&reader, false));
 }
 
+/* What looked like the end of FCGI_STDOUT was not: more follows, and is cut. */
+static void test_a_cut_after_an_empty_record_is_a_cut(void **state)
+{
+    (void)state;
+    add(STDOUT, TEXT "\r\nall");
+    add(STDOUT, "");
+    size_t whole = sent.size;
+    add(STDOUT, "more");
+    for (size_t size = whole + 1; size < whole + FCGI_RECORD_HEADER + 4; size++) {
+        static struct reading reading;
+        struct fcgi_reader reader;
+        memset(&reading, 0, sizeof(reading));
+        fcgi_reader_init(&reader, false, on_line, &reading);
+        assert_true(take(&reader, &reading, sent.bytes, size));
+        assert_false(fcgi_reader_end(&reader, true));
+    }
+}
+
 static void test_an_empty_record_in_between_is_no_end(void **state)
 {
     (void)state;
@@ -529,6 +547,7 @@ int main(void)
         TEST(test_every_cut_answer_is_a_part),
         TEST(test_the_end_of_stdout_or_the_length_completes_it),
         TEST(test_a_reset_after_the_end_of_stdout_is_a_cut),
+        TEST(test_a_cut_after_an_empty_record_is_a_cut),
         TEST(test_an_empty_record_in_between_is_no_end),
         TEST(test_a_length_is_held),
         TEST(test_no_body_where_none_may_be),

@@ -12,11 +12,14 @@
 
 #include "expect.h"
 #include "fcgi_request.h"
+#include "loop.h"
+#include "server_state.h"
+#include "trust.h"
 
 static struct {
-    h2o_globalconf_t conf;
+    struct server server;
+    struct loop loop;
     h2o_hostconf_t host;
-    h2o_context_t ctx;
     h2o_conn_t conn;
     h2o_conn_callbacks_t callbacks;
     h2o_req_t req;
@@ -52,11 +55,12 @@ static int set_up(void **state)
 {
     (void)state;
     memset(&made, 0, sizeof(made));
-    made.conf.server_name = IOVEC("lastcall");
+    made.server.globalconf.server_name = IOVEC("lastcall");
     made.callbacks.get_peername = peer_name;
     made.callbacks.get_sockname = sock_name;
-    made.ctx.globalconf = &made.conf;
-    made.conn.ctx = &made.ctx;
+    made.loop.server = &made.server;
+    made.loop.ctx.globalconf = &made.server.globalconf;
+    made.conn.ctx = &made.loop.ctx;
     made.conn.callbacks = &made.callbacks;
     made.host.authority.host = IOVEC("named");
     h2o_init_request(&made.req, &made.conn, NULL);
@@ -256,6 +260,23 @@ static void test_fields_that_get_no_variable(void **state)
     assert_contains(text, "\nHTTP_X_FORWARDED_FOR=good\n");
 }
 
+static void test_what_a_peer_that_is_not_trusted_says_gets_no_variable(void **state)
+{
+    char error[TRUST_ERROR_SIZE];
+    (void)state;
+    add("x-forwarded-for", "evil");
+    add("x-forwarded-proto", "evil");
+    add("forwarded", "evil");
+    add("x-a", "good");
+    assert_contains(params_of(false), "\nHTTP_X_FORWARDED_FOR=evil\n");
+    made.server.trust = trust_create("10.0.0.0/8", error);
+    assert_non_null(made.server.trust);
+    const char *text = params_of(false);
+    trust_destroy(made.server.trust);
+    assert_lacks(text, "evil");
+    assert_contains(text, "\nHTTP_X_A=good\n");
+}
+
 static void test_fields_of_one_name_become_one(void **state)
 {
     (void)state;
@@ -372,6 +393,7 @@ int main(void)
         TEST(test_delegated_or_original),
         TEST(test_a_body_has_its_length_and_type),
         TEST(test_fields_that_get_no_variable),
+        TEST(test_what_a_peer_that_is_not_trusted_says_gets_no_variable),
         TEST(test_fields_of_one_name_become_one),
         TEST(test_setenv_takes_the_place_of_a_variable),
         TEST(test_long_values_and_many_of_them),

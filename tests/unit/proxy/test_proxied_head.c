@@ -46,6 +46,14 @@ static socklen_t peer_of_v6(h2o_conn_t *conn, struct sockaddr *ret_peer)
 static socklen_t peer_on_a_socket(h2o_conn_t *conn, struct sockaddr *ret_peer)
 {
     (void)conn;
+    ret_peer->sa_family = AF_UNIX;
+    return sizeof(ret_peer->sa_family);
+}
+
+/* getpeername(2) fails after a reset. */
+static socklen_t peer_that_is_gone(h2o_conn_t *conn, struct sockaddr *ret_peer)
+{
+    (void)conn;
     (void)ret_peer;
     return 0;
 }
@@ -301,6 +309,38 @@ static void test_a_peer_on_a_socket_has_no_address(void **state)
 }
 
 /* A route may say where it is reached: that is not doubled. */
+static void test_a_peer_that_is_gone_is_not_taken_for_one_on_a_socket(void **state)
+{
+    (void)state;
+    made.callbacks.get_peername = peer_that_is_gone;
+    claim_all();
+    assert_contains(head(PROXIED_KEEP), "\r\nx-forwarded-for: 9.9.9.9, unknown\r\n");
+    trust("unix");
+    const char *text = head(PROXIED_KEEP);
+    assert_contains(text, "\r\nx-forwarded-for: unknown\r\n");
+    assert_lacks(text, "9.9.9.9");
+    assert_lacks(text, "gopher");
+}
+
+/* Applications that get fields as variables take one for the other. */
+static void test_an_underscore_hides_no_claim(void **state)
+{
+    (void)state;
+    add_named("x_forwarded_for", "9.9.9.9");
+    add_named("x-forwarded_proto", "gopher");
+    add_named("x_forwarded_host", "outer.test");
+    add_named("x_request_id", "mine");
+    add_named("x_other", "stays");
+    const char *text = head(PROXIED_KEEP);
+    assert_lacks(text, "9.9.9.9");
+    assert_lacks(text, "gopher");
+    assert_lacks(text, "outer.test");
+    assert_lacks(text, "mine");
+    assert_contains(text, "\r\nx_other: stays\r\n");
+    trust("1.2.3.4");
+    assert_contains(head(PROXIED_KEEP), "\r\nx_forwarded_for: 9.9.9.9\r\n");
+}
+
 static void test_what_the_route_sets_is_not_added_again(void **state)
 {
     static h2o_iovec_t host = {H2O_STRLIT("x-forwarded-host")},
@@ -444,6 +484,8 @@ int main(void)
         TEST(test_without_a_list_it_is_as_with_h2o),
         TEST(test_a_peer_of_ipv6_stands_in_quotes),
         TEST(test_a_peer_on_a_socket_has_no_address),
+        TEST(test_a_peer_that_is_gone_is_not_taken_for_one_on_a_socket),
+        TEST(test_an_underscore_hides_no_claim),
         TEST(test_what_the_route_sets_is_not_added_again),
         TEST(test_a_trace_is_passed_on),
         TEST(test_a_body_has_its_length),
