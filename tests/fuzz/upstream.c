@@ -338,8 +338,9 @@ static bool is_sent_whole(const struct plan *plan)
 {
     if (plan->ends_by_close)
         return plan->sent >= plan->head_size && plan->end == PLAN_CLOSE;
-    return plan->sent >= plan->whole_size || (plan->end_of_stdout > 0 && plan->end == PLAN_CLOSE &&
-                                              plan->sent >= plan->end_of_stdout);
+    return plan->sent >= plan->whole_size ||
+           (plan->end_of_stdout > 0 && plan->end == PLAN_CLOSE &&
+            plan->sent >= plan->end_of_stdout && plan->sent <= plan->after_stdout);
 }
 
 static void judge_body(const struct plan *plan, const struct answer *answer)

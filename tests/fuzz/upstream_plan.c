@@ -257,6 +257,7 @@ static void say_stdout(struct plan *plan, const char *text, size_t size, size_t 
     plan->whole_size = end;
     if (plan_random(plan, 3) != 0)
         plan->end_of_stdout = say_record(plan, STDOUT, "", 0);
+    plan->after_stdout = plan->size;
     end = say_record(plan, END_REQUEST, "\0\0\0\0\0\0\0\0", 8);
     if (!has_length)
         plan->whole_size = end;
@@ -331,7 +332,7 @@ void plan_make(struct plan *plan, uint64_t seed, uint64_t number)
     plan->kind = plan_random(plan, 2) == 0 ? PLAN_HTTP : PLAN_FASTCGI;
     plan->to_head = plan_random(plan, 8) == 0;
     plan->keeps_rules = plan_random(plan, 2) == 0;
-    plan->size = plan->head_size = plan->whole_size = plan->end_of_stdout = 0;
+    plan->size = plan->head_size = plan->whole_size = plan->end_of_stdout = plan->after_stdout = 0;
     plan->ends_by_close = false;
     if (plan->kind == PLAN_HTTP)
         make_http(plan);

@@ -25,7 +25,8 @@ struct plan {
     enum plan_end end;
     size_t head_size;     /* a client can know the status after that many bytes */
     size_t whole_size;    /* and that it has all of the body after that many */
-    size_t end_of_stdout; /* FastCGI: after that many a closed connection means the same */
+    size_t end_of_stdout; /* FastCGI: after that many a closed connection means the same, ... */
+    size_t after_stdout;  /* up to that many; then a part of a record is missing */
     char body[PLAN_MAX];  /* that the client is to get */
     size_t body_size;
     uint64_t random; /* the state of the generator */
