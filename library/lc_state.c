@@ -75,7 +75,7 @@ bool lc_is_of(const lc_server *server, atomic_bool *said, const char *function)
     if (!atomic_exchange_explicit(said, true, memory_order_relaxed))
         log_line(LOG_LEVEL_ERROR, "waits-for-itself", NULL,
                  "%s(): this thread holds a request or belongs to the server, and would wait for "
-                 "its own end; lc_drain() begins a drain and returns (this is said once)",
+                 "its own end; lc_drain() begins a drain and returns (lastcall says this once)",
                  function);
     return true;
 }

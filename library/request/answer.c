@@ -18,7 +18,7 @@ static void say_twice(struct lc_request *request)
     if (!atomic_exchange_explicit(&request->route->said_twice, true, memory_order_relaxed))
         log_line(LOG_LEVEL_WARN, "answered-twice", NULL,
                  "%s %.200s (route %.100s): the handler has answered twice; the first answer "
-                 "stands (this is said once for each route)",
+                 "stands (lastcall says this once for each route)",
                  request->exchange->method, request->exchange->path, request->route->pattern);
 }
 

@@ -59,7 +59,7 @@ bool lc_holder_calls(atomic_bool *said, const char *function)
     if (!atomic_exchange_explicit(said, true, memory_order_relaxed))
         log_line(LOG_LEVEL_ERROR, "waits-for-itself", NULL,
                  "%s(): this thread holds a request, and the call would wait for handlers: call it "
-                 "from a thread of the program (this is said once)",
+                 "from a thread of the program (lastcall says this once)",
                  function);
     return true;
 }
@@ -71,7 +71,7 @@ bool lc_say_late(const lc_server *server, atomic_bool *said, const char *functio
     const struct scope *before = scope_enter(lc_scope_of(server));
     log_line(LOG_LEVEL_ERROR, "too-late", NULL,
              "%s(): the server has started, so this changes nothing: call it before lc_start() "
-             "(this is said once)",
+             "(lastcall says this once)",
              function);
     (void)scope_enter(before);
     return true;
@@ -86,7 +86,7 @@ struct lc_request *lc_find(const lc_req *handle, atomic_bool *said, const char *
         log_line(LOG_LEVEL_ERROR, "not-held", NULL,
                  "%s(): this thread does not hold that request: its handler has returned, another "
                  "thread has it, or it is NULL; a handler may not hand its lc_req to a thread, see "
-                 "lc_keep() (this is said once)",
+                 "lc_keep() (lastcall says this once)",
                  function);
     return NULL;
 }

@@ -27,13 +27,6 @@ struct listen {
     struct listener_how how;
 };
 
-static int get_on_off(h2o_configurator_command_t *cmd, yoml_t *node, bool *ret_on)
-{
-    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
-    *ret_on = on == 1;
-    return on < 0 ? -1 : 0;
-}
-
 static int parse_mapping(h2o_configurator_command_t *cmd, struct listen *listen)
 {
     static const char known[] = "host, port, type, owner, group, permission, proxy-protocol, ssl";
@@ -64,7 +57,7 @@ static int parse_mapping(h2o_configurator_command_t *cmd, struct listen *listen)
         if (strcmp(key, "ssl") == 0) {
             listen->ssl = element->value;
         } else if (strcmp(key, "proxy-protocol") == 0) {
-            if (get_on_off(cmd, element->value, &listen->proxy_protocol) != 0)
+            if (config_get_switch(cmd, element->value, &listen->proxy_protocol) != 0)
                 return -1;
         } else if (!is_known) {
             return config_unknown_key(cmd, element->key, known);

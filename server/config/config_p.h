@@ -101,9 +101,6 @@ struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd);
 void config_upstreams_default(struct group_rules *rules);
 /* Define those about several upstreams, as a part of the proxy's. */
 void config_define_upstreams(h2o_configurator_t *configurator);
-/* A whole number in these bounds.     Errors: 0; -1, and a problem was reported. */
-int config_get_number(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t least, uint64_t most,
-                      uint64_t *ret_number);
 
 /* ---- config_upstream_list.c ---- */
 
@@ -168,5 +165,10 @@ bool config_get_text(h2o_configurator_command_t *cmd, yoml_t *mapping, const cha
 
 /* Report an unknown key of a mapping. Returns -1. */
 int config_unknown_key(h2o_configurator_command_t *cmd, yoml_t *key, const char *known);
+/* ON or OFF, of a scalar.     Errors: 0; -1, and a problem was reported. */
+int config_get_switch(h2o_configurator_command_t *cmd, yoml_t *node, bool *ret_on);
+/* A whole number in these bounds.     Errors: as above. */
+int config_get_number(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t least, uint64_t most,
+                      uint64_t *ret_number);
 
 #endif

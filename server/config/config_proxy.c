@@ -99,13 +99,8 @@ static int on_buffer(h2o_configurator_command_t *cmd, h2o_configurator_context_t
 static int on_forwarded(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                         yoml_t *node)
 {
-    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
-
     (void)ctx;
-    if (on < 0)
-        return -1;
-    config_proxy_extras(cmd)->sends_forwarded = on == 1;
-    return 0;
+    return config_get_switch(cmd, node, &config_proxy_extras(cmd)->sends_forwarded);
 }
 
 void config_define_proxy(h2o_globalconf_t *conf)

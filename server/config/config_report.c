@@ -60,3 +60,29 @@ int config_unknown_key(h2o_configurator_command_t *cmd, yoml_t *key, const char 
     return config_fail(cmd, key, "unknown key %s; known are %s",
                        key->type == YOML_TYPE_SCALAR ? key->data.scalar : "(not a text)", known);
 }
+
+int config_get_switch(h2o_configurator_command_t *cmd, yoml_t *node, bool *ret_on)
+{
+    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
+
+    if (on < 0)
+        return -1;
+    *ret_on = on == 1;
+    return 0;
+}
+
+int config_get_number(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t least, uint64_t most,
+                      uint64_t *ret_number)
+{
+    unsigned long long number;
+
+    if (node->type != YOML_TYPE_SCALAR)
+        return config_fail(cmd, node, "want a whole number");
+    if (h2o_configurator_scanf(cmd, node, "%llu", &number) != 0)
+        return -1;
+    if (number < least || number > most)
+        return config_fail(cmd, node, "%s: want a whole number from %llu to %llu",
+                           node->data.scalar, (unsigned long long)least, (unsigned long long)most);
+    *ret_number = number;
+    return 0;
+}

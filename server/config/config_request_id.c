@@ -38,16 +38,6 @@ static int on_exit_level(h2o_configurator_t *configurator, h2o_configurator_cont
     return 0;
 }
 
-static int read_on(h2o_configurator_command_t *cmd, yoml_t *node, bool *ret_on)
-{
-    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
-
-    if (on < 0)
-        return -1;
-    *ret_on = on == 1;
-    return 0;
-}
-
 static struct id_levels *levels_of(h2o_configurator_command_t *cmd)
 {
     return container_of(cmd->configurator, struct id_reader, super)->now;
@@ -56,13 +46,13 @@ static struct id_levels *levels_of(h2o_configurator_command_t *cmd)
 static int on_gives(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
 {
     (void)ctx;
-    return read_on(cmd, node, &levels_of(cmd)->gives);
+    return config_get_switch(cmd, node, &levels_of(cmd)->gives);
 }
 
 static int on_shows(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
 {
     (void)ctx;
-    return read_on(cmd, node, &levels_of(cmd)->shows);
+    return config_get_switch(cmd, node, &levels_of(cmd)->shows);
 }
 
 void config_define_request_id(h2o_globalconf_t *conf)

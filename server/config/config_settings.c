@@ -124,12 +124,12 @@ static int on_user(h2o_configurator_command_t *cmd, h2o_configurator_context_t *
 static int on_generation_header(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                                 yoml_t *node)
 {
-    ssize_t on = h2o_configurator_get_one_of(cmd, node, "OFF,ON");
+    bool on;
 
     (void)ctx;
-    if (on < 0)
+    if (config_get_switch(cmd, node, &on) != 0)
         return -1;
-    config_options(cmd)->generation_header |= on == 1;
+    config_options(cmd)->generation_header |= on;
     return 0;
 }
 

@@ -45,12 +45,10 @@ static int read_member(h2o_configurator_command_t *cmd, yoml_t *node, struct pro
                 return -1;
             member->weight = (unsigned)weight;
         } else if (strcmp(name, "backup") == 0) {
-            ssize_t on = value->type == YOML_TYPE_SCALAR
-                             ? h2o_configurator_get_one_of(cmd, value, "OFF,ON")
-                             : config_fail(cmd, value, "backup: want ON or OFF");
-            if (on < 0)
+            if (value->type != YOML_TYPE_SCALAR)
+                return config_fail(cmd, value, "backup: want ON or OFF");
+            if (config_get_switch(cmd, value, &member->is_backup) != 0)
                 return -1;
-            member->is_backup = on == 1;
         } else if (strcmp(name, "url") != 0) {
             return config_unknown_key(cmd, key, "url, weight, backup");
         }

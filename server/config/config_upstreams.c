@@ -34,22 +34,6 @@ static struct group_rules *rules_of(h2o_configurator_command_t *cmd)
 
 /* ---- numbers ---- */
 
-int config_get_number(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t least, uint64_t most,
-                      uint64_t *ret_number)
-{
-    unsigned long long number;
-
-    if (node->type != YOML_TYPE_SCALAR)
-        return config_fail(cmd, node, "want a whole number");
-    if (h2o_configurator_scanf(cmd, node, "%llu", &number) != 0)
-        return -1;
-    if (number < least || number > most)
-        return config_fail(cmd, node, "%s: want a whole number from %llu to %llu",
-                           node->data.scalar, (unsigned long long)least, (unsigned long long)most);
-    *ret_number = number;
-    return 0;
-}
-
 /* One that a mapping may have under a name. */
 struct number {
     const char *name;

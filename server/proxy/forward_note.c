@@ -4,7 +4,7 @@
 #include "forward_p.h"
 #include "loop.h"
 
-/* What is said about a forwarded request: in the access log, the error log and the counts. */
+/* Reports about a forwarded request: in the access log, the error log and the counts. */
 
 void forward_note(struct forward *forward, h2o_iovec_t text)
 {

@@ -7,7 +7,7 @@
  *     forward_answer.c   the answer is read and passed on          ANSWERING
  *     forward_end.c      what happens if the upstream fails        OVER
  *     forward_events.c   an event stream, which a drain ends
- *     forward_note.c     what is said about it in the logs
+ *     forward_note.c     reports about it, in the logs and the counts
  *     forward_http.c     HTTP/1.1: how requests and answers are written
  *     forward_fcgi.c     the same for FastCGI
  *
@@ -66,7 +66,7 @@ struct forward_protocol {
      * are none. Fills `bufs`, at most FORWARD_BUFS_MAX; returns how many. */
     size_t (*frame)(struct forward *forward, size_t from, size_t size, h2o_iovec_t *bufs);
     /* `size` bytes have come. Returns how many of them are the head or the body, which now stand at
-     * `bytes`. A fault is told by the next call for either. */
+     * `bytes`. The next call for either reports a fault. */
     size_t (*unframe)(struct forward *forward, char *bytes, size_t size);
     /* The head in the first `size` bytes, which are all that has come: returns its size, interim or
      * final; 0: more is needed. */

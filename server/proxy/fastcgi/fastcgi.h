@@ -11,7 +11,7 @@
 /* Set the extras of the routes that are registered from now on.     Thread: before start. */
 void fastcgi_set_extras(const struct proxy_extras *extras);
 
-/* In place of h2o_fastcgi_register_by_hostport() and _by_address(), with their arguments.
+/* These two replace h2o_fastcgi_register_by_hostport() and _by_address(), and take their arguments.
  * Thread: before start. */
 h2o_handler_t *fastcgi_register_host(h2o_pathconf_t *path, const char *host, uint16_t port,
                                      const h2o_fastcgi_config_vars_t *vars);

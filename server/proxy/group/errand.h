@@ -17,7 +17,7 @@ struct errand {
     health_trial trial;      /* of `tried`; HEALTH_NO_TRIAL: none */
     size_t tried;            /* the member that it tries */
     bool was_sent_again;
-    bool is_watched; /* its end is told to us, see watch_end() */
+    bool is_watched; /* watch_end() was called */
 };
 
 /* The overrides of every request of a route. */
