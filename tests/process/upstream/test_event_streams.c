@@ -47,7 +47,7 @@ static void expect_process_end(struct fixture *f, int status)
 static void assert_upstream_is_left(struct fixture *f)
 {
     char byte;
-    assert_true(client_recv(f->upstream, &byte, 1, 0) <= 0);
+    assert_int_equal(client_recv(f->upstream, &byte, 1, 0), 0);
 }
 
 static void expect_whole(struct fixture *f, enum answer_protocol protocol, const char *body)
