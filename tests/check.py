@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Run ctest, then list the tests that were skipped, by reason. The exit status is that of ctest.
 
+Most tests wait most of the time, so three run at once for each processor; -j N or CTEST_PARALLEL_LEVEL says otherwise.
+
     check.py PRESET [--test NAME[:PATTERN]] [argument of ctest]...
 
 NAME is a program as ctest calls it, or a regular expression for several; PATTERN, such as `test_full*`, selects
@@ -19,6 +21,8 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+AT_ONCE_FOR_A_PROCESSOR = 3
+AT_ONCE_MOST = 24
 
 
 def outputs(log):
@@ -63,6 +67,14 @@ def show_skips(log):
             print(textwrap.fill(text, 110, initial_indent=" " * 8, subsequent_indent=" " * 12))
 
 
+def at_once(arguments):
+    if "CTEST_PARALLEL_LEVEL" in os.environ:
+        return ["-j", os.environ["CTEST_PARALLEL_LEVEL"]]  # that of the preset would count more
+    if any(re.match(r"-j|--parallel", argument) for argument in arguments):
+        return []
+    return ["-j", str(min(AT_ONCE_MOST, AT_ONCE_FOR_A_PROCESSOR * len(os.sched_getaffinity(0))))]
+
+
 def main(arguments):
     preset, arguments = arguments[0], arguments[1:]
     pattern = None
@@ -72,7 +84,8 @@ def main(arguments):
     env = {**os.environ, "LASTCALL_TEST": pattern} if pattern else None
     path = ROOT / "build" / preset / "Testing" / "Temporary" / "LastTest.log"
     path.unlink(missing_ok=True)  # where no test is found, ctest would leave the old one
-    status = subprocess.run(["ctest", "--preset", preset, "--no-tests=error", *arguments], cwd=ROOT, env=env).returncode
+    command = ["ctest", "--preset", preset, "--no-tests=error", *at_once(arguments), *arguments]
+    status = subprocess.run(command, cwd=ROOT, env=env).returncode
     log = path.read_text(errors="replace") if path.exists() else ""
     show_skips(log)
     if pattern and not re.search(r"^\[ RUN", log, re.MULTILINE):
