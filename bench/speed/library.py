@@ -7,10 +7,12 @@ Each has two threads for its loops (--threads), apart from civetweb. wrk loads w
 
 One server at a time is up. A round measures each server once; every other round runs backwards. Figures are medians
 over the rounds; ratios to `pool` are medians of the ratios of single rounds, with their 95 % interval. CPU time is
-that of the server's threads a request (/proc/PID/task/*/schedstat).
+that of the server's threads a request (/proc/PID/task/*/schedstat). On two cores that server and load share, single
+rounds differ by a fifth: a core for each, and one thread a server, shows smaller differences.
 
     library.py                                      9 rounds of 2 seconds, some 5 minutes
     library.py --docs docs/bench/library.md         and the tables between the marks of that page
+    library.py --threads 1 --server-cores 0 --load-cores 1 --servers pool,library --rounds 31 --seconds 1
 
 Exit status: 0 `library` reaches 0.97 of `pool`; 1 it does not, or that is undecided; 64 wrong usage; 69 something is
 missing.
@@ -41,6 +43,7 @@ MARKS = ("<!-- library.py -->", "<!-- library.py ends -->")
 # name -> (what pkg-config or the linker wants, the Debian package)
 C_PEERS = {"libmicrohttpd": ("-lmicrohttpd", "libmicrohttpd-dev"), "civetweb": ("-lcivetweb", "libcivetweb-dev")}
 SUBJECTS = ("pool", "library", "go", *C_PEERS)
+COMPARED = ("pool", "library")
 
 
 def build_peer(options, temp, name):
@@ -72,6 +75,8 @@ def prepare(options, temp):
     ways = {"pool": (version, pool, "/once?us=0"),
             "library": (version, lambda port: [hello, str(port), str(options.threads)], "/once")}
     for name in C_PEERS:
+        if name not in options.servers:
+            continue
         try:
             program = build_peer(options, temp, name)
         except Missing as missing:
@@ -79,6 +84,8 @@ def prepare(options, temp):
             continue
         ways[name] = (version_of(C_PEERS[name][1]),
                       lambda port, program=program: [program, str(port), str(options.threads)], "/once")
+    if "go" not in options.servers:
+        return ways
     try:
         peer = peers.PEERS["go"]
         program = peers.program_of(peer, Path(lastcall))
@@ -102,7 +109,8 @@ def start(options, temp, name, way):
         argv, env = launch.argv, {**launch.env, "GOMAXPROCS": str(options.threads)}
     else:
         argv = command(port)
-    server = Server(name, path, version, argv, port, os.path.join(temp, f"{name}.out"), None, env)
+    server = Server(name, path, version, argv, port, os.path.join(temp, f"{name}.out"), options.server_cores,
+                    env)
     try:
         server.wait_until_up(BODY)
     except BaseException:
@@ -118,9 +126,9 @@ def run_round(options, temp, ways, number, samples):
         try:
             url = f"http://127.0.0.1:{server.port}{server.path}"
             for options.connections in CONNECTIONS:
-                measure(options, server, url, 1)  # warms up
+                measure(options, server, url, 1, options.load_cores)  # warms up
                 samples.setdefault((name, options.connections), []).append(
-                    measure(options, server, url, options.seconds))
+                    measure(options, server, url, options.seconds, options.load_cores))
         finally:
             server.stop()
         if not options.quiet:
@@ -170,11 +178,23 @@ def write_docs(path, lines):
     Path(path).write_text(f"{before}{MARKS[0]}\n\n" + "\n".join(lines) + f"\n\n{MARKS[1]}{after}")
 
 
+def chosen(text):
+    names = text.split(",")
+    for name in names:
+        if name not in SUBJECTS:
+            raise argparse.ArgumentTypeError(f"there is no {name}; there are {', '.join(SUBJECTS)}")
+    return (*COMPARED, *(name for name in names if name not in COMPARED))
+
+
 def parse_options():
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=whole(1, 1000), default=9, help="default: 9")
     parser.add_argument("--seconds", type=whole(1, 3600), default=2, help="of each load (default: 2)")
     parser.add_argument("--threads", type=whole(1, 256), default=2, help="a server (default: 2)")
+    parser.add_argument("--server-cores", metavar="LIST", help="as for taskset -c: where servers run (default: all)")
+    parser.add_argument("--load-cores", metavar="LIST", help="where wrk runs (default: all)")
+    parser.add_argument("--servers", type=chosen, default=SUBJECTS, metavar="NAME,...",
+                        help=f"of {', '.join(SUBJECTS)}; pool and library always take part")
     parser.add_argument("--docs", metavar="FILE", help="write the table between the marks of this Markdown file")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     return parser.parse_args()
@@ -188,7 +208,8 @@ def bench(options, temp):
         run_round(options, temp, ways, number, samples)
     lines = table(options, ways, samples)
     verdicts = judge(samples)
-    lines += ["", f"{describe_machine()}; {options.rounds} rounds of {options.seconds} s.", ""]
+    lines += ["", f"{describe_machine()}; {options.rounds} rounds of {options.seconds} s; threads a server: {options.threads}; "
+                  f"cores of the server: {options.server_cores or 'all'}, of the load: {options.load_cores or 'all'}.", ""]
     lines += [f"- {text}" for _, text in verdicts]
     print("\n".join(lines))
     if options.docs:

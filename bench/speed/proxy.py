@@ -11,11 +11,16 @@ which the load may limit. Rounds are interleaved, every other one backwards.
   calls    system calls for a small answer, by name (strace -c)
   slow     what each holds for 1,000 clients that ask for 100 MiB and read a little: memory, and files
 
+    proxy.py                              some 4 minutes
+    proxy.py --docs docs/bench/proxy.md   and what it prints, between the marks of that page
+
 Exit status: 0 what is expected of lastcall holds; 1 it does not; 64 wrong usage; 69 something is missing.
 """
 
 import argparse
 import collections
+import contextlib
+import io
 import os
 import re
 import socket
@@ -34,6 +39,8 @@ from throughput import BUILD, two_cores, whole
 ROWS = ("small", "large", "h2", "calls", "slow")
 Sample = collections.namedtuple("Sample", "rps cpu_us p99_us")
 LEAST = {("small", "nginx"): 1.0, ("small", "haproxy"): 0.9, ("large", "nginx"): 0.9, ("h2", "nginx"): 1.5}
+CPU_MOST = {"nginx": 1.0, "haproxy": 1.15}  # of their time a small answer
+MARKS = ("<!-- proxy.py -->", "<!-- proxy.py ends -->")
 SLOW_MOST_KB = 100 * 1024
 STOP_KB = 1024 * 1024  # a server that holds more is not loaded further, for the sake of the machine
 NOT_IN_A_REQUEST = ("epoll_ctl", "fcntl")
@@ -111,6 +118,10 @@ def judge_rates(row, samples):
         if of_row == row and other in samples and "lastcall" in samples:
             ratio = median(samples["lastcall"], "rps") / median(samples[other], "rps")
             verdict.append((f"{row}: {ratio:.2f} of {other}'s rate (expected >= {least})", ratio >= least))
+    for other, most in CPU_MOST.items() if row == "small" else ():
+        if other in samples and "lastcall" in samples:
+            ratio = median(samples["lastcall"], "cpu_us") / median(samples[other], "cpu_us")
+            verdict.append((f"small: {ratio:.2f} of {other}'s CPU time (expected <= {most})", ratio <= most))
     if row == "large" and "nginx" in samples and "lastcall" in samples:
         mine, other = (median(samples[name], "p99_us") for name in ("lastcall", "nginx"))
         verdict.append((f"large: p99 {mine:.0f} us, nginx {other:.0f} us (expected: no worse)", mine <= other))
@@ -234,6 +245,28 @@ def run(options, temp):
     return 0 if all(holds for _, holds in verdict) else 1
 
 
+class Both(io.StringIO):
+    """Keeps what is printed, and shows it."""
+
+    def write(self, text):
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
+        return super().write(text)
+
+
+def run_and_publish(options, temp):
+    with open(options.docs) as file:
+        before, first, rest = file.read().partition(MARKS[0])
+    _, last, after = rest.partition(MARKS[1])
+    if not (first and last):
+        raise Broken(f"{options.docs} lacks {MARKS[0]} or {MARKS[1]}")
+    with contextlib.redirect_stdout(Both()) as said:
+        status = run(options, temp)
+    with open(options.docs, "w") as file:
+        file.write(f"{before}{MARKS[0]}\n\n```\n{said.getvalue()}```\n\n{MARKS[1]}{after}")
+    return status
+
+
 def chosen(table):
     def parse(text):
         names = text.split(",")
@@ -253,6 +286,7 @@ def parse_options():
     parser.add_argument("--slow-seconds", type=whole(1, 600), default=10, help="that they read (default: 10)")
     parser.add_argument("--rows", type=chosen(ROWS), default=list(ROWS), metavar="NAME,...")
     parser.add_argument("--servers", type=chosen(STARTS), default=list(STARTS), metavar="NAME,...")
+    parser.add_argument("--docs", metavar="FILE", help="write what is printed between the marks of this Markdown file")
     parser.add_argument("--lastcall", metavar="FILE", default=os.path.join(BUILD, "lastcall"))
     parser.add_argument("--upstream", metavar="FILE", default=os.path.join(BUILD, "lastcall-upstream"))
     return parser.parse_args()
@@ -264,7 +298,7 @@ def main():
         os.chmod(temp, 0o755)
         try:
             options.wrk, options.h2load = need_program("wrk", "wrk"), need_program("h2load", "nghttp2-client")
-            return run(options, temp)
+            return run_and_publish(options, temp) if options.docs else run(options, temp)
         except Missing as missing:
             print(f"proxy.py: {missing}", file=sys.stderr)
             return 69

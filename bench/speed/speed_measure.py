@@ -71,9 +71,9 @@ class Meter:
                    others=max(0.0, busy - own - serving) / (elapsed * cores))
 
 
-def measure(options, server, url, seconds):
+def measure(options, server, url, seconds, core=None):
     meter = Meter(server)
-    wrk = start_wrk(options, url, seconds, options.connections, None)
+    wrk = start_wrk(options, url, seconds, options.connections, core)
     said = wrk.communicate()[0]
     use = meter.read()
     figures = read_wrk(server, wrk, said)
