@@ -23,6 +23,7 @@ struct dial {
     h2o_socket_t *tls; /* connected, and shaking hands */
     const char *error; /* why the last address failed */
     size_t count, tried, open;
+    uint64_t again_ms; /* after which a full Unix socket was last tried again; 0: none was */
     struct {
         struct sockaddr_storage addr;
         socklen_t len;
@@ -169,10 +170,29 @@ static void link_next(struct dial *dial, uint64_t ms)
                      &dial->next);
 }
 
+/* It is the only address. Each pause is twice as long as the one before: many requests may wait. */
+static void try_again(struct dial *dial)
+{
+    dial->tried--;
+    dial->again_ms = dial->again_ms == 0 ? 1 : 2 * dial->again_ms;
+    if (dial->again_ms > DIAL_AGAIN_MOST_MS)
+        dial->again_ms = DIAL_AGAIN_MOST_MS;
+    link_next(dial, dial->again_ms);
+}
+
+static bool is_full(const struct dial *dial, int err)
+{
+    return err == EAGAIN && dial->upstream->target->is_unix;
+}
+
 static void try_next(struct dial *dial)
 {
     while (dial->tried < dial->count) {
         int err = try_address(dial, dial->tried++);
+        if (is_full(dial, err)) {
+            try_again(dial);
+            return;
+        }
         if (err == 0) {
             if (dial->tried < dial->count)
                 link_next(dial, DIAL_NEXT_MS);

@@ -3,8 +3,10 @@
 
 #include "with_fault.h"
 
+#include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,7 +30,8 @@
 #define TWO "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 #define URL(url) "hosts: {default: {paths: {/: {proxy.reverse.url: \"" url "\"}}}}\n"
 #define PLAIN URL("http://127.0.0.1:@/")
-#define HASTY "proxy.timeout.connect: 400\n"
+#define HASTY_HERE "proxy.timeout.connect: 400"
+#define HASTY HASTY_HERE "\n"
 
 /* ---- names and routes, in a network of their own ---- */
 
@@ -187,6 +191,128 @@ static void test_an_upstream_that_comes_and_goes(void **state)
     answer_ok(f);
 }
 
+/* ---- a Unix socket whose backlog is full ---- */
+
+#define FILLERS_MOST 8
+
+static int fillers[FILLERS_MOST];
+static unsigned filler_count;
+
+static struct sockaddr_un socket_here(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *path = in_directory("full.sock");
+
+    assert_true(strlen(path) < sizeof(address.sun_path));
+    (void)strcpy(address.sun_path, path);
+    return address;
+}
+
+/* Connect until the kernel takes no more. */
+static void fill_backlog(void)
+{
+    const struct sockaddr_un address = socket_here();
+
+    for (filler_count = 0; filler_count < FILLERS_MOST; filler_count++) {
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        assert_true(fd >= 0);
+        fillers[filler_count] = fd;
+        if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+            assert_int_equal(errno, EAGAIN);
+            (void)close(fd);
+            return;
+        }
+    }
+    fail_msg("%u connections do not fill a backlog of 0", filler_count);
+}
+
+static void empty_backlog(struct fixture *f)
+{
+    for (unsigned i = 0; i < filler_count; i++) {
+        int fd = accept(f->listener, NULL, NULL);
+        assert_true(fd >= 0);
+        (void)close(fd);
+        (void)close(fillers[i]);
+    }
+}
+
+static int set_up_full_socket(void **state)
+{
+    const struct sockaddr_un address = socket_here();
+    uint16_t port;
+    struct fixture *f = fixture_begin(state, &port);
+    char conf[1024];
+
+    (void)close(f->listener);
+    (void)unlink(address.sun_path);
+    f->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(f->listener, (const struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(f->listener, 0), 0);
+    fill_backlog();
+    (void)snprintf(conf, sizeof(conf),
+                   "user: %s\nlisten: {host: 127.0.0.1, port: 0}\nnum-threads: 1\n"
+                   "hosts:\n  default:\n    paths:\n"
+                   "      /: {proxy.reverse.url: \"http://[unix:%s]/\"}\n"
+                   "      /hasty: {proxy.reverse.url: \"http://[unix:%s]/\", " HASTY_HERE "}\n"
+                   "      /fastcgi: {fastcgi.connect: {port: %s, type: unix}}\n",
+                   own_user_name(), address.sun_path, address.sun_path, address.sun_path);
+    write_text("conf", conf);
+    process_start_configured(&f->front,
+                             (const char *const[]){"--conf", in_directory("conf"), NULL});
+    return 0;
+}
+
+/* As TCP would wait. */
+static void test_a_connect_waits_while_the_backlog_of_a_unix_socket_is_full(void **state)
+{
+    struct fixture *f = *state;
+    struct pollfd answered;
+    struct answer answer;
+
+    ask(f, ANSWER_HTTP11, false);
+    answered = (struct pollfd){.fd = f->client, .events = POLLIN};
+    assert_int_equal(poll(&answered, 1, 300), 0);
+    empty_backlog(f);
+    take_request(f);
+    client_send(f->upstream, TWO);
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
+    assert_int_equal(answer.status, 200);
+    answer_release(&answer);
+}
+
+static void test_a_fastcgi_connect_waits_as_well(void **state)
+{
+    struct fixture *f = *state;
+    struct pollfd answered;
+
+    ask_for(f, ANSWER_HTTP11, false, "/fastcgi");
+    answered = (struct pollfd){.fd = f->client, .events = POLLIN};
+    assert_int_equal(poll(&answered, 1, 300), 0);
+    hang_up(f);
+    empty_backlog(f);
+    take_connection(f); /* the front does not see that its client has gone */
+}
+
+static void test_a_full_backlog_is_504_when_the_time_is_over(void **state)
+{
+    static const struct fault fault = {"has a full backlog",
+                                       NULL,
+                                       0,
+                                       NULL,
+                                       504,
+                                       "the upstream did not accept the connection in time",
+                                       "connect",
+                                       "connect-time",
+                                       NULL};
+    struct fixture *f = *state;
+    struct process admin = admin_of(&f->front);
+
+    ask_for(f, ANSWER_HTTP11, false, "/hasty");
+    expect_answer(f, ANSWER_HTTP11, &fault);
+    expect_line(f, &fault);
+    expect_counts(&admin, &fault, 1);
+}
+
 /* ---- the line, for machines ---- */
 
 static json_t *line_of(const struct process *front, const char *event)
@@ -237,6 +363,7 @@ static int set_up(void **state)
 }
 
 #define ALONE(f) cmocka_unit_test_teardown(f, process_kill_left)
+#define FULL(f) cmocka_unit_test_setup_teardown(f, set_up_full_socket, fixture_tear_down)
 
 int main(void)
 {
@@ -245,6 +372,9 @@ int main(void)
         ALONE(test_an_upstream_without_a_route),
         cmocka_unit_test_setup_teardown(test_an_upstream_that_comes_and_goes, set_up,
                                         fixture_tear_down),
+        FULL(test_a_connect_waits_while_the_backlog_of_a_unix_socket_is_full),
+        FULL(test_a_fastcgi_connect_waits_as_well),
+        FULL(test_a_full_backlog_is_504_when_the_time_is_over),
         ALONE(test_the_line_in_json),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
