@@ -3,10 +3,9 @@
 #include <string.h>
 #include <strings.h>
 
-#include "claims.h"
 #include "file.h"
 #include "logfiles.h"
-#include "upstream_pool.h"
+#include "own_variables.h"
 
 /* `access-log`: fields of a format that libh2o 2.2.5 lacks, and errors with the name of the file.
  *
@@ -16,8 +15,8 @@
 static const struct {
     const char *field, *variable;
 } fields[] = {
-    {"%{request-id}x", "%{" CLAIMS_ID_VARIABLE "}e"},
-    {"%{proxy.error}x", "%{" UPSTREAM_ERROR_VARIABLE "}e"},
+    {"%{" OWN_VARIABLE_REQUEST_ID "}x", "%{" OWN_VARIABLE_REQUEST_ID "}e"},
+    {"%{" OWN_VARIABLE_PROXY_ERROR "}x", "%{" OWN_VARIABLE_PROXY_ERROR "}e"},
 };
 
 /* After a `%`: the characters `<` and `>` may stand before the brace. */

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "loop.h"
+#include "own_variables.h"
 #include "server_state.h"
 #include "trust.h"
 
@@ -93,6 +94,6 @@ h2o_iovec_t claims_give_id(h2o_req_t *req)
     if (at == -1 || !claims_may_be_id(id.base, id.len) || claims_of(req) != CLAIMS_BELIEVED)
         id = make(loop_of(req->conn), req);
     set_field(req, id);
-    *h2o_req_getenv(req, H2O_STRLIT(CLAIMS_ID_VARIABLE), 1) = id;
+    *h2o_req_getenv(req, H2O_STRLIT(OWN_VARIABLE_REQUEST_ID), 1) = id;
     return id;
 }

@@ -6,7 +6,7 @@
  *
  * The id of a request stands in its field X-Request-Id from the gate on: so an upstream, a FastCGI
  * application, a handler and the in-flight record have it. %{request-id}x of an access log reads it
- * from the variable REQUEST_ID of the request's environment.
+ * from a variable of the request's environment (own_variables.h).
  *
  * Thread: owner loop only, for all of these.     Blocks: never. */
 
@@ -17,7 +17,6 @@
 #include "h2o_api.h"
 
 #define CLAIMS_ID_FIELD "x-request-id"
-#define CLAIMS_ID_VARIABLE "REQUEST_ID"
 #define CLAIMS_ID_MOST 128 /* bytes of an id that is taken over */
 
 /* Random bytes of a loop, for the next ids: a call of getrandom(2) serves 64 of them. */

@@ -10,6 +10,7 @@
 #include "library.h"
 #include "log.h"
 #include "loop.h"
+#include "own_variables.h"
 #include "request.h"
 
 /* Connections that are kept for an upstream on one loop. More would be closed at once. */
@@ -350,7 +351,7 @@ const char *upstream_label(enum upstream_failure failure)
 
 void upstream_set_error(h2o_req_t *req, const char *label)
 {
-    *h2o_req_getenv(req, H2O_STRLIT(UPSTREAM_ERROR_VARIABLE), 1) =
+    *h2o_req_getenv(req, H2O_STRLIT(OWN_VARIABLE_PROXY_ERROR), 1) =
         h2o_iovec_init(label, strlen(label));
 }
 

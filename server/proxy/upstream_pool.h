@@ -159,9 +159,8 @@ void upstream_log(struct upstream *upstream, enum upstream_failure failure, cons
 const char *upstream_phase(enum upstream_failure failure);
 /* The failure in a word, as metrics and access logs have it. */
 const char *upstream_label(enum upstream_failure failure);
-/* For %{proxy.error}x of an access log, which reads this variable of the request's environment:
- * why it is not answered by an upstream, or not to the end. `label` is a constant. */
-#define UPSTREAM_ERROR_VARIABLE "PROXY_ERROR"
+/* For %{proxy.error}x of an access log: why it is not answered by an upstream, or not to the end.
+ * `label` is a constant. */
 void upstream_set_error(h2o_req_t *req, const char *label);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "claims.h"
+#include "own_variables.h"
 #include "proxied_head.h"
 
 /* The names and values of a request. A length is one byte, or four with the highest bit set. */
@@ -92,6 +93,8 @@ static void put_env(struct params *params)
     const h2o_iovec_t *entries = params->req->env.entries;
 
     for (size_t i = 0; i + 1 < params->req->env.size; i += 2) {
+        if (own_variable_is(&entries[i]))
+            continue;
         char *to = put_pair(params, entries[i].len, entries[i + 1].len);
         h2o_memcpy(to, entries[i].base, entries[i].len);
         h2o_memcpy(to + entries[i].len, entries[i + 1].base, entries[i + 1].len);

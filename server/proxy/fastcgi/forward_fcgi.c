@@ -91,10 +91,22 @@ static ssize_t read_head(struct forward *forward, const char *bytes, size_t size
     return result;
 }
 
+/* An application that has answered before it has the request need not send FCGI_END_REQUEST before
+ * it has the rest, which it may never read. Its connection is not kept, so nothing more is to come:
+ * the client gets the end now. */
+static bool has_answered_early(const struct forward *forward)
+{
+    return !forward->is_sent && fcgi_reader_end(&forward->fcgi->reader, false);
+}
+
 static ssize_t read_body(struct forward *forward, char *bytes, size_t size)
 {
     (void)bytes;
-    return noted(forward, fcgi_reader_body(&forward->fcgi->reader, size));
+    ssize_t taken = noted(forward, fcgi_reader_body(&forward->fcgi->reader, size));
+
+    if (taken >= 0 && has_answered_early(forward))
+        forward->is_whole = true;
+    return taken;
 }
 
 static bool read_end(struct forward *forward, bool in_order)

@@ -312,19 +312,56 @@ static void test_a_large_body_comes_whole(void **state)
     free(body);
 }
 
+/* The front closes the application's connection, whatever it has sent on it before. */
+static void expect_closed(struct fixture *f)
+{
+    static char bytes[64 * 1024];
+    const struct timeval patience = {.tv_sec = 20};
+    ssize_t n;
+
+    assert_int_equal(setsockopt(f->upstream, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)),
+                     0);
+    do
+        n = client_recv(f->upstream, bytes, sizeof(bytes), 0);
+    while (n > 0);
+    assert_true(n == 0 || errno == ECONNRESET); /* EAGAIN: it is still open */
+}
+
 static void test_an_answer_before_the_end_of_the_request_is_passed_on(void **state)
 {
     struct fixture *f = *state;
-    char bytes[64 * 1024];
 
     free(begin_upload(f, 12 * MB));
     take_connection(f);
     send_text(f, "Status: 413 Too Large\r\n\r\ntoo large");
     send_end(f);
     expect_status(f, 413);
-    while (client_recv(f->upstream, bytes, sizeof(bytes), 0) >
-           0) /* the connection is not used again */
-        continue;
+    expect_closed(f); /* the connection is not used again */
+}
+
+/* It has not read the request, and owes no FCGI_END_REQUEST before that. */
+static void test_an_early_answer_is_whole_without_its_end(void **state)
+{
+    static const struct {
+        const char *text;
+        int status;
+    } answers[] = {
+        {"Status: 413 Too Large\r\nContent-Length: 9\r\n\r\ntoo large", 413},
+        {"Status: 204 No Content\r\n\r\n", 204},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+        free(begin_upload(f, 12 * MB));
+        take_connection(f);
+        send_text(f, answers[i].text);
+        expect_status(f, answers[i].status);
+        expect_closed(f);
+        (void)close(f->upstream);
+        f->upstream = -1;
+        hang_up(f);
+    }
+    assert_lacks(f->front.log, "upstream-failed");
 }
 
 /* ---- back-pressure ---- */
@@ -433,7 +470,8 @@ int main(void)
         HASTY(test_a_whole_body_without_an_end_is_whole_in_time),
         UPLOAD(test_a_request_that_is_not_taken_is_504),
         CLOSING(test_a_large_body_comes_whole),
-        UPLOAD(test_an_answer_before_the_end_of_the_request_is_passed_on),
+        PATIENT(test_an_answer_before_the_end_of_the_request_is_passed_on),
+        PATIENT(test_an_early_answer_is_whole_without_its_end),
         TEST(test_a_client_that_does_not_read_holds_up_its_application),
         TEST(test_what_happens_is_counted),
         cmocka_unit_test_setup_teardown(test_numbers_out_of_range_are_refused, NULL,

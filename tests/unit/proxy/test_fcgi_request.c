@@ -13,8 +13,10 @@
 #include "expect.h"
 #include "fcgi_request.h"
 #include "loop.h"
+#include "own_variables.h"
 #include "server_state.h"
 #include "trust.h"
+#include "upstream_pool.h"
 
 static struct {
     struct server server;
@@ -246,6 +248,22 @@ static void test_a_body_has_its_length_and_type(void **state)
     assert_lacks(text, "HTTP_CONTENT_TYPE");
 }
 
+/* Those are for access logs; an application gets the id as HTTP_X_REQUEST_ID. */
+static void test_variables_of_the_server_itself_are_not_sent(void **state)
+{
+    (void)state;
+    set("BEFORE", "1");
+    *h2o_req_getenv(&made.req, H2O_STRLIT(OWN_VARIABLE_REQUEST_ID), 1) = IOVEC("id-1");
+    upstream_set_error(&made.req, "first-byte-time");
+    set("AFTER", "2");
+    add("x-request-id", "id-1");
+    const char *text = params_of(false);
+    assert_contains(text, "\nHTTP_X_REQUEST_ID=id-1\nBEFORE=1\nAFTER=2\n");
+    assert_lacks(text, "\nREQUEST_ID=");
+    assert_lacks(text, "\nrequest-id=");
+    assert_lacks(text, "first-byte-time");
+}
+
 /* CVE-2016-5385: HTTP_PROXY in its environment is a setting to many programs. */
 static void test_fields_that_get_no_variable(void **state)
 {
@@ -392,6 +410,7 @@ int main(void)
         TEST(test_a_script_and_its_path),
         TEST(test_delegated_or_original),
         TEST(test_a_body_has_its_length_and_type),
+        TEST(test_variables_of_the_server_itself_are_not_sent),
         TEST(test_fields_that_get_no_variable),
         TEST(test_what_a_peer_that_is_not_trusted_says_gets_no_variable),
         TEST(test_fields_of_one_name_become_one),
