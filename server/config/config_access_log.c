@@ -3,9 +3,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "claims.h"
 #include "file.h"
 #include "logfiles.h"
-#include "own_variables.h"
 
 /* `access-log`: fields of a format that libh2o 2.2.5 lacks, and errors with the name of the file.
  *

@@ -74,7 +74,8 @@ static int on_mruby(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
 
 /* ---- directives of the library that run through ours first ---- */
 
-static h2o_configurator_command_cb library_access_log, library_streams, library_proxy;
+static h2o_configurator_command_cb library_access_log, library_streams, library_proxy,
+    library_connect, library_spawn;
 
 /* With 0 streams libh2o fails an assertion at the first request. */
 static int on_streams(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
@@ -90,6 +91,13 @@ static int on_streams(h2o_configurator_command_t *cmd, h2o_configurator_context_
 static bool is_app(void *options, const char *url)
 {
     return config_app_is_at(options, url);
+}
+
+static void name_host(struct proxy_members *members, h2o_configurator_context_t *ctx)
+{
+    members->groups = &config_reader_of(ctx->globalconf)->server->upstream_groups;
+    members->host =
+        ctx->hostconf != NULL ? ctx->hostconf->authority.hostport : h2o_iovec_init("", 0);
 }
 
 /* libh2o takes one URL, and registers the route with it; we have all of them. Requests for our
@@ -109,12 +117,22 @@ static int on_proxy(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
             NULL) /* the pseudo-path of file.custom-handler takes one handler only */
             hold_register(ctx->pathconf);
     }
-    members.groups = &reader->server->upstream_groups;
-    members.host =
-        ctx->hostconf != NULL ? ctx->hostconf->authority.hostport : h2o_iovec_init("", 0);
+    name_host(&members, ctx);
     config_use_proxy(ctx->globalconf);
     proxy_set_members(&members);
     return library_proxy(cmd, ctx, first);
+}
+
+static int on_fastcgi(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                      yoml_t *node)
+{
+    static struct proxy_members members; /* too large for the stack */
+    bool spawns = strcmp(cmd->name, "fastcgi.spawn") == 0;
+
+    name_host(&members, ctx);
+    config_use_proxy(ctx->globalconf);
+    return config_register_fastcgi(cmd, ctx, node, &members,
+                                   spawns ? library_spawn : library_connect);
 }
 
 static int on_access_log(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
@@ -146,8 +164,6 @@ static int on_route(h2o_configurator_command_t *cmd, h2o_configurator_context_t 
         gate_note_kind(ctx->pathconf, route_directives[i].kind);
     if (route_directives[i].kind != ROUTE_INLINE)
         config_reader_of(ctx->globalconf)->server->takes_second_files = true;
-    if (route_directives[i].kind == ROUTE_FASTCGI)
-        config_use_proxy(ctx->globalconf);
     return route_directives[i].library(cmd, ctx, node);
 }
 
@@ -170,6 +186,8 @@ static void replace_callbacks(h2o_globalconf_t *conf)
         h2o_configurator_command_cb own, *library;
     } first[] = {
         {"access-log", on_access_log, &library_access_log},
+        {"fastcgi.connect", on_fastcgi, &library_connect},
+        {"fastcgi.spawn", on_fastcgi, &library_spawn},
         {"http2-max-concurrent-requests-per-connection", on_streams, &library_streams},
         {"proxy.reverse.url", on_proxy, &library_proxy},
     };

@@ -120,6 +120,7 @@ void config_define_proxy(h2o_globalconf_t *conf)
     reader->now = reader->levels;
     reader->now->proxy.buffer_bytes = reader->now->fastcgi.buffer_bytes = PROXY_BUFFER_DEFAULT;
     config_upstreams_default(&reader->now->proxy.rules);
+    config_upstreams_default(&reader->now->fastcgi.rules);
     reader->super.enter = on_enter;
     reader->super.exit = on_exit_level;
     for (size_t i = 0; i < sizeof(directives) / sizeof(directives[0]); i++)

@@ -3,9 +3,10 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "fastcgi.h"
 #include "proxy.h"
 
-/* The upstreams of a route: the value of `proxy.reverse.url`. */
+/* The upstreams of a route: the value of `proxy.reverse.url`, or of `fastcgi.connect`. */
 
 static int read_url(h2o_configurator_command_t *cmd, yoml_t *node, h2o_url_t *ret_url)
 {
@@ -24,6 +25,25 @@ static int read_url(h2o_configurator_command_t *cmd, yoml_t *node, h2o_url_t *re
                        node->type == YOML_TYPE_SCALAR ? node->data.scalar : "(not a text)");
 }
 
+/* `weight` and `backup`. Returns 1: the key is one of them; 0: it is not; -1. */
+static int read_share(h2o_configurator_command_t *cmd, const char *name, yoml_t *value,
+                      struct proxy_member *member)
+{
+    uint64_t weight;
+
+    if (strcmp(name, "weight") == 0) {
+        if (config_get_number(cmd, value, 1, GROUP_WEIGHT_MAX, &weight) != 0)
+            return -1;
+        member->weight = (unsigned)weight;
+        return 1;
+    }
+    if (strcmp(name, "backup") != 0)
+        return 0;
+    if (value->type != YOML_TYPE_SCALAR)
+        return config_fail(cmd, value, "backup: want ON or OFF");
+    return config_get_switch(cmd, value, &member->is_backup) == 0 ? 1 : -1;
+}
+
 /* A URL, or `{url: URL, weight: N, backup: ON}`. */
 static int read_member(h2o_configurator_command_t *cmd, yoml_t *node, struct proxy_member *member,
                        yoml_t **ret_url)
@@ -39,19 +59,11 @@ static int read_member(h2o_configurator_command_t *cmd, yoml_t *node, struct pro
         yoml_t *key = node->data.mapping.elements[i].key;
         yoml_t *value = node->data.mapping.elements[i].value;
         const char *name = key->type == YOML_TYPE_SCALAR ? key->data.scalar : "";
-        if (strcmp(name, "weight") == 0) {
-            uint64_t weight;
-            if (config_get_number(cmd, value, 1, GROUP_WEIGHT_MAX, &weight) != 0)
-                return -1;
-            member->weight = (unsigned)weight;
-        } else if (strcmp(name, "backup") == 0) {
-            if (value->type != YOML_TYPE_SCALAR)
-                return config_fail(cmd, value, "backup: want ON or OFF");
-            if (config_get_switch(cmd, value, &member->is_backup) != 0)
-                return -1;
-        } else if (strcmp(name, "url") != 0) {
+        int taken = read_share(cmd, name, value, member);
+        if (taken < 0)
+            return -1;
+        if (taken == 0 && strcmp(name, "url") != 0)
             return config_unknown_key(cmd, key, "url, weight, backup");
-        }
     }
     return read_url(cmd, *ret_url, &member->url);
 }
@@ -89,23 +101,43 @@ static bool is_any_primary(const struct proxy_members *members)
     return false;
 }
 
+static size_t count_of(h2o_configurator_command_t *cmd, yoml_t *node)
+{
+    size_t count = node->type == YOML_TYPE_SEQUENCE ? node->data.sequence.size : 1;
+
+    if (count >= 1 && count <= GROUP_MEMBERS_MAX)
+        return count;
+    (void)config_fail(cmd, node, "%zu upstreams: want 1 to %d", count, GROUP_MEMBERS_MAX);
+    return 0;
+}
+
+static yoml_t *item_of(yoml_t *node, size_t i)
+{
+    return node->type == YOML_TYPE_SEQUENCE ? node->data.sequence.elements[i] : node;
+}
+
+static bool check_primary(h2o_configurator_command_t *cmd, yoml_t *node,
+                          const struct proxy_members *members)
+{
+    if (is_any_primary(members))
+        return true;
+    (void)config_fail(cmd, node, "all upstreams are backups: want one without backup: ON");
+    return false;
+}
+
 yoml_t *config_read_upstreams(h2o_configurator_command_t *cmd, yoml_t *node,
                               struct proxy_members *members, bool (*is_app)(void *, const char *),
                               void *data, bool *ret_has_app)
 {
-    bool is_list = node->type == YOML_TYPE_SEQUENCE;
-    size_t count = is_list ? node->data.sequence.size : 1;
+    size_t count = count_of(cmd, node);
     yoml_t *first = NULL, *url = NULL;
 
     *ret_has_app = false;
-    if (count < 1 || count > GROUP_MEMBERS_MAX) {
-        (void)config_fail(cmd, node, "%zu upstreams: want 1 to %d", count, GROUP_MEMBERS_MAX);
+    if (count == 0)
         return NULL;
-    }
     for (members->count = 0; members->count < count;) {
         size_t i = members->count;
-        yoml_t *item = is_list ? node->data.sequence.elements[i] : node;
-        if (read_member(cmd, item, &members->list[i], &url) != 0)
+        if (read_member(cmd, item_of(node, i), &members->list[i], &url) != 0)
             return NULL;
         members->count++;
         if (check_last(cmd, url, members) != 0)
@@ -114,9 +146,48 @@ yoml_t *config_read_upstreams(h2o_configurator_command_t *cmd, yoml_t *node,
         if (i == 0)
             first = url;
     }
-    if (!is_any_primary(members)) {
-        (void)config_fail(cmd, node, "all upstreams are backups: want one without backup: ON");
-        return NULL;
+    return check_primary(cmd, node, members) ? first : NULL;
+}
+
+/* ---- FastCGI ---- */
+
+/* What libh2o reads of an item, and what we do. */
+static int read_application(h2o_configurator_command_t *cmd, yoml_t *node,
+                            struct proxy_member *member)
+{
+    size_t size = node->type == YOML_TYPE_MAPPING ? node->data.mapping.size : 0;
+
+    *member = (struct proxy_member){.weight = 1};
+    for (size_t i = 0; i < size; i++) {
+        yoml_t *key = node->data.mapping.elements[i].key;
+        const char *name = key->type == YOML_TYPE_SCALAR ? key->data.scalar : "";
+        if (read_share(cmd, name, node->data.mapping.elements[i].value, member) < 0)
+            return -1;
     }
-    return first;
+    return 0;
+}
+
+int config_register_fastcgi(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
+                            yoml_t *node, struct proxy_members *members,
+                            h2o_configurator_command_cb library)
+{
+    size_t count = count_of(cmd, node);
+
+    if (count == 0)
+        return -1;
+    for (members->count = 0; members->count < count; members->count++)
+        if (read_application(cmd, item_of(node, members->count), &members->list[members->count]) !=
+            0)
+            return -1;
+    if (!check_primary(cmd, node, members))
+        return -1;
+    fastcgi_set_members(members);
+    for (size_t i = 0; i < count; i++) {
+        if (library(cmd, ctx, item_of(node, i)) != 0)
+            return -1;
+        if (!fastcgi_is_member_new())
+            return config_fail(cmd, item_of(node, i),
+                               "this application is there twice: give it a weight of 2 instead");
+    }
+    return 0;
 }

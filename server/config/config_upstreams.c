@@ -6,12 +6,13 @@
 #include "clock.h"
 #include "proxy.h"
 
-/* Several upstreams for a route: the list under `proxy.reverse.url`, and the directives that say
- * how they share the requests. Texts are borrowed from the tree, which lives as long as the server.
+/* Several upstreams for a route of the proxy or of FastCGI: the directives that say how they share
+ * the requests. Texts are borrowed from the tree, which lives as long as the server.
  */
 
 #define MS_MOST (UINT64_C(24) * 3600 * 1000)
 #define COUNT_MOST 1000
+#define FASTCGI (CONFIG_ALL | CONFIG_EXTENSION)
 
 void config_upstreams_default(struct group_rules *rules)
 {
@@ -218,6 +219,10 @@ static int on_health(h2o_configurator_command_t *cmd, h2o_configurator_context_t
 void config_define_upstreams(h2o_configurator_t *configurator)
 {
     static const struct config_directive directives[] = {
+        {"fastcgi.balance", FASTCGI | CONFIG_SCALAR, on_balance},
+        {"fastcgi.eject", FASTCGI, on_eject},
+        {"fastcgi.slow-start", FASTCGI | CONFIG_SCALAR, on_slow_start},
+        {"fastcgi.wait", FASTCGI | CONFIG_SCALAR, on_wait},
         {"proxy.balance", CONFIG_ALL | CONFIG_SCALAR, on_balance},
         {"proxy.eject", CONFIG_ALL, on_eject},
         {"proxy.health", CONFIG_ALL, on_health},

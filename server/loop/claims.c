@@ -7,7 +7,6 @@
 
 #include "clock.h"
 #include "loop.h"
-#include "own_variables.h"
 #include "server_state.h"
 #include "trust.h"
 

@@ -6,7 +6,7 @@
  *
  * The id of a request stands in its field X-Request-Id from the gate on: so an upstream, a FastCGI
  * application, a handler and the in-flight record have it. %{request-id}x of an access log reads it
- * from a variable of the request's environment (own_variables.h).
+ * from a variable of the request's environment.
  *
  * Thread: owner loop only, for all of these.     Blocks: never. */
 
@@ -18,6 +18,23 @@
 
 #define CLAIMS_ID_FIELD "x-request-id"
 #define CLAIMS_ID_MOST 128 /* bytes of an id that is taken over */
+
+/* ---- variables of ours ---- */
+
+/* Variables of a request's environment that access logs read: %{request-id}x is %{request-id}e to
+ * libh2o. No application gets them, and `setenv`, whose variables are for applications, does not
+ * meet these names. */
+#define OWN_VARIABLE_REQUEST_ID "request-id"
+#define OWN_VARIABLE_PROXY_ERROR "proxy.error" /* upstream_pool.c sets it */
+
+/* Is this the name of one?     Thread: any. */
+static inline bool own_variable_is(const h2o_iovec_t *name)
+{
+    return h2o_memis(name->base, name->len, H2O_STRLIT(OWN_VARIABLE_REQUEST_ID)) ||
+           h2o_memis(name->base, name->len, H2O_STRLIT(OWN_VARIABLE_PROXY_ERROR));
+}
+
+/* ---- who is believed, and ids ---- */
 
 /* Random bytes of a loop, for the next ids: a call of getrandom(2) serves 64 of them. */
 struct claims_random {

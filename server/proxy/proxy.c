@@ -1,6 +1,5 @@
 #include "proxy.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "errand.h"
@@ -177,28 +176,10 @@ static void fill_member(struct group_member *member, h2o_mem_pool_t *pool,
     member->is_backup = from->is_backup;
 }
 
-/* A path may have several routes; the first one that is not passed over answers. */
-static const char *name_route(const struct upstream_group *others, h2o_mem_pool_t *pool,
-                              h2o_iovec_t host, const h2o_pathconf_t *path)
-{
-    char *name = h2o_concat(pool, host, path->path).base, number[16];
-
-    for (unsigned n = 2;; n++) {
-        const struct upstream_group *at = others;
-        while (at != NULL && strcmp(at->route, name) != 0)
-            at = at->next;
-        if (at == NULL)
-            return name;
-        int len = snprintf(number, sizeof(number), "#%u", n);
-        name = h2o_concat(pool, host, path->path, h2o_iovec_init(number, (size_t)len)).base;
-    }
-}
-
 static void add_group(struct route *route, const struct proxy_members *members,
                       const h2o_pathconf_t *path)
 {
     struct upstream_group *group = upstream_group_create(members->count);
-    struct upstream_group **last = members->groups;
 
     route->group = group;
     group->settings = &route->settings;
@@ -206,10 +187,7 @@ static void add_group(struct route *route, const struct proxy_members *members,
     for (size_t i = 0; i < members->count; i++)
         fill_member(&group->members[i], &route->pool, &members->list[i]);
     upstream_group_finish(group);
-    group->route = name_route(*members->groups, &route->pool, members->host, path);
-    for (; *last != NULL; last = &(*last)->next)
-        group->number++;
-    *last = group;
+    upstream_group_join(group, members->groups, &route->pool, members->host, path->path);
 }
 
 void proxy_register(h2o_pathconf_t *path, h2o_url_t *url, h2o_proxy_config_vars_t *vars)

@@ -18,14 +18,14 @@ struct proxy_extras {
     struct group_rules rules; /* proxy.balance and others */
 };
 
-/* One upstream of `proxy.reverse.url`. */
+/* One upstream of `proxy.reverse.url`, or of `fastcgi.connect`. */
 struct proxy_member {
-    h2o_url_t url; /* borrowed until the route is registered */
+    h2o_url_t url; /* borrowed until the route is registered; FastCGI: unused */
     unsigned weight;
     bool is_backup;
 };
 
-/* All of `proxy.reverse.url`, for the next route that is registered. */
+/* All of them, for the next route that is registered. */
 struct proxy_members {
     struct upstream_group **groups; /* of the server: the route's is appended */
     h2o_iovec_t host;               /* that the route is of */

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "loop.h"
-#include "upstream_pool.h"
 
 #define BUFFERS_KEPT 256 /* 2 MB a loop */
 
@@ -19,7 +18,6 @@ struct proxy_loop *proxy_loop(struct loop *loop)
     struct proxy_loop *proxy = h2o_mem_alloc(sizeof(*proxy));
     *proxy = (struct proxy_loop){.loop = loop};
     h2o_linklist_init_anchor(&proxy->ends);
-    h2o_linklist_init_anchor(&proxy->upstreams);
     loop->proxy = proxy;
     return proxy;
 }
@@ -74,8 +72,6 @@ void proxy_loop_release(struct loop *loop)
         h2o_linklist_unlink(&end->link);
         end->cb(end);
     }
-    while (!h2o_linklist_is_empty(&proxy->upstreams))
-        upstream_release(container_of(proxy->upstreams.next, struct upstream, link));
     while (proxy->timers != NULL) {
         struct proxy_timers *timers = proxy->timers;
         proxy->timers = timers->next;

@@ -21,8 +21,7 @@ struct proxy_loop_end {
 
 struct proxy_loop {
     struct loop *loop;
-    h2o_linklist_t ends;      /* struct proxy_loop_end, link */
-    h2o_linklist_t upstreams; /* struct upstream, link */
+    h2o_linklist_t ends; /* struct proxy_loop_end, link */
     struct proxy_timers *timers;
     void *buffers; /* small ones, each of which begins with a pointer to the next */
     unsigned buffer_count;

@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "claims.h"
 #include "clock.h"
 #include "library.h"
 #include "log.h"
 #include "loop.h"
-#include "own_variables.h"
 #include "request.h"
 
 /* Connections that are kept for an upstream on one loop. More would be closed at once. */
@@ -79,24 +79,6 @@ void upstream_close_kept(struct upstream *upstream)
 {
     while (!h2o_linklist_is_empty(&upstream->kept))
         upstream_conn_close(take_first(upstream));
-}
-
-struct upstream *upstream_create(struct proxy_loop *proxy, const struct proxy_target *target,
-                                 const struct proxy_settings *settings)
-{
-    struct upstream *upstream = h2o_mem_alloc(sizeof(*upstream));
-
-    upstream_init(upstream, proxy, target, settings);
-    upstream->is_lasting = true;
-    h2o_linklist_insert(&proxy->upstreams, &upstream->link);
-    return upstream;
-}
-
-void upstream_release(struct upstream *upstream)
-{
-    upstream_close_kept(upstream);
-    h2o_linklist_unlink(&upstream->link);
-    free(upstream);
 }
 
 /* ---- connections ---- */

@@ -80,9 +80,8 @@ struct upstream_owner {
 };
 
 struct upstream {
-    h2o_linklist_t link; /* proxy->upstreams; unlinked: it belongs to a single request */
     const struct upstream_owner *owner; /* NULL: nobody wants to know */
-    bool is_lasting;                    /* it lives until its loop ends */
+    bool is_lasting; /* it lives until its loop ends; else it belongs to a single request */
     struct upstream_counts counts;
     struct proxy_loop *proxy;
     const struct proxy_target *target;
@@ -106,10 +105,6 @@ void upstream_init(struct upstream *upstream, struct proxy_loop *proxy,
                    const struct proxy_target *target, const struct proxy_settings *settings);
 /* Close what is kept; the caller's memory stays. */
 void upstream_close_kept(struct upstream *upstream);
-/* Make one that lives until the loop ends, and free it then. */
-struct upstream *upstream_create(struct proxy_loop *proxy, const struct proxy_target *target,
-                                 const struct proxy_settings *settings);
-void upstream_release(struct upstream *upstream);
 
 /* A connection that is kept; NULL: there is none. `be_sure`: look at it first; the upstream may
  * have closed it in this moment. The caller becomes its user, and sets both fields. */

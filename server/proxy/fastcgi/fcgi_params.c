@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "claims.h"
-#include "own_variables.h"
 #include "proxied_head.h"
 
 /* The names and values of a request. A length is one byte, or four with the highest bit set. */

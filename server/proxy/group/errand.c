@@ -166,8 +166,8 @@ static void aim(struct errand *errand, const struct group_member *member)
     const struct upstream_group *group = errand->view->group;
     h2o_req_t *req = errand->req;
 
-    if (group->count == 1)
-        return; /* proxy.c has said so */
+    if (group->count == 1 || group->settings->fcgi != NULL)
+        return; /* proxy.c has said so; FastCGI sends what the client has said */
     req->overrides->location_rewrite.match = (h2o_url_t *)(uintptr_t)&member->url;
     if (group->settings->preserve_host)
         return;

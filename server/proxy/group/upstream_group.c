@@ -1,5 +1,6 @@
 #include "upstream_group.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,6 +46,34 @@ void upstream_group_finish(struct upstream_group *group)
     group->health = health_create(group->count, &group->rules->health);
     if (group->health == NULL)
         h2o_fatal("no memory");
+}
+
+/* A path may have several routes; the first one that is not passed over answers. */
+static const char *name_route(const struct upstream_group *others, h2o_mem_pool_t *pool,
+                              h2o_iovec_t host, h2o_iovec_t path)
+{
+    char *name = h2o_concat(pool, host, path).base, number[16];
+
+    for (unsigned n = 2;; n++) {
+        const struct upstream_group *at = others;
+        while (at != NULL && strcmp(at->route, name) != 0)
+            at = at->next;
+        if (at == NULL)
+            return name;
+        int len = snprintf(number, sizeof(number), "#%u", n);
+        name = h2o_concat(pool, host, path, h2o_iovec_init(number, (size_t)len)).base;
+    }
+}
+
+void upstream_group_join(struct upstream_group *group, struct upstream_group **groups,
+                         h2o_mem_pool_t *pool, h2o_iovec_t host, h2o_iovec_t path)
+{
+    struct upstream_group **last = groups;
+
+    group->route = name_route(*groups, pool, host, path);
+    for (; *last != NULL; last = &(*last)->next)
+        group->number++;
+    *last = group;
 }
 
 /* The loop ends. The requests that wait are gone, or never will be. */

@@ -83,6 +83,11 @@ void upstream_group_destroy(struct upstream_group *group);
 /* The members and rules are filled in.     Thread: before start. */
 void upstream_group_finish(struct upstream_group *group);
 
+/* Append it to the groups of a server, as the route of a host and a path. Its name, in `pool`, is
+ * that of no other.     Thread: before start. */
+void upstream_group_join(struct upstream_group *group, struct upstream_group **groups,
+                         h2o_mem_pool_t *pool, h2o_iovec_t host, h2o_iovec_t path);
+
 /* Make the view of a loop. One loop after the other is set up before any serves, so no other thread
  * reads group->views meanwhile.
  * Owner: the loop.     Thread: owner loop only. */

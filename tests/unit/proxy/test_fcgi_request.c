@@ -10,10 +10,10 @@
 
 #include <cmocka.h>
 
+#include "claims.h"
 #include "expect.h"
 #include "fcgi_request.h"
 #include "loop.h"
-#include "own_variables.h"
 #include "server_state.h"
 #include "trust.h"
 #include "upstream_pool.h"
