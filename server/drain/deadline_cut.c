@@ -136,7 +136,7 @@ static void judge_tunnel(struct look *look, struct conn *conn)
         conn->deadline.is_due = true;
     /* Where both sides know that it ends, nothing is torn. Counted first: with the end of the last
      * connection the drain may be over. */
-    if (conn->tunnel == NULL || !conn->tunnel->was_told) {
+    if (conn->tunnel == NULL || !conn->tunnel->kind->was_told(conn->tunnel)) {
         count_add(&look->loop->counts.given_up, 1);
         log_line(LOG_LEVEL_WARN, "unfinished", NULL, "unfinished: a tunnel, cut by %s",
                  limit_of(look->loop, DRAIN_TUNNEL, text, sizeof(text)));

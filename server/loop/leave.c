@@ -85,7 +85,7 @@ void leaver_count(struct leaver *leaver)
     if (leaver->kind->cut == NULL || leaver->is_counted)
         return;
     leaver->is_counted = true;
-    count_add(leaver->was_told ? &counts->tunnels_told : &counts->tunnels_cut, 1);
+    count_add(leaver->kind->was_told(leaver) ? &counts->tunnels_told : &counts->tunnels_cut, 1);
 }
 
 void leave_begin(struct loop *loop, uint64_t spread_ns, uint64_t moment_ns)

@@ -20,6 +20,8 @@ struct leaver_kind {
     void (*ask)(struct leaver *leaver);
     /* End at once, and free it. NULL: it is a request, and is cut as one. */
     void (*cut)(struct leaver *leaver);
+    /* Do both sides of the tunnel know that it ends? NULL: it is a request. */
+    bool (*was_told)(const struct leaver *leaver);
 };
 
 struct leaver {
@@ -28,7 +30,6 @@ struct leaver {
     struct loop *loop;
     uint32_t share; /* its instant in a spread, in 2^32nds of that */
     bool was_asked;
-    bool was_told;   /* both sides of a tunnel know that it ends */
     bool is_counted; /* as told or cut */
 };
 

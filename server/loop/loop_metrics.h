@@ -55,8 +55,9 @@ enum upstream_failure { UPSTREAM_FAILURES(UPSTREAM_FAILURE_ENUM) UPSTREAM_FAILUR
 
 /* How a tunnel ended, but for those that a drain ended: struct loop_counts has these. */
 #define TUNNEL_ENDS(X)                                                                             \
-    X(PEER, "peer") /* one side, or both, ended it */                                              \
-    X(IDLE, "idle") /* nothing came for proxy.websocket.timeout */
+    X(PEER, "peer")     /* one side, or both, ended it */                                          \
+    X(BROKEN, "broken") /* one side was reset, or ended TLS without close_notify */                \
+    X(IDLE, "idle")     /* nothing came for proxy.websocket.timeout */
 
 #define TUNNEL_END_ENUM(id, name) TUNNEL_END_##id,
 enum tunnel_ended { TUNNEL_ENDS(TUNNEL_END_ENUM) TUNNEL_END_COUNT };

@@ -7,8 +7,28 @@ static void end_line(struct event_stream *stream)
     stream->in_line = stream->in_comment = false;
 }
 
+#define MARK "\xef\xbb\xbf"
+#define MARK_SIZE 3
+
+/* Returns whether the byte is part of a byte order mark. What only begins like one begins a line.
+ */
+static bool take_mark(struct event_stream *stream, char byte)
+{
+    if (stream->has_begun)
+        return false;
+    if (byte == MARK[stream->mark_size]) {
+        stream->has_begun = ++stream->mark_size == MARK_SIZE;
+        return true;
+    }
+    stream->has_begun = true;
+    stream->in_line = stream->in_event = stream->mark_size > 0;
+    return false;
+}
+
 static void step(struct event_stream *stream, char byte)
 {
+    if (take_mark(stream, byte))
+        return;
     bool after_cr = stream->after_cr;
 
     stream->after_cr = byte == '\r';
@@ -26,7 +46,9 @@ static void step(struct event_stream *stream, char byte)
 
 bool event_stream_is_between(const struct event_stream *stream)
 {
-    return !stream->in_line && !stream->in_event;
+    bool in_mark = stream->mark_size > 0 && !stream->has_begun;
+
+    return !stream->in_line && !stream->in_event && !in_mark;
 }
 
 void event_stream_pass(struct event_stream *stream, const char *bytes, size_t size)

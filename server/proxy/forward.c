@@ -195,6 +195,9 @@ static void on_dispose(void *data)
 {
     struct forward *forward = data;
 
+    /* Its client may have taken no bytes since, and was cut. */
+    if (forward->was_ended_here && inflight_is_answered(inflight_of(forward->req)))
+        count_add(&forward->upstream->proxy->loop->counts.streams_ended, 1);
     forward_let_go(forward);
     if (forward->buffer != NULL)
         forward_give_back(forward);

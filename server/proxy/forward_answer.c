@@ -173,6 +173,7 @@ static bool take_body(struct forward *forward, size_t size)
 /* Both sides have agreed on another protocol. */
 static void begin_tunnel(struct forward *forward)
 {
+    bool was_closed = forward->conn->was_closed;
     h2o_socket_t *sock = upstream_conn_steal(forward->conn);
 
     forward->conn = NULL;
@@ -180,8 +181,8 @@ static void begin_tunnel(struct forward *forward)
     upstream_note_whole(forward->upstream, forward->req);
     forward_let_go(forward);
     forward_unwatch_client(forward);
-    tunnel_begin(forward->req, forward->upstream, sock, forward->buffer + forward->begin,
-                 forward->end - forward->begin);
+    tunnel_begin(forward->req, forward->upstream, sock, was_closed,
+                 forward->buffer + forward->begin, forward->end - forward->begin);
 }
 
 static bool take_final_head(struct forward *forward, const struct answer_fields *fields,

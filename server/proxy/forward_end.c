@@ -168,7 +168,7 @@ void forward_ended(struct forward *forward, bool in_order)
 
 void forward_end_here(struct forward *forward)
 {
-    count_add(&forward->upstream->proxy->loop->counts.streams_ended, 1);
+    forward->was_ended_here = true;
     end_whole(forward);
 }
 
@@ -181,7 +181,7 @@ static void leave(struct leaver *leaver)
         forward_end_here(forward);
 }
 
-const struct leaver_kind forward_leaver = {.ask = leave, .cut = NULL};
+const struct leaver_kind forward_leaver = {.ask = leave};
 
 /* ---- time ---- */
 

@@ -120,7 +120,8 @@ struct forward {
     size_t turn_bytes;    /* read since the loop was last asked for events */
     struct leaver leaver; /* of an event stream */
     struct event_stream events;
-    bool has_events; /* and it can be ended between two of them */
+    bool has_events;     /* and it can be ended between two of them */
+    bool was_ended_here; /* by a drain */
 };
 
 /* ---- forward.c ---- */

@@ -12,6 +12,7 @@
 #include "log.h"
 #include "loop.h"
 #include "request.h"
+#include "upstream_tls.h"
 
 /* Connections that are kept for an upstream on one loop. More would be closed at once. */
 #define KEPT_MOST 1024
@@ -108,7 +109,8 @@ struct upstream_conn *upstream_take_new(struct upstream *upstream, h2o_socket_t 
                                    .timer = {.cb = on_idle},
                                    .is_plain = sock->ssl == NULL,
                                    .is_tcp = !upstream->target->is_unix};
-    sock->data = sock->on_close.data = conn;
+    sock->data = conn;
+    upstream_tls_watch(sock, &conn->was_closed);
     count_add(&metrics_of(upstream)->upstream_connects, 1);
     count_open(upstream, 1);
     h2o_socket_dont_read(sock, conn->is_plain);
@@ -164,7 +166,8 @@ h2o_socket_t *upstream_conn_steal(struct upstream_conn *conn)
     count_open(conn->upstream, (uint64_t)-1);
     h2o_socket_read_stop(sock);
     h2o_socket_dont_read(sock, 0);
-    sock->data = sock->on_close.data = NULL;
+    sock->data = NULL;
+    upstream_tls_watch(sock, NULL);
     free(conn);
     return sock;
 }
@@ -173,7 +176,7 @@ void upstream_conn_close(struct upstream_conn *conn)
 {
     leave_kept(conn);
     count_open(conn->upstream, (uint64_t)-1);
-    conn->sock->on_close.data = NULL; /* over TLS the socket may live on, to send close_notify */
+    upstream_tls_watch(conn->sock, NULL); /* the socket may live on, to send close_notify */
     h2o_socket_close(conn->sock);
     free(conn);
 }

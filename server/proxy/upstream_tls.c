@@ -3,8 +3,6 @@
 #include <openssl/x509v3.h>
 #include <stdbool.h>
 
-#include "upstream_pool.h"
-
 /* ---- the name in an upstream's certificate ---- */
 
 /* libh2o 2.2.5 compares it when SSL_connect() returns, but only if there is nothing left to write.
@@ -37,11 +35,16 @@ static int on_verify(int is_good, X509_STORE_CTX *store)
 static void on_tls_info(const SSL *ssl, int where, int ret)
 {
     const h2o_socket_t *sock = BIO_get_data(SSL_get_rbio(ssl));
-    struct upstream_conn *conn = sock->on_close.data; /* NULL: it is shaking hands */
+    bool *was_closed = sock->on_close.data; /* NULL: it is shaking hands */
 
-    if (conn != NULL && (where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT &&
+    if (was_closed != NULL && (where & SSL_CB_READ_ALERT) == SSL_CB_READ_ALERT &&
         (ret & 0xff) == SSL_AD_CLOSE_NOTIFY)
-        conn->was_closed = true;
+        *was_closed = true;
+}
+
+void upstream_tls_watch(h2o_socket_t *sock, bool *was_closed)
+{
+    sock->on_close.data = was_closed;
 }
 
 void upstream_tls_set_up(SSL_CTX *ssl_ctx)

@@ -121,6 +121,12 @@ bool request_is_answered(const h2o_req_t *req)
             h2o_memis(req->input.method.base, req->input.method.len, H2O_STRLIT("HEAD")));
 }
 
+bool inflight_is_answered(const struct inflight *inflight)
+{
+    return !inflight->loop->frozen && !inflight->given_up && !inflight->conn->given_up &&
+           !inflight->is_half && request_is_answered(inflight->req);
+}
+
 /* RFC 9112 section 6.3. Without a length the library sends chunks, but to HTTP/1.1 only, and only
  * with status 200. */
 bool answer_ends_with_connection(const h2o_req_t *req)

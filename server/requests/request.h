@@ -46,6 +46,8 @@ struct inflight *inflight_of(const h2o_req_t *req);
 const char *request_id_of(const h2o_req_t *req, char id[REQUEST_ID_SIZE]);
 /* Its last byte was handed to the kernel, as far as the library tells. */
 bool request_is_answered(const h2o_req_t *req);
+/* The same, when the request ends: and nothing has cut its answer. */
+bool inflight_is_answered(const struct inflight *inflight);
 /* Does only the end of the connection end this answer? Once it has begun.     Thread: any. */
 bool answer_ends_with_connection(const h2o_req_t *req);
 /* Mark the connections whose half-sent answer only a reset can show to be half. */

@@ -6,6 +6,7 @@
 
 #include "loop.h"
 #include "proxied_head.h"
+#include "upstream_tls.h"
 
 /* An upgraded connection: after 101 the bytes go from one side to the other, as they are. */
 
@@ -65,10 +66,12 @@ static void reset_upstream(const struct tunnel *tunnel)
         (void)shutdown(fd, SHUT_RDWR);
 }
 
-static void leave_upstream(const struct tunnel *tunnel)
+static void close_upstream(const struct tunnel *tunnel)
 {
     if (tunnel->counted_at != NULL)
         upstream_end_tunnel(tunnel->counted_at);
+    upstream_tls_watch(tunnel->upstream, NULL); /* the socket may live on, to send close_notify */
+    h2o_socket_close(tunnel->upstream);
 }
 
 static void close_client(struct conn *conn, enum tunnel_how how)
@@ -90,10 +93,11 @@ static void count_end(struct tunnel *tunnel, enum tunnel_how how)
     struct loop_metrics *metrics = &tunnel->proxy->loop->metrics;
 
     count_add(&metrics->tunnels_open, (uint64_t)-1);
-    if (how == TUNNEL_CUT || tunnel->leaver.was_told)
+    if (how == TUNNEL_CUT || tunnel->leaver.kind->was_told(&tunnel->leaver))
         leaver_count(&tunnel->leaver);
     else if (!tunnel->leaver.is_counted)
-        count_add(&metrics->tunnels_ended[TUNNEL_END_PEER], 1);
+        count_add(
+            &metrics->tunnels_ended[how == TUNNEL_BROKEN ? TUNNEL_END_BROKEN : TUNNEL_END_PEER], 1);
 }
 
 void tunnel_end(struct tunnel *tunnel, enum tunnel_how how)
@@ -108,21 +112,22 @@ void tunnel_end(struct tunnel *tunnel, enum tunnel_how how)
     client->reset_when_cut = resets;
     if (resets)
         reset_upstream(tunnel);
-    leave_upstream(tunnel);
-    h2o_socket_close(tunnel->upstream);
+    close_upstream(tunnel);
     close_client(client, how == TUNNEL_BROKEN && !resets ? TUNNEL_IN_ORDER : how);
     for (unsigned i = 0; i < TUNNEL_FLOWS; i++) /* the library writes them no more */
         flow_drop_buffer(&tunnel->flows[i]);
     free(tunnel);
 }
 
-void tunnel_flow_is_over(struct tunnel *tunnel)
+bool tunnel_flow_is_over(struct tunnel *tunnel)
 {
     const struct tunnel_flow *up = &tunnel->flows[TO_UPSTREAM], *down = &tunnel->flows[TO_CLIENT];
 
-    if ((up->is_over && down->is_over) ||
-        (tunnel->ends_when_written && up->in_flight == 0 && down->in_flight == 0))
-        tunnel_end(tunnel, TUNNEL_IN_ORDER);
+    if (!(up->is_over && down->is_over) &&
+        !(tunnel->ends_when_written && up->in_flight == 0 && down->in_flight == 0))
+        return true;
+    tunnel_end(tunnel, TUNNEL_IN_ORDER);
+    return false;
 }
 
 /* ---- the beginning ---- */
@@ -132,8 +137,7 @@ static void on_upgraded(void *data, h2o_socket_t *sock, size_t request_size)
     struct tunnel *tunnel = data;
 
     if (sock == NULL) { /* the client has gone */
-        leave_upstream(tunnel);
-        h2o_socket_close(tunnel->upstream);
+        close_upstream(tunnel);
         free(tunnel);
         return;
     }
@@ -145,8 +149,8 @@ static void on_upgraded(void *data, h2o_socket_t *sock, size_t request_size)
     count_add(&tunnel->proxy->loop->metrics.tunnels_open, 1);
     leaver_join(&tunnel->leaver, &tunnel_leaver, tunnel->client);
     tunnel_note_traffic(tunnel);
-    flow_open(&tunnel->flows[TO_CLIENT]); /* neither call can end it before its callbacks run */
-    flow_open(&tunnel->flows[TO_UPSTREAM]);
+    if (flow_open(&tunnel->flows[TO_CLIENT]))
+        (void)flow_open(&tunnel->flows[TO_UPSTREAM]);
 }
 
 /* What came after the head, and what the library has read of it over TLS: the client gets both with
@@ -189,11 +193,14 @@ static struct tunnel *make(const h2o_req_t *req, struct upstream *upstream, h2o_
     return tunnel;
 }
 
-void tunnel_begin(h2o_req_t *req, struct upstream *upstream, h2o_socket_t *sock, const char *bytes,
-                  size_t size)
+void tunnel_begin(h2o_req_t *req, struct upstream *upstream, h2o_socket_t *sock, bool was_closed,
+                  const char *bytes, size_t size)
 {
     struct tunnel *tunnel = make(req, upstream, sock);
     h2o_iovec_t bufs[2];
+
+    tunnel->upstream_was_closed = was_closed;
+    upstream_tls_watch(sock, &tunnel->upstream_was_closed);
     size_t count = first_words(req, tunnel, bytes, size, bufs);
 
     req->res.content_length = SIZE_MAX; /* it has none (RFC 9110 section 8.6) */

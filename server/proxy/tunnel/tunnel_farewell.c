@@ -111,11 +111,20 @@ bool farewell_say_at_end(struct tunnel_flow *flow)
     return true;
 }
 
-/* A side that has ended, or takes no more, need not be told anything. */
+/* `to` has a Close frame. */
 static bool is_told(const struct tunnel_flow *flow)
 {
-    return flow->is_over ||
-           (flow->in_flight == 0 && (flow->farewell == FAREWELL_SAID || flow->frames.has_closed));
+    return flow->in_flight == 0 && (flow->farewell == FAREWELL_SAID || flow->frames.has_closed);
+}
+
+/* A side that has ended, or takes no more, need not be told anything; but a tunnel of which neither
+ * side was told has ended by itself. */
+static bool are_both_told(const struct tunnel *tunnel)
+{
+    const struct tunnel_flow *up = &tunnel->flows[TO_UPSTREAM], *down = &tunnel->flows[TO_CLIENT];
+
+    return is_leaving(tunnel) && (is_told(up) || is_told(down)) && (is_told(up) || up->is_over) &&
+           (is_told(down) || down->is_over);
 }
 
 static bool has_answered(const struct tunnel_flow *flow)
@@ -129,8 +138,7 @@ bool farewell_go_on(struct tunnel *tunnel)
 
     if (!is_leaving(tunnel))
         return true;
-    tunnel->leaver.was_told = is_told(up) && is_told(down);
-    if (!tunnel->leaver.was_told || !has_answered(up) || !has_answered(down))
+    if (!are_both_told(tunnel) || !has_answered(up) || !has_answered(down))
         return true;
     tunnel_end(tunnel, TUNNEL_IN_ORDER);
     return false;
@@ -160,7 +168,7 @@ static void on_quarter(h2o_timeout_entry_t *timer)
     tunnel->farewell.quarters++;
     want(flow_to(tunnel, TO_UPSTREAM));
     want(flow_to(tunnel, TO_CLIENT));
-    if (tunnel->leaver.was_told)
+    if (are_both_told(tunnel))
         tunnel->farewell.quarters_told++;
     if (!farewell_go_on(tunnel))
         return;
@@ -184,10 +192,15 @@ static void ask(struct leaver *leaver)
     (void)farewell_go_on(tunnel);
 }
 
+static bool was_told(const struct leaver *leaver)
+{
+    return are_both_told(container_of(leaver, struct tunnel, leaver));
+}
+
 static void cut(struct leaver *leaver)
 {
     tunnel_end(container_of(leaver, struct tunnel, leaver),
-               leaver->was_told ? TUNNEL_IN_ORDER : TUNNEL_CUT);
+               was_told(leaver) ? TUNNEL_IN_ORDER : TUNNEL_CUT);
 }
 
-const struct leaver_kind tunnel_leaver = {.ask = ask, .cut = cut};
+const struct leaver_kind tunnel_leaver = {.ask = ask, .cut = cut, .was_told = was_told};

@@ -14,7 +14,8 @@
 /* In one turn of the loop; other connections wait meanwhile. */
 #define TURN_MOST ((size_t)256 * 1024)
 
-static void pump(struct tunnel_flow *flow);
+/* Returns false if that ended the tunnel. */
+static bool pump(struct tunnel_flow *flow);
 
 /* ---- memory ---- */
 
@@ -42,7 +43,7 @@ static void on_readable(h2o_socket_t *sock, const char *error)
     flow->turn_bytes = 0;
     if (error != NULL)
         flow->read_error = error;
-    pump(flow);
+    (void)pump(flow);
 }
 
 /* Of a plain socket we read ourselves, so that no more is read than there is room for. */
@@ -72,6 +73,29 @@ static size_t take_input(struct tunnel_flow *flow, size_t room)
     return taken;
 }
 
+/* TLS: has close_notify come, which ends this direction also if the connection stays? libh2o does
+ * not tell, nor does it read what comes after it. */
+static bool was_closed(const struct tunnel_flow *flow)
+{
+    const struct tunnel *tunnel = flow->tunnel;
+
+    if (flow->from == tunnel->upstream)
+        return tunnel->upstream_was_closed;
+    return tunnel->client->ssl != NULL &&
+           (SSL_get_shutdown(tunnel->client->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
+}
+
+/* TLS: all that the library has read is taken. An end of the connection without close_notify may be
+ * the work of another (RFC 8446 section 6.1). A WebSocket has frames that show what is missing. */
+static ssize_t end_of_tls(const struct tunnel_flow *flow)
+{
+    if (was_closed(flow))
+        return 0;
+    if (flow->read_error == NULL)
+        return -EAGAIN;
+    return flow->read_error == h2o_socket_error_closed && flow->tunnel->has_frames ? 0 : -EIO;
+}
+
 /* Returns how many bytes; 0: the end; a negative errno; -EAGAIN: none yet. */
 static ssize_t take(struct tunnel_flow *flow, size_t room)
 {
@@ -80,11 +104,8 @@ static ssize_t take(struct tunnel_flow *flow, size_t room)
 
     if (taken > 0)
         return (ssize_t)taken;
-    if (flow->from->ssl != NULL) {
-        if (flow->read_error == NULL)
-            return -EAGAIN;
-        return flow->read_error == h2o_socket_error_closed ? 0 : -EIO;
-    }
+    if (flow->from->ssl != NULL)
+        return end_of_tls(flow);
     do
         n = recv(h2o_socket_get_fd(flow->from), flow->buffer, room, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
@@ -95,7 +116,7 @@ static ssize_t take(struct tunnel_flow *flow, size_t room)
 
 /* `to` has all, and gets its end. TLS has no half of a connection in libh2o: the tunnel ends with
  * what is in flight the other way. */
-static void pass_on_end(struct tunnel_flow *flow)
+static bool pass_on_end(struct tunnel_flow *flow)
 {
     flow->is_over = true;
     if (flow->to->ssl == NULL)
@@ -103,7 +124,7 @@ static void pass_on_end(struct tunnel_flow *flow)
     else
         flow->tunnel->ends_when_written = true;
     tunnel_note_traffic(flow->tunnel);
-    tunnel_flow_is_over(flow->tunnel);
+    return tunnel_flow_is_over(flow->tunnel);
 }
 
 static struct tunnel_flow *opposite(const struct tunnel_flow *flow)
@@ -112,19 +133,21 @@ static struct tunnel_flow *opposite(const struct tunnel_flow *flow)
 }
 
 /* A reset that a write meets first looks like an end to the reads after it. But an end leaves the
- * connection half open, unless we have ended the other half. */
+ * connection half open, unless we have ended the other half; and close_notify is an end, whatever
+ * the connection does after it. */
 static bool was_reset(const struct tunnel_flow *flow)
 {
     struct tcp_info info;
     socklen_t len = sizeof(info);
 
-    if (flow->from_failed || opposite(flow)->is_over)
+    if (flow->from_failed || opposite(flow)->is_over || was_closed(flow))
         return flow->from_failed;
     return getsockopt(h2o_socket_get_fd(flow->from), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
            info.tcpi_state == TCP_CLOSE;
 }
 
-static void ended(struct tunnel_flow *flow, bool in_order)
+/* Returns false if that ended the tunnel. */
+static bool ended(struct tunnel_flow *flow, bool in_order)
 {
     struct tunnel *tunnel = flow->tunnel;
 
@@ -132,14 +155,13 @@ static void ended(struct tunnel_flow *flow, bool in_order)
     stop_polling(flow);
     flow->has_ended = true;
     if (farewell_say_at_end(flow))
-        return;
+        return true;
     flow_drop_buffer(flow);
     if (!in_order) {
         tunnel_end(tunnel, TUNNEL_BROKEN);
-        return;
+        return false;
     }
-    if (farewell_go_on(tunnel))
-        pass_on_end(flow);
+    return farewell_go_on(tunnel) && pass_on_end(flow);
 }
 
 /* `to` takes no more. What it has sent before is still passed on. */
@@ -158,7 +180,7 @@ static void write_failed(struct tunnel_flow *flow)
     }
     tunnel_note_traffic(tunnel); /* half of it has ended */
     if (back->in_flight == 0 && !back->has_ended)
-        pump(back);
+        (void)pump(back);
 }
 
 /* ---- passing on ---- */
@@ -175,20 +197,20 @@ static void on_written(h2o_socket_t *sock, const char *error)
         return;
     }
     if (tunnel->ends_when_written) {
-        tunnel_flow_is_over(tunnel);
+        (void)tunnel_flow_is_over(tunnel);
         return;
     }
     if (farewell_say_if_due(flow) || !farewell_go_on(tunnel))
         return;
     if (flow->has_ended) {
         flow_drop_buffer(flow);
-        pass_on_end(flow);
+        (void)pass_on_end(flow);
         return;
     }
     /* The kernel need not be asked whether there is more. */
     if (flow->from->ssl != NULL || flow->from->input->size > 0 ||
         (flow->was_full && flow->turn_bytes < TURN_MOST)) {
-        pump(flow);
+        (void)pump(flow);
         return;
     }
     flow_drop_buffer(flow);
@@ -204,44 +226,43 @@ void flow_write(struct tunnel_flow *flow, size_t size)
     h2o_socket_write(flow->to, &bytes, 1, on_written);
 }
 
-/* Read, and pass on; or wait. May end the tunnel. */
-static void pump(struct tunnel_flow *flow)
+/* Read, and pass on; or wait. */
+static bool pump(struct tunnel_flow *flow)
 {
     size_t room = FLOW_BUFFER - WEBSOCKET_CLOSE_MAX;
 
     if (flow->in_flight > 0 || flow->has_ended)
-        return;
+        return true;
     flow_take_buffer(flow);
     for (;;) {
         ssize_t n = take(flow, room);
         if (n == -EAGAIN)
             break;
-        if (n <= 0) {
-            ended(flow, n == 0);
-            return;
-        }
+        if (n <= 0)
+            return ended(flow, n == 0);
         flow->was_full = n == (ssize_t)room;
         flow->turn_bytes += (size_t)n;
         tunnel_note_traffic(flow->tunnel);
         size_t size = farewell_filter(flow, (size_t)n);
         if (size > 0) {
             flow_write(flow, size);
-            return;
+            return true;
         }
         /* It was dropped: a Close frame has gone before it. */
         if (!farewell_go_on(flow->tunnel))
-            return;
+            return false;
         if (flow->from->ssl == NULL && flow->turn_bytes >= TURN_MOST)
             break;
     }
     flow_drop_buffer(flow);
     start_polling(flow);
+    return true;
 }
 
-void flow_open(struct tunnel_flow *flow)
+bool flow_open(struct tunnel_flow *flow)
 {
-    if (flow->from->input->size > 0)
-        pump(flow);
-    else
-        start_polling(flow);
+    if (flow->from->input->size > 0 || was_closed(flow))
+        return pump(flow);
+    start_polling(flow);
+    return true;
 }

@@ -56,6 +56,7 @@ struct tunnel {
     bool has_frames;        /* it is a WebSocket */
     bool ends_when_written; /* when nothing is in flight */
     bool upstream_is_tcp;
+    bool upstream_was_closed; /* TLS: its close_notify has come */
     struct {
         h2o_timeout_entry_t timer; /* of a quarter of the moment */
         unsigned quarters;         /* since the drain asked */
@@ -67,7 +68,7 @@ struct tunnel {
 
 enum tunnel_how {
     TUNNEL_IN_ORDER,
-    TUNNEL_BROKEN, /* one side was reset */
+    TUNNEL_BROKEN, /* one side was reset, or ended TLS without close_notify */
     TUNNEL_CUT     /* by a drain */
 };
 
@@ -76,13 +77,13 @@ enum tunnel_how {
 void tunnel_end(struct tunnel *tunnel, enum tunnel_how how);
 /* Bytes have come or gone. */
 void tunnel_note_traffic(struct tunnel *tunnel);
-/* One flow is over. May end the tunnel. */
-void tunnel_flow_is_over(struct tunnel *tunnel);
+/* One flow is over. Returns false if that ended the tunnel. */
+bool tunnel_flow_is_over(struct tunnel *tunnel);
 
 /* ---- tunnel_flow.c ---- */
 
-/* Both sockets are there. May end the tunnel. */
-void flow_open(struct tunnel_flow *flow);
+/* Both sockets are there. Returns false if that ended the tunnel. */
+bool flow_open(struct tunnel_flow *flow);
 /* Write these bytes of the flow's buffer. */
 void flow_write(struct tunnel_flow *flow, size_t size);
 /* A buffer, if it has none. */

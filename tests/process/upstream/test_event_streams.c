@@ -131,6 +131,80 @@ static void test_one_whose_event_does_not_end_is_cut(void **state)
     expect_process_end(f, 3);
 }
 
+static void test_one_of_comments_after_a_byte_order_mark_ends_at_once(void **state)
+{
+    struct fixture *f = begin(state, "0s");
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, CHUNKED "a\r\n\xef\xbb\xbf: ping\n\r\n");
+    process_signal(&f->front, SIGTERM);
+    expect_whole(f, ANSWER_HTTP11, "\xef\xbb\xbf: ping\n");
+    expect_process_end(f, 0);
+}
+
+static void assert_reported(const char *want)
+{
+    char text[8192];
+    FILE *file = fopen(in_directory("report.json"), "re");
+
+    assert_non_null(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    (void)fclose(file);
+    assert_contains(text, want);
+}
+
+static void report_too(char *text, size_t size, const char *tunnel)
+{
+    (void)snprintf(text, size,
+                   "user: %s\ndrain: {deadline: 20s, deadlines: {tunnel: %s}, report: %s}\n"
+                   "hosts: {default: {paths: {/: {proxy.reverse.url: \"http://127.0.0.1:@/\"}}}}\n",
+                   own_user_name(), tunnel, in_directory("report.json"));
+}
+
+static void test_one_that_has_ended_is_counted(void **state)
+{
+    char text[512];
+
+    report_too(text, sizeof(text), "500ms");
+    assert_int_equal(fixture_start(state, text), 0);
+    struct fixture *f = *state;
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, CHUNKED "9\r\ndata: a\n\n\r\n");
+    process_signal(&f->front, SIGTERM);
+    expect_whole(f, ANSWER_HTTP11, "data: a\n\n");
+    expect_process_end(f, 0);
+    assert_reported("\"event_streams_ended\": 1");
+}
+
+/* It is between two events, wherever it stops; but its client has not got the end of the last one.
+ */
+static void test_one_whose_client_takes_no_bytes_is_cut_and_not_ended(void **state)
+{
+    enum { MB = 1024 * 1024, LINES = 4096 };
+    static char chunk[LINES + 16];
+    char text[512];
+    int size = snprintf(chunk, sizeof(chunk), "%x\r\n", LINES);
+
+    memset(chunk + size, '\n', LINES);
+    memcpy(chunk + size + LINES, "\r\n", 2);
+    size += LINES + 2;
+    report_too(text, sizeof(text), "500ms");
+    assert_int_equal(fixture_start(state, text), 0);
+    struct fixture *f = *state;
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    client_send(f->upstream, CHUNKED);
+    for (size_t at = 0, n = 1, sent = 0; n > 0 && sent < (size_t)64 * MB; sent += n) {
+        n = send_what_is_taken(f, chunk + at, (size_t)size - at, (size_t)size - at);
+        at = (at + n) % (size_t)size;
+    }
+    process_signal(&f->front, SIGTERM);
+    process_wait_log(&f->front, "unfinished: GET /x, cut by the deadline of tunnels");
+    expect_process_end(f, 3);
+    assert_reported("\"event_streams_ended\": 0");
+}
+
 /* Its bytes are not known. */
 static void test_a_compressed_one_is_cut(void **state)
 {
@@ -167,6 +241,9 @@ int main(void)
         TEST(test_it_ends_with_the_event_under_way),
         TEST(test_one_that_is_silent_between_two_events_ends_at_once),
         TEST(test_one_whose_event_does_not_end_is_cut),
+        TEST(test_one_of_comments_after_a_byte_order_mark_ends_at_once),
+        TEST(test_one_that_has_ended_is_counted),
+        TEST(test_one_whose_client_takes_no_bytes_is_cut_and_not_ended),
         TEST(test_a_compressed_one_is_cut),
         TEST(test_another_answer_is_not_ended),
     };

@@ -248,6 +248,133 @@ static void test_a_reset_is_passed_on_over_tls_without_close_notify(void **state
     stop_and_close_all();
 }
 
+/* ---- over TLS ---- */
+
+static SSL *open_tunnel_of_tls_client(const char *protocol)
+{
+    char request[128], bytes[1024];
+
+    start_front(", " SSL("a"), "{}", "", "http");
+    t.client = client_connect(&t.front);
+    SSL *ssl = tls_connect(t.client, NULL);
+    assert_non_null(ssl);
+    (void)snprintf(request, sizeof(request),
+                   "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: %s\r\nConnection: Upgrade\r\n\r\n",
+                   protocol);
+    tls_write(ssl, request);
+    take_upstream();
+    free(client_read_until(t.upstream, "\r\n\r\n"));
+    client_send(t.upstream, SWITCHES);
+    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
+    return ssl;
+}
+
+static void expect_end(int fd)
+{
+    char byte;
+    assert_int_equal(client_recv(fd, &byte, 1, 0), 0);
+}
+
+/* The metric is there soon after the last byte. */
+static void expect_ended(const char *how)
+{
+    struct process admin = admin_of(&t.front);
+    char name[96];
+
+    (void)snprintf(name, sizeof(name), "lastcall_tunnels_ended_total{how=\"%s\"}", how);
+    for (unsigned i = 0; i < 2000 && admin_metric(&admin, name) < 1; i++)
+        (void)poll(NULL, 0, 10);
+    assert_true(admin_metric(&admin, name) == 1);
+}
+
+/* TLS 1.3 has halves of a connection (RFC 8446 section 6.1). */
+static void test_close_notify_of_a_client_ends_its_half(void **state)
+{
+    static const char *const protocols[] = {"raw", "websocket"};
+    char bytes[8];
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        SSL *ssl = open_tunnel_of_tls_client(protocols[i]);
+        tls_write(ssl, "last");
+        assert_true(SSL_shutdown(ssl) >= 0); /* the connection stays */
+        assert_int_equal(client_recv(t.upstream, bytes, 4, MSG_WAITALL), 4);
+        expect_end(t.upstream);
+        client_send(t.upstream, "answer");
+        assert_int_equal(tls_read(ssl, bytes, 6), 6);
+        assert_memory_equal(bytes, "answer", 6);
+        (void)shutdown(t.upstream, SHUT_WR);
+        assert_int_equal(tls_read(ssl, bytes, 1), 0);
+        expect_ended("peer");
+        tls_cut(ssl);
+        t.client = -1;
+        stop_and_close_all();
+    }
+}
+
+static void test_close_notify_of_an_upstream_ends_its_half(void **state)
+{
+    char bytes[1024];
+    (void)state;
+    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
+    ask("", "\r\n");
+    take_upstream();
+    SSL *ssl = tls_serve(t.upstream);
+    assert_non_null(ssl);
+    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
+    tls_write(ssl, SWITCHES "last");
+    assert_true(SSL_shutdown(ssl) >= 0); /* the connection stays */
+    char *got = client_read_until(t.client, "last");
+    assert_contains(got, "HTTP/1.1 101 ");
+    free(got);
+    expect_end(t.client);
+    client_send(t.client, "answer");
+    assert_int_equal(tls_read(ssl, bytes, 6), 6);
+    (void)shutdown(t.client, SHUT_WR);
+    assert_int_equal(tls_read(ssl, bytes, 1), 0);
+    expect_ended("peer");
+    tls_cut(ssl);
+    t.upstream = -1;
+    stop_and_close_all();
+}
+
+/* It may be the work of another: only a protocol with frames shows what is missing. */
+static void test_an_end_without_close_notify_is_no_end_in_order(void **state)
+{
+    char byte;
+    (void)state;
+    tls_cut(open_tunnel_of_tls_client("raw"));
+    t.client = -1;
+    assert_int_equal(client_recv(t.upstream, &byte, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    expect_ended("broken");
+    stop_and_close_all();
+    tls_cut(open_tunnel_of_tls_client("websocket"));
+    t.client = -1;
+    expect_end(t.upstream);
+    expect_ended("peer");
+    stop_and_close_all();
+}
+
+static void test_an_upstreams_end_without_close_notify_is_none_in_order(void **state)
+{
+    char bytes[1024];
+    (void)state;
+    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
+    ask("", "\r\n");
+    take_upstream();
+    SSL *ssl = tls_serve(t.upstream);
+    assert_non_null(ssl);
+    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
+    tls_write(ssl, SWITCHES);
+    expect_status("HTTP/1.1 101 ");
+    tls_cut(ssl);
+    t.upstream = -1;
+    assert_int_equal(client_recv(t.client, bytes, 1, 0), -1);
+    assert_int_equal(errno, ECONNRESET);
+    expect_ended("broken");
+    stop_and_close_all();
+}
+
 /* ---- a drain ---- */
 
 #define PROXY_LINE "PROXY TCP4 192.0.2.1 192.0.2.2 1000 80\r\n"
@@ -290,6 +417,10 @@ int main(void)
         TEST(test_an_upgrade_is_a_request_that_was_answered),
         TEST(test_a_reset_that_a_write_meets_is_passed_on),
         TEST(test_a_reset_is_passed_on_over_tls_without_close_notify),
+        TEST(test_close_notify_of_a_client_ends_its_half),
+        TEST(test_close_notify_of_an_upstream_ends_its_half),
+        TEST(test_an_end_without_close_notify_is_no_end_in_order),
+        TEST(test_an_upstreams_end_without_close_notify_is_none_in_order),
         TEST(test_a_tunnel_behind_a_proxy_line_outlives_the_idle_grace),
         TEST(test_what_waits_in_a_tunnel_is_no_unread_request),
     };

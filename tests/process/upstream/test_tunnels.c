@@ -530,6 +530,27 @@ static void test_the_report_counts_what_was_closed(void **state)
     free(text);
 }
 
+/* The upstream cannot be told within a frame, and needs not be when it has ended. */
+static void test_one_side_that_knows_and_one_that_has_gone_is_closed(void **state)
+{
+    static const char half[] = "\x81\xfd\0\0\0\0half";
+    (void)state;
+    open_tunnel(REPORTED("spread: 1ms"), "", "websocket");
+    send_bytes(t.client, half, sizeof(half) - 1);
+    expect_bytes(t.upstream, half, sizeof(half) - 1);
+    stop_front();
+    expect_going_away(t.client);
+    (void)shutdown(t.client, SHUT_WR);
+    expect_end(t.upstream);
+    (void)close(t.upstream);
+    t.upstream = -1;
+    close_all(0);
+    char *text = report();
+    assert_contains(text, "\"tunnels_closed\": 1");
+    assert_contains(text, "\"tunnels_cut\": 0");
+    free(text);
+}
+
 static void test_the_last_deadline_cuts_and_counts(void **state)
 {
     (void)state;
@@ -674,6 +695,7 @@ int main(void)
         TEST(test_a_spread_does_not_ask_all_at_once),
         TEST(test_what_is_in_the_middle_of_a_frame_is_cut_at_the_deadline),
         TEST(test_the_report_counts_what_was_closed),
+        TEST(test_one_side_that_knows_and_one_that_has_gone_is_closed),
         TEST(test_the_last_deadline_cuts_and_counts),
         TEST(test_another_protocol_is_cut_and_shows_it),
         TEST(test_the_last_deadline_resets_another_protocol),

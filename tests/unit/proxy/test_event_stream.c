@@ -61,12 +61,29 @@ static void test_a_comment_is_no_event(void **state)
     expect("data\n: x\n\n", ".........^");
 }
 
+static void test_a_byte_order_mark_is_no_line(void **state)
+{
+    (void)state;
+    expect("\xef\xbb\xbf", "..^");
+    expect("\xef\xbb\xbf: ping\n: x\n", "..^......^...^");
+    expect("\xef\xbb\xbf"
+           "data\n\ndata\n\n",
+           "..^.....^.....^");
+    expect("\xef\xbb\xbf\n", "..^^");
+    expect("\xef\xbb"
+           "data\n\n",
+           ".......^");
+    expect("\xef\n\n", "..^");
+    expect("\n\xef\xbb\xbf\n\n", "^....^"); /* only at the beginning */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_empty_line_ends_an_event),
         cmocka_unit_test(test_a_line_end_ends_no_event),
         cmocka_unit_test(test_a_comment_is_no_event),
+        cmocka_unit_test(test_a_byte_order_mark_is_no_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
