@@ -301,10 +301,14 @@ static void escape(const char *text, char *to, size_t size)
 
 void log_last_line(const char *event, const char *text)
 {
-    char line[LINE_SIZE], message[LINE_SIZE / 2], wall[CLOCK_TEXT_SIZE + 8];
+    char line[LINE_SIZE], message[LINE_SIZE / 2], plain[LINE_SIZE / 2];
+    char wall[CLOCK_TEXT_SIZE + 8];
     bool locked = pthread_mutex_trylock(&state.mu) == 0;
     int n;
 
+    (void)snprintf(plain, sizeof(plain), "%s", text);
+    defuse(plain);
+    text = plain;
     if (state.format == LOG_FORMAT_JSON) {
         escape(text, message, sizeof(message));
         n = snprintf(line, sizeof(line),

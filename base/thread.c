@@ -20,6 +20,9 @@ static void *begin(void *arg)
 
     free(arg);
     (void)scope_enter(start.scope);
+    /* A function of somebody else's on this thread may cancel it, and then come back: the thread
+     * would end in the middle of ours. */
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
     (void)pthread_setname_np(pthread_self(), start.name); /* the thread works without it, too */
     return start.run(start.arg);
 }

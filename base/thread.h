@@ -19,7 +19,7 @@
 #define THREAD_NAME_SIZE 16
 
 /* Start a thread that runs `run(arg)`. It has its name, and all its signals blocked, before its
- * first instruction of `run`. A longer name is cut off.
+ * first instruction of `run`; it cannot be cancelled. A longer name is cut off.
  * Owner:  the caller joins or detaches *ret_thread; `name` is not kept.
  * Thread: any.     Blocks: never.
  * Errors: 0 and *ret_thread; a negative errno of pthread_create(3); -ENOMEM. */

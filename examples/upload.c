@@ -29,14 +29,15 @@ static void put(lc_req *request, void *user)
 
 static int save_part(const struct lc_part *part)
 {
-    int fd = openat(folder, part->filename, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    char unnamed[64];
+    int fd = openat(folder, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
     if (fd < 0)
         return 0;
-    int whole = write(fd, part->bytes, part->count) == (ssize_t)part->count;
+    snprintf(unnamed, sizeof(unnamed), "/proc/self/fd/%d", fd);
+    int saved = write(fd, part->bytes, part->count) == (ssize_t)part->count &&
+                linkat(AT_FDCWD, unnamed, folder, part->filename, AT_SYMLINK_FOLLOW) == 0;
     close(fd);
-    if (!whole)
-        unlinkat(folder, part->filename, 0);
-    return whole;
+    return saved;
 }
 
 static void form(lc_req *request, void *user)
@@ -71,8 +72,8 @@ int main(int argc, char **argv)
         perror(path);
         return 1;
     }
-    large.max_body = (int64_t)1 << 30;
     large.max_running = 4; /* of the workers: the others stay free */
+    lc_set(server, "limit-request-body", "1073741824");
     lc_listen(server, argc > 2 ? argv[2] : "127.0.0.1:8080");
     lc_handle_with(server, "PUT /files/{name}", put, NULL, &large);
     lc_handle_with(server, "POST /files/", form, NULL, &large);

@@ -17,10 +17,10 @@
  * Exit functions run in the reverse order. So those that the program has registered after the start
  * run first, and the others not at all. */
 
-/* What of `server` is not answered; -1: it does not run. */
+/* What of `server` is not answered; -1: it does not run, or there is none. */
 static long long unanswered(lc_server *server)
 {
-    struct server *running = lc_running_server(server);
+    struct server *running = server != NULL ? lc_running_server(server) : NULL;
     struct coord_census census = {0};
 
     if (running == NULL)

@@ -32,6 +32,16 @@ static void enter_stage(lc_server *server, enum lc_stage stage)
 
 /* ---- telling the program ---- */
 
+static NOT_LOOKED_INTO void call_stepped(lc_server *server, int phase)
+{
+    struct lc_called called;
+
+    lc_called_begin(&called, server, "the function of", "lc_on_phase()");
+    LC_NOTHING_PASSES();
+    server->stepped(phase, server->stepped_user);
+    lc_called_end(&called);
+}
+
 static void tell_phase(lc_server *server, enum coord_phase phase)
 {
     const uint64_t one = 1;
@@ -45,7 +55,7 @@ static void tell_phase(lc_server *server, enum coord_phase phase)
                      sizeof(one)); /* it is readable already, or becomes so */
     (void)pthread_mutex_unlock(&server->mu);
     if (server->stepped != NULL)
-        server->stepped((int)phase, server->stepped_user);
+        call_stepped(server, (int)phase);
 }
 
 /* The program hears of DONE after the server has left its files and its registration. */
@@ -145,12 +155,16 @@ static void release_rest(struct process *process)
     process->journal = NULL;
 }
 
-/* lc_hold() may still be called, after LC_E_STUCK. */
-static void forget_server(lc_server *server)
+/* lc_hold() may still be called, after LC_E_STUCK; and a function of the program that is called as
+ * the server is destroyed may call exit(3), see lc_exit.c. */
+static void destroy_server(lc_server *server)
 {
+    struct server *ends = server->process.server;
+
     (void)pthread_mutex_lock(&server->mu);
     server->process.server = NULL;
     (void)pthread_mutex_unlock(&server->mu);
+    server_destroy(ends);
 }
 
 /* One step of it.     Errors: 0; -EBUSY: a thread is stuck. It may be called again. */
@@ -171,9 +185,8 @@ static int end_step(lc_server *server, enum lc_end step, uint64_t until_ns)
         admin_destroy(process->admin);
         registration_destroy(process->registration);
         queue_destroy(process->queue);
-        server_destroy(process->server);
+        destroy_server(server);
         (void)pthread_mutex_unlock(&one_at_a_time);
-        forget_server(server);
         return 0;
     case LC_END_POOL: /* after the loops' memory: see pool_start_loop() */
         err = pool_destroy(process->pool, until_ns);

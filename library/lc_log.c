@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "thread.h"
 #include "lc_server_p.h"
 
 /* Where the lines of a server go: to the function of lc_on_log(), or to standard error. The first
@@ -18,20 +19,35 @@ static void keep_error(lc_server *server, const char *text)
     (void)pthread_mutex_unlock(&server->mu);
 }
 
+static NOT_LOOKED_INTO void call_line(lc_server *server, int level, const char *event,
+                                      const char *text, const char *json)
+{
+    struct lc_called called;
+
+    lc_called_begin(&called, server, "the function of", "lc_on_log()");
+    LC_NOTHING_PASSES();
+    server->log.line(level, event, text, json, server->log.user);
+    lc_called_end(&called);
+}
+
 static void on_line(void *arg, enum log_level level, const char *event, json_t *fields,
                     const char *text)
 {
+    static _Thread_local bool is_in_line; /* the function runs on this thread */
     lc_server *server = arg;
 
     if (level == LOG_LEVEL_ERROR && strcmp(event, EVENT_OF_PROGRAM) != 0)
         keep_error(server, text);
-    if (server->log.line == NULL) {
+    /* A call of the library in that function, which is not allowed, must not wait for itself. */
+    if (server->log.line == NULL || is_in_line) {
         log_write(level, event, fields, text);
         return;
     }
     char *json = log_json_line(level, event, fields, text);
     (void)pthread_mutex_lock(&server->log.mu);
-    server->log.line((int)level, event, text, json != NULL ? json : "{}", server->log.user);
+    is_in_line = true;
+    call_line(server, (int)level, event, text, json != NULL ? json : "{}");
+    is_in_line = false;
     (void)pthread_mutex_unlock(&server->log.mu);
     free(json);
 }

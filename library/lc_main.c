@@ -1,11 +1,25 @@
 #include <stdio.h>
 
 #include "log.h"
+#include "thread.h"
 #include "lc_server_p.h"
 
 /* The program lastcall, with the handlers of its caller. The server has no thread of its own
  * here: the main thread reads the command line and the file, is the coordinator, and ends the
  * process. See struct process_front. */
+
+static NOT_LOOKED_INTO int call_setup(lc_server *server)
+{
+    struct lc_called called;
+
+    if (server->program.setup == NULL)
+        return LC_OK;
+    lc_called_begin(&called, server, "the function of", "lc_main()");
+    LC_NOTHING_PASSES();
+    int result = server->program.setup(server, server->program.user);
+    lc_called_end(&called);
+    return result;
+}
 
 static int set_up(void *arg)
 {
@@ -13,8 +27,7 @@ static int set_up(void *arg)
     char text[LC_ERROR_SIZE + 64];
 
     server->program.has_listen = server->options.listen_count > 0;
-    int result =
-        server->program.setup != NULL ? server->program.setup(server, server->program.user) : LC_OK;
+    int result = call_setup(server);
     if (result != LC_OK || server->failed != LC_OK) {
         (void)snprintf(text, sizeof(text), "cannot start: %s",
                        server->error[0] != '\0' ? server->error : lc_strerror(result));

@@ -79,6 +79,8 @@ int lc_await_signal(int signo, ...)
     va_start(more, signo);
     int err = fill(&set, signo, more);
     va_end(more);
+    if (err == 0 && sigisemptyset(&set)) /* it would never return */
+        err = -EINVAL;
     if (err != 0)
         return err;
     do

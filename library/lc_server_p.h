@@ -29,6 +29,7 @@ enum lc_end { LC_END_TASKS, LC_END_LOOPS, LC_END_SERVER, LC_END_POOL, LC_END_RES
 struct lc_task {
     lc_server *server;
     char name[64];
+    bool is_work; /* of lc_go(), which ends it */
     uint64_t begun_ns;
     lc_task *next, *previous; /* tasks.mu */
 };

@@ -98,6 +98,12 @@ void lc_task_end(lc_task *task)
 {
     if (task == NULL)
         return;
+    if (task->is_work) {
+        log_line(LOG_LEVEL_ERROR, "not-begun", NULL,
+                 "lc_task_end(): the task %s is of lc_go(), and ends when its function returns",
+                 task->name);
+        return;
+    }
     unlink_task(task);
     free(task);
 }
@@ -198,6 +204,7 @@ int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task, void 
     made->job.done = done;
     made->work = work;
     made->arg = arg;
+    made->task.is_work = true;
     begin(server, &made->task, name);
     int result = link_task(server, &made->task, true);
     if (result != LC_OK)

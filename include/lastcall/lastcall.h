@@ -21,9 +21,10 @@
  *   wrong thread; using one is never undefined behaviour.
  *
  * Ends. A function of the program that the library calls returns. Otherwise the process ends, with
- *   a line on standard error that names the route, the task or the module: exit(3) in it ends the
- *   process at once, with that status and without exit functions; an exception that leaves it,
- *   pthread_exit(3) and pthread_cancel(3) abort it. Requests on record stay on record.
+ *   a line on standard error that names the route, the task or the module: once a server has
+ *   started, exit(3) in it ends the process at once, with that status and without exit functions;
+ *   an exception that leaves it and pthread_exit(3) abort it. Requests on record stay on record.
+ *   pthread_cancel(3) of a server's thread does nothing.
  *
  * Memory. `const char *` from a request lives until the handler has returned, or lc_finish() for
  *   one that was kept. What is handed in is copied, unless a function takes it over: then it is
@@ -128,7 +129,7 @@ struct lc_route_options {
     int64_t timeout_ms;
     /* a streaming handler waits so long for a client that takes nothing; 0: 30 seconds */
     int64_t write_timeout_ms;
-    int64_t max_body;     /* 413 beyond; 0: limit-request-body */
+    int64_t max_body;     /* 413 beyond; 0: limit-request-body, which bounds this one, too */
     unsigned max_running; /* handlers of this route at a time; 0: no limit */
     unsigned max_waiting; /* requests that may wait for those; 0: pool.queue */
     /* in lc_free(), or at once if the call fails, also without a server */
@@ -445,7 +446,7 @@ LC_API int lc_run(lc_server *server);
  * itself is this call. */
 LC_API int lc_main(int argc, char **argv, int (*setup)(lc_server *server, void *user), void *user);
 /* For main() without lc_run(): block these in this thread and those it makes; then wait for one,
- * and return it. The list ends with 0. */
+ * and return it. The list ends with 0; -EINVAL: what is no signal, or a wait for none. [A] */
 LC_API int lc_block_signals(int signo, ...);
 LC_API int lc_await_signal(int signo, ...);
 
@@ -455,7 +456,8 @@ LC_API int lc_await_signal(int signo, ...);
 /* A drain waits for these, too, and names those that it could not wait for. A name has up to 63
  * characters. [A] */
 LC_API lc_task *lc_task_begin(lc_server *server, const char *name); /* NULL: the end has come */
-LC_API void lc_task_end(lc_task *task);      /* of lc_task_begin() alone; before lc_free() */
+/* Once, and before lc_free(); of lc_task_begin() alone: another one stays. */
+LC_API void lc_task_end(lc_task *task);
 LC_API int lc_task_cancelled(lc_task *task); /* 0, LC_E_ABORTED */
 /* Sleep. 0; LC_E_DRAINING at once while a drain has begun; LC_E_ABORTED. */
 LC_API int lc_task_wait(lc_task *task, int64_t ms);
@@ -470,7 +472,8 @@ LC_API int lc_go(lc_server *server, const char *name, void (*work)(lc_task *task
 
 /* Call the handler of a route without a socket, on this thread: "POST /notes", headers as
  * "A: b\r\nC: d\r\n" or NULL. Before or after start. 404, 405 and 413 are answers as well. A
- * streamed answer is collected, up to 64 MB. LC_E_LENGTH: the answer is a broken one. [M] */
+ * streamed answer is collected, up to 64 MB. LC_E_LENGTH: the answer is a broken one. The texts are
+ * the caller's, for lc_answer_free(); after another failure there are none. [M] */
 struct lc_answer {
     size_t size;
     int status;

@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "reason.h"
+#include "thread.h"
 
 /* Whole answers: text, bytes, redirects, pages. */
 
@@ -118,20 +119,52 @@ int lc_sendf(lc_req *req, int status, const char *type, const char *format, ...)
     return 0;
 }
 
-static int send_owned(struct lc_request *request, int status, const char *type, const void *bytes,
-                      size_t count, void (*free_it)(void *owner), void *owner)
+/* ---- bytes that are taken over ---- */
+
+struct owned {
+    const struct lc_route *route; /* NULL: no request */
+    void (*free_it)(void *owner);
+    void *owner;
+};
+
+static NOT_LOOKED_INTO void call_free(const struct owned *owned)
 {
-    if (request == NULL)
-        return LC_E_THREAD;
-    if ((bytes == NULL && count > 0) || free_it == NULL)
+    const struct lc_route *route = owned->route;
+    struct lc_called called;
+
+    lc_called_begin(&called, route != NULL ? route->routes->server : NULL,
+                    route != NULL ? "the function of lc_send_owned() of route" : "the function of",
+                    route != NULL ? route->pattern : "lc_send_owned()");
+    LC_NOTHING_PASSES();
+    owned->free_it(owned->owner);
+    lc_called_end(&called);
+}
+
+/* exchange.free_text */
+static void free_owned(void *arg)
+{
+    struct owned *owned = arg;
+
+    call_free(owned);
+    free(owned);
+}
+
+static int send_owned(struct lc_request *request, int status, const char *type, const void *bytes,
+                      size_t count, const struct owned *owned)
+{
+    if ((bytes == NULL && count > 0) || owned->free_it == NULL)
         return lc_answer_failed(request, LC_E_ARG);
     int err = lc_begin_answer(request, status, type, count > 0);
     if (err != 0)
         return err;
+    struct owned *kept = malloc(sizeof(*kept)); /* it may live longer than the request */
+    if (kept == NULL)
+        return lc_answer_failed(request, -ENOMEM);
+    *kept = *owned;
     request->exchange->text = (char *)(uintptr_t)bytes; /* nothing writes there */
     request->exchange->text_bytes = count;
-    request->exchange->free_text = free_it;
-    request->exchange->text_owner = owner;
+    request->exchange->free_text = free_owned;
+    request->exchange->text_owner = kept;
     request->answered = LC_WHOLE;
     return 0;
 }
@@ -139,11 +172,16 @@ static int send_owned(struct lc_request *request, int status, const char *type, 
 int lc_send_owned(lc_req *req, int status, const char *type, const void *bytes, size_t count,
                   void (*free_it)(void *owner), void *owner)
 {
-    int err = bytes == NULL && count == 0
-                  ? lc_send_bytes(req, status, type, NULL, 0)
-                  : send_owned(LC_HELD(req), status, type, bytes, count, free_it, owner);
-    if ((err != 0 || bytes == NULL) && free_it != NULL)
-        free_it(owner);
+    struct lc_request *request = LC_HELD(req);
+    const struct owned owned = {request != NULL ? request->route : NULL, free_it, owner};
+    bool is_empty = bytes == NULL && count == 0;
+    int err = LC_E_THREAD;
+
+    if (request != NULL)
+        err = is_empty ? send_copy(request, status, type, NULL, 0)
+                       : send_owned(request, status, type, bytes, count, &owned);
+    if ((err != 0 || is_empty) && free_it != NULL)
+        call_free(&owned);
     return err;
 }
 

@@ -25,6 +25,7 @@ struct memory {
 struct call {
     struct exchange exchange; /* first */
     struct memory *memory;
+    size_t allocated;
     bool no_memory;
     char *streamed;
     size_t streamed_bytes;
@@ -42,12 +43,15 @@ static struct call *call_of(struct exchange *exchange)
 
 static void *op_alloc(struct exchange *exchange, size_t bytes)
 {
-    struct memory *memory = malloc(sizeof(*memory) + bytes);
+    struct call *call = call_of(exchange);
+    struct memory *memory =
+        bytes <= EXCHANGE_ALLOC_MOST - call->allocated ? malloc(sizeof(*memory) + bytes) : NULL;
 
     if (memory == NULL)
         return NULL;
-    memory->next = call_of(exchange)->memory;
-    call_of(exchange)->memory = memory;
+    memory->next = call->memory;
+    call->memory = memory;
+    call->allocated += bytes;
     return memory->bytes;
 }
 
@@ -170,9 +174,11 @@ static int read_request_line(struct call *call, const char *request)
         return LC_E_ARG;
     exchange->method = copy(call, request, bytes);
     exchange->path = copy(call, target, strlen(target));
-    const char *query = strchr(target, '?');
+    if (call->no_memory)
+        return -ENOMEM;
+    const char *query = strchr(exchange->path, '?');
     exchange->query = query != NULL ? query + 1 : "";
-    return call->no_memory ? -ENOMEM : 0;
+    return lc_is_token(exchange->method) ? 0 : LC_E_ARG;
 }
 
 static int read_field(struct call *call, const char *line, size_t bytes,

@@ -16,8 +16,10 @@
  * So the frame that calls a function of the program has a personality routine of ours. In the
  * first phase, while the stack is still that of the throw, it says in the log whose exception that
  * is, and answers that the phase has failed. The C++ runtime then calls std::terminate(), which
- * names the exception and aborts. pthread_exit(3) and pthread_cancel(3) unwind without a first
- * phase; a thread of the pool that is gone would keep its job for ever, so these abort. */
+ * names the exception and aborts. pthread_exit(3) unwinds without a first phase, and so does
+ * pthread_cancel(3) of a thread of the program's own (in lc_call(), say; threads of the library
+ * cannot be cancelled). A thread of the pool that is gone would keep its job for ever, so these
+ * abort. */
 
 static _Thread_local const struct lc_called *calling;
 
@@ -60,8 +62,9 @@ _Unwind_Reason_Code lc_unwound(int version, _Unwind_Action actions, _Unwind_Exce
     (void)context;
     if ((actions & _UA_SEARCH_PHASE) == 0) {
         lc_called_last_words(
-            "thread-ended", "ended its thread (pthread_exit(3) or pthread_cancel(3)), which is the "
-                            "server's: the process aborts");
+            "thread-ended",
+            "ended its thread (pthread_exit(3) or pthread_cancel(3)), and its caller "
+            "is not done: the process aborts");
         abort();
     }
     lc_called_last_words("exception-escaped",

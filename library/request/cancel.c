@@ -1,5 +1,7 @@
 #include "request_p.h"
 
+#include "thread.h"
+
 /* Time, and requests that are cut. */
 
 int lc_cancelled(lc_req *req)
@@ -55,13 +57,37 @@ int lc_cancel_fd(lc_req *req)
     return request != NULL ? request->exchange->ops->cancel_fd(request->exchange) : LC_E_THREAD;
 }
 
+static NOT_LOOKED_INTO void call_cancel(void *arg)
+{
+    const struct lc_request *request = arg;
+    struct lc_called called;
+
+    lc_called_begin(&called, request->route->routes->server,
+                    "the function of lc_on_cancel() of route", request->route->pattern);
+    LC_NOTHING_PASSES();
+    request->cancel.call(request->cancel.arg);
+    lc_called_end(&called);
+}
+
+void lc_forget_cancel(struct lc_request *request)
+{
+    if (request->can_cancel)
+        (void)request->exchange->ops->on_cancel(request->exchange, NULL, NULL);
+    request->can_cancel = false;
+}
+
 int lc_on_cancel(lc_req *req, void (*cancel)(void *arg), void *arg)
 {
     struct lc_request *request = LC_HELD(req);
 
     if (request == NULL)
         return LC_E_THREAD;
-    int err = request->exchange->ops->on_cancel(request->exchange, cancel, arg);
-    request->can_cancel = cancel != NULL && err == 0;
+    lc_forget_cancel(request); /* so nobody reads what is written here */
+    if (cancel == NULL)
+        return LC_OK;
+    request->cancel.call = cancel;
+    request->cancel.arg = arg;
+    int err = request->exchange->ops->on_cancel(request->exchange, call_cancel, request);
+    request->can_cancel = err == 0;
     return lc_result_of(err);
 }

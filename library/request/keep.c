@@ -8,7 +8,7 @@
 /* Requests that are answered later, by whichever thread holds them then. */
 
 struct lc_kept_callback {
-    lc_server *server;
+    const struct lc_route *route;
     void (*told)(lc_server *server, lc_token token, int what, void *user);
     void *user;
 };
@@ -44,44 +44,40 @@ int lc_hold(lc_server *server, lc_token token, lc_req **req)
     return 0;
 }
 
-static void forget_cancel(struct lc_request *request)
-{
-    if (request->can_cancel)
-        (void)request->exchange->ops->on_cancel(request->exchange, NULL, NULL);
-    request->can_cancel = false;
-}
-
-static bool is_taken(const struct lc_request *request, const char *function)
+static bool is_taken(const struct lc_request *request, atomic_bool *said, const char *function)
 {
     if (request->is_taken)
         return true;
-    log_line(LOG_LEVEL_ERROR, "not-kept", NULL,
-             "%s(): the handler of this request has not returned: only lc_hold() gives a request "
-             "that can be let go or finished",
-             function);
+    if (!atomic_exchange_explicit(said, true, memory_order_relaxed))
+        log_line(LOG_LEVEL_ERROR, "not-kept", NULL,
+                 "%s(): the handler of this request has not returned: only lc_hold() gives a "
+                 "request that can be let go or finished (lastcall says this once)",
+                 function);
     return false;
 }
 
 void lc_let_go(lc_req *req)
 {
+    static atomic_bool said;
     struct lc_request *request = LC_HELD(req);
 
-    if (request == NULL || !is_taken(request, __func__))
+    if (request == NULL || !is_taken(request, &said, __func__))
         return;
-    forget_cancel(request);
+    lc_forget_cancel(request);
     lc_drop(request); /* before another thread can hold it */
     exchange_let_go(request->exchange);
 }
 
 int lc_finish(lc_req *req)
 {
+    static atomic_bool said;
     struct lc_request *request = LC_HELD(req);
 
     if (request == NULL)
         return LC_E_THREAD;
-    if (!is_taken(request, __func__))
+    if (!is_taken(request, &said, __func__))
         return LC_E_STATE;
-    forget_cancel(request);
+    lc_forget_cancel(request);
     lc_complete(request);
     lc_drop(request);
     exchange_finish(request->exchange);
@@ -91,11 +87,13 @@ int lc_finish(lc_req *req)
 static NOT_LOOKED_INTO void tell(uint64_t token, int what, void *arg)
 {
     const struct lc_kept_callback *callback = arg;
+    lc_server *server = callback->route->routes->server;
     struct lc_called called;
 
-    lc_called_begin(&called, callback->server, "the function of", "lc_on_kept()");
+    lc_called_begin(&called, server, "the function of lc_on_kept() of route",
+                    callback->route->pattern);
     LC_NOTHING_PASSES();
-    callback->told(callback->server, token, lc_result_of(what), callback->user);
+    callback->told(server, token, lc_result_of(what), callback->user);
     lc_called_end(&called);
 }
 
@@ -116,7 +114,7 @@ int lc_on_kept(lc_req *req, void (*told)(lc_server *server, lc_token token, int 
         request->exchange->ops->alloc(request->exchange, sizeof(*callback));
     if (callback == NULL)
         return -ENOMEM;
-    *callback = (struct lc_kept_callback){request->route->routes->server, told, user};
+    *callback = (struct lc_kept_callback){request->route, told, user};
     exchange_on_kept(request->exchange, tell, callback);
     return 0;
 }

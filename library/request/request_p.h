@@ -91,11 +91,15 @@ struct lc_request {
     int page;      /* the status of the page if nothing answers: 404 for a file that is not there */
     bool kept;     /* lc_keep() */
     bool is_taken; /* held through lc_hold(), not by its handler */
-    bool can_cancel;                        /* lc_on_cancel() has set a callback */
-    bool was_called;                        /* the handler, by the last lc_next() */
-    uint64_t token;                         /* of lc_keep() */
-    uint64_t written;                       /* bytes of a streamed answer */
-    size_t fields;                          /* of the answer */
+    bool can_cancel; /* lc_on_cancel() has set a callback: */
+    struct {
+        void (*call)(void *arg);
+        void *arg;
+    } cancel;         /* written while none is set; read by the thread that calls it */
+    bool was_called;  /* the handler, by the last lc_next() */
+    uint64_t token;   /* of lc_keep() */
+    uint64_t written; /* bytes of a streamed answer */
+    size_t fields;    /* of the answer */
     const struct lc_middleware *middleware; /* that lc_next() looks at next */
 
     const char *clean; /* as mux_clean_path() returns it; NULL: not yet */
@@ -141,6 +145,11 @@ void lc_run_route(struct exchange *exchange, void *route);
 /* The handler has returned, or lc_finish() was called: see that there is an answer, and a whole
  * one. */
 void lc_complete(struct lc_request *request);
+
+/* ---- cancel.c ---- */
+
+/* Take back what lc_on_cancel() has set.     Blocks: until no call of it runs any more. */
+void lc_forget_cancel(struct lc_request *request);
 
 /* ---- fields.c ---- */
 

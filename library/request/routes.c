@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "thread.h"
+
 /* What a program registers before it starts: routes, names, middleware, what each worker has. */
 
 #define WRITE_TIMEOUT_MS 30000
@@ -25,10 +27,22 @@ struct lc_routes *lc_routes_create(lc_server *server)
     return routes;
 }
 
+static NOT_LOOKED_INTO void call_free_user(lc_server *server, const char *pattern,
+                                           void (*free_user)(void *user), void *user)
+{
+    struct lc_called called;
+
+    if (free_user == NULL)
+        return;
+    lc_called_begin(&called, server, "free_user() of route", pattern != NULL ? pattern : "");
+    LC_NOTHING_PASSES();
+    free_user(user);
+    lc_called_end(&called);
+}
+
 static void destroy_route(struct lc_route *route)
 {
-    if (route->free_user != NULL)
-        route->free_user(route->user);
+    call_free_user(route->routes->server, route->pattern, route->free_user, route->user);
     free(route->pattern);
     free(route);
 }
@@ -193,8 +207,8 @@ int lc_handle_with(lc_server *server, const char *pattern, lc_handler handler, v
                               pattern != NULL ? pattern : "");
     else
         err = add_route(server, pattern, handler, user, &copy);
-    if (err != 0 && copy.free_user != NULL)
-        copy.free_user(user);
+    if (err != 0)
+        call_free_user(server, pattern, copy.free_user, user);
     return err;
 }
 

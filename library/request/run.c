@@ -143,9 +143,7 @@ void lc_run_route(struct exchange *exchange, void *user)
     } else {
         call_next(request);
     }
-    if (request->can_cancel) /* it may use what the handler had on its stack */
-        (void)exchange->ops->on_cancel(exchange, NULL, NULL);
-    request->can_cancel = false;
+    lc_forget_cancel(request); /* it may use what the handler had on its stack */
     if (!request->kept)
         lc_complete(request);
     lc_drop(request);

@@ -8,7 +8,7 @@ static const struct {
     const char *text;
 } texts[] = {
     {LC_OK, "success"},
-    {LC_E_THREAD, "this thread does not hold that request"},
+    {LC_E_THREAD, "not from this thread, or not any more"},
     {LC_E_STATE, "too early or too late for this call"},
     {LC_E_ARG, "an argument is not valid"},
     {LC_E_TWICE, "the request is answered already"},

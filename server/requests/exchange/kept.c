@@ -26,12 +26,14 @@ struct kept {
     struct kept_slot *slots;
     uint32_t size;
     uint32_t first_free;
+    uint32_t first_generation;
     unsigned held;
     bool closed;
 };
 
 struct kept *kept_create(void)
 {
+    static _Atomic uint32_t servers;
     struct kept *kept = calloc(1, sizeof(*kept));
 
     if (kept == NULL)
@@ -39,6 +41,10 @@ struct kept *kept_create(void)
     (void)pthread_mutex_init(&kept->mu, NULL);
     clock_cond_init(&kept->let_go);
     kept->first_free = NO_SLOT;
+    /* A token of another server of this process, also of one that has ended, is none of this one's:
+     * multiples of the golden ratio lie far apart. */
+    kept->first_generation =
+        atomic_fetch_add_explicit(&servers, 1, memory_order_relaxed) * UINT32_C(0x9e3779b1);
     return kept;
 }
 
@@ -79,7 +85,8 @@ static bool grow_locked(struct kept *kept)
     if (slots == NULL)
         return false;
     for (uint32_t i = size; i-- > kept->size;) {
-        slots[i] = (struct kept_slot){.next_free = kept->first_free};
+        slots[i] =
+            (struct kept_slot){.generation = kept->first_generation, .next_free = kept->first_free};
         kept->first_free = i;
     }
     kept->slots = slots;

@@ -324,6 +324,37 @@ static void test_uploads_that_were_answered_are_whole_files(void **state)
     }
 }
 
+/* More than the 16 MiB that a server takes unless it is told otherwise. */
+#define LARGE_BYTES (20 << 20)
+
+static void test_a_large_file_is_taken(void **state)
+{
+    char head[256], answer[1024];
+    struct process p;
+    struct stat st;
+    char *request = malloc(sizeof(head) + LARGE_BYTES);
+
+    (void)state;
+    assert_non_null(request);
+    int bytes = snprintf(request, sizeof(head),
+                         "PUT /files/large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+                         "Content-Length: %d\r\n\r\n",
+                         LARGE_BYTES);
+    memset(request + bytes, 'x', LARGE_BYTES);
+    start_example(&p, "upload", ARGS(directory, "127.0.0.1:0"));
+    int fd = client_connect(&p);
+    ask(fd, request, (size_t)bytes + LARGE_BYTES, answer, sizeof(answer));
+    (void)close(fd);
+    free(request);
+    assert_contains(answer, "20971520 bytes");
+    assert_int_equal(stat(in_directory("large"), &st), 0);
+    assert_int_equal(st.st_size, LARGE_BYTES);
+    assert_int_equal(unlink(in_directory("large")), 0);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, STOP_MS, 0);
+    process_release(&p);
+}
+
 static void test_a_form_saves_its_files(void **state)
 {
     static const char body[] = "--cut\r\nContent-Disposition: form-data; name=\"f\"; "
@@ -446,6 +477,7 @@ int main(void)
                                   process_kill_left),
         cmocka_unit_test_teardown(test_uploads_that_were_answered_are_whole_files,
                                   process_kill_left),
+        cmocka_unit_test_teardown(test_a_large_file_is_taken, process_kill_left),
         cmocka_unit_test_teardown(test_a_form_saves_its_files, process_kill_left),
         cmocka_unit_test_teardown(test_a_stream_ends_whole_in_a_drain, process_kill_left),
         cmocka_unit_test_teardown(test_readers_without_a_worker_are_told_of_the_drain,

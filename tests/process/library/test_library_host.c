@@ -182,13 +182,37 @@ static void test_a_line_of_the_program_comes_where_the_servers_come(void **state
     assert_int_equal(lc_free(server), LC_OK);
 }
 
+static void log_again(int level, const char *event, const char *text, const char *json, void *user)
+{
+    (void)level, (void)event, (void)json;
+    lc_log(user, LC_LOG_INFO, "again: %s", text);
+    lc_let_go(NULL); /* a call that logs, too */
+    (void)lc_shutdown(user, -1, NULL);
+}
+
+/* It must not, but does not wait for itself then. */
+static void test_a_function_of_the_log_that_logs(void **state)
+{
+    lc_server *server = library_new(NULL);
+
+    (void)state;
+    assert_int_equal(lc_on_log(server, log_again, server), LC_OK);
+    assert_int_equal(lc_start(server), LC_OK);
+    lc_log(server, LC_LOG_INFO, "a line");
+    assert_int_equal(lc_phase(server), LC_RUNNING);
+    assert_int_equal(lc_shutdown(server, -1, NULL), LC_OK);
+    assert_int_equal(lc_free(server), LC_OK);
+}
+
 static void test_await_a_signal_that_is_blocked(void **state)
 {
     (void)state;
     assert_int_equal(lc_block_signals(SIGUSR1, SIGUSR2, 0), 0);
     assert_int_equal(raise(SIGUSR2), 0);
     assert_int_equal(lc_await_signal(SIGUSR1, SIGUSR2, 0), SIGUSR2);
-    assert_true(lc_block_signals(NSIG + 1, 0) < 0);
+    assert_int_equal(lc_block_signals(NSIG + 1, 0), -EINVAL);
+    assert_int_equal(lc_await_signal(SIGUSR1, NSIG + 1, 0), -EINVAL);
+    assert_int_equal(lc_await_signal(0), -EINVAL);
 }
 
 /* ---- lc_run() ---- */
@@ -298,6 +322,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_program_keeps_what_is_its_own),
         cmocka_unit_test(test_a_line_of_the_program_comes_where_the_servers_come),
+        cmocka_unit_test(test_a_function_of_the_log_that_logs),
         cmocka_unit_test(test_await_a_signal_that_is_blocked),
         cmocka_unit_test(test_run_drains_at_a_signal_and_tells_the_manager),
         cmocka_unit_test(test_run_is_cut_short_by_a_second_signal),

@@ -233,6 +233,47 @@ static void *drain(void *arg)
 }
 
 /* The last one: the server ends. */
+/* Their first requests. */
+static lc_server *start_another(int *ret_fd, lc_token *ret_token)
+{
+    lc_server *another = library_new(NULL);
+
+    (void)lc_handle(another, "/silent", keep_silent, NULL);
+    assert_int_equal(lc_start(another), LC_OK);
+    *ret_fd = library_ask(lc_port(another), "/silent");
+    await(&was_kept);
+    *ret_token = atomic_load(&token);
+    return another;
+}
+
+static void answer_of(lc_server *another, lc_token of, int fd)
+{
+    lc_req *r;
+    int result;
+
+    while ((result = lc_hold(another, of, &r)) == LC_E_BUSY)
+        (void)sched_yield();
+    assert_int_equal(result, LC_OK);
+    assert_int_equal(lc_send(r, 202, NULL, "its own"), LC_OK);
+    assert_int_equal(lc_finish(r), LC_OK);
+    assert_int_equal(library_answer(fd), 202);
+    assert_int_equal(lc_free(another), LC_OK);
+}
+
+static void test_a_token_is_of_one_server(void **state)
+{
+    lc_token of_one, of_other;
+    int fd_one, fd_other;
+    lc_req *r;
+
+    (void)state;
+    lc_server *one = start_another(&fd_one, &of_one), *other = start_another(&fd_other, &of_other);
+    assert_int_equal(lc_hold(one, of_other, &r), LC_E_GONE);
+    assert_int_equal(lc_hold(other, of_one, &r), LC_E_GONE);
+    answer_of(one, of_one, fd_one);
+    answer_of(other, of_other, fd_other);
+}
+
 static void test_a_drain_is_told_and_waits(void **state)
 {
     struct lc_result end = LC_RESULT_INIT;
@@ -259,6 +300,7 @@ int main(void)
         BOTH(test_another_thread_streams),
         BOTH(test_a_kept_request_never_waits),
         BOTH(test_a_client_that_leaves_is_told),
+        cmocka_unit_test(test_a_token_is_of_one_server),
         {"test_a_drain_is_told_and_waits", test_a_drain_is_told_and_waits, NULL, NULL,
          library_http1},
     };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -262,6 +263,20 @@ static void test_a_large_answer_and_a_large_body(void **state)
     free(body);
 }
 
+/* Its header is enough: the body does not have to come. */
+static void test_a_body_beyond_the_limit_is_refused_at_once(void **state)
+{
+    int fd = library_connect(lc_port(server));
+    char text[256];
+
+    (void)state;
+    int n = snprintf(text, sizeof(text),
+                     "PUT /echo/a/b HTTP/1.1\r\nHost: test\r\nContent-Length: %d\r\n\r\n",
+                     (16 << 20) + 1);
+    assert_int_equal(write(fd, text, (size_t)n), n);
+    assert_int_equal(library_answer(fd), 413);
+}
+
 static void test_handlers_that_do_not_answer_well(void **state)
 {
     library_ask_for(*state, "GET", "/nothing", NULL, NULL, 0);
@@ -359,6 +374,7 @@ int main(void)
         BOTH(test_a_limit_of_time),
         BOTH(test_middleware_around_a_route),
         BOTH(test_what_each_worker_has),
+        cmocka_unit_test(test_a_body_beyond_the_limit_is_refused_at_once),
         cmocka_unit_test(test_a_call_without_a_socket),
         cmocka_unit_test(test_the_log),
     };

@@ -157,11 +157,24 @@ static void test_work_of_a_server_that_does_not_start_is_dropped(void **state)
     assert_false(atomic_load(&work.ran));
 }
 
+static void end_itself(lc_task *task, void *arg)
+{
+    lc_task_end(task);
+    lc_task_end(task);
+    atomic_store(&((struct work *)arg)->ran, true);
+}
+
 static void test_misuse_is_an_error(void **state)
 {
-    lc_server *server = library_new(NULL);
+    struct work work = {.ran = false};
+    struct library_log log;
+    lc_server *server = library_start(&log);
 
     (void)state;
+    assert_int_equal(lc_go(server, "mine", end_itself, &work), LC_OK);
+    assert_int_equal(lc_shutdown(server, -1, NULL), LC_OK);
+    assert_true(atomic_load(&work.ran));
+    assert_contains(log.text, "not-begun: lc_task_end(): the task mine is of lc_go()");
     assert_int_equal(lc_go(server, "nothing", NULL, NULL), LC_E_ARG);
     assert_int_equal(lc_go(NULL, "nowhere", quick, NULL), LC_E_ARG);
     assert_null(lc_task_begin(NULL, "nowhere"));

@@ -65,6 +65,23 @@ static void test_a_name_that_is_too_long_is_cut_off(void **state)
     assert_string_equal(seen.name, "a-name-of-twent");
 }
 
+static void *cancel_itself(void *arg)
+{
+    (void)pthread_cancel(pthread_self());
+    pthread_testcancel();
+    return arg;
+}
+
+static void test_a_thread_cannot_be_cancelled(void **state)
+{
+    pthread_t thread;
+    void *returned;
+
+    assert_int_equal(thread_start(&thread, "goes-on", cancel_itself, state), 0);
+    assert_int_equal(pthread_join(thread, &returned), 0);
+    assert_ptr_equal(returned, state);
+}
+
 static void test_a_thread_blocks_every_signal_and_its_creator_none_more(void **state)
 {
     struct seen seen;
@@ -194,6 +211,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_thread_has_its_name_from_the_beginning),
         cmocka_unit_test(test_a_name_that_is_too_long_is_cut_off),
+        cmocka_unit_test(test_a_thread_cannot_be_cancelled),
         cmocka_unit_test(test_a_thread_blocks_every_signal_and_its_creator_none_more),
         cmocka_unit_test(test_rings_make_it_readable_until_it_is_drained),
         cmocka_unit_test(test_neither_a_full_counter_nor_an_empty_one_blocks),

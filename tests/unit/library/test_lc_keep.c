@@ -189,9 +189,11 @@ static void test_what_cannot_be_held(void **state)
 
 /* ---- cancellation ---- */
 
+static void *cancelled_with;
+
 static void cancel(void *arg)
 {
-    (void)arg;
+    cancelled_with = arg;
 }
 
 static void wait_for_it(lc_req *r, void *user)
@@ -209,8 +211,12 @@ static void wait_for_it(lc_req *r, void *user)
     fake.left_ms = 1234;
     assert_int_equal(lc_time_left(r), 1234);
     assert_int_equal(lc_cancel_fd(r), 77);
-    assert_int_equal(lc_on_cancel(r, cancel, r), 0);
-    assert_ptr_equal(fake.cancel_arg, r);
+    assert_int_equal(lc_on_cancel(r, cancel, "first"), 0);
+    assert_int_equal(fake.taken_back, 0);
+    assert_int_equal(lc_on_cancel(r, cancel, r), 0); /* in its place */
+    assert_int_equal(fake.taken_back, 1);
+    fake.cancel(fake.cancel_arg);
+    assert_ptr_equal(cancelled_with, r);
     fake.cancelled_result = EXCHANGE_ABORTED;
     assert_int_equal(lc_cancelled(r), LC_E_ABORTED);
     fake.wait_result = EXCHANGE_GONE;
@@ -223,7 +229,7 @@ static void test_a_cancelled_request_needs_no_answer(void **state)
     assert_int_equal(lc_name(server, "wait", wait_for_it, NULL), 0);
     fake_run(&fake, server, "wait");
     assert_null(fake.cancel); /* the handler's return took it back */
-    assert_int_equal(fake.taken_back, 1);
+    assert_int_equal(fake.taken_back, 2);
     assert_int_equal(fake.exchange.status, 503);
     assert_int_equal(log_seen_all(), 0);
 }

@@ -224,6 +224,26 @@ static void look_at_memory(lc_req *r)
     assert_ptr_equal(lc_get(r, &other), r);
 }
 
+/* No size is small enough for all, and none so large that it comes round to zero. */
+static void exhaust_memory(lc_req *r)
+{
+    size_t got = 0;
+
+    for (size_t i = 0; i < 64; i++)
+        assert_null(lc_alloc(r, SIZE_MAX - i));
+    assert_null(lc_alloc(r, (size_t)16 << 20)); /* the request itself takes some */
+    while (lc_alloc(r, 1 << 16) != NULL)
+        got += 1 << 16;
+    assert_in_range(got, 8 << 20, 16 << 20);
+    assert_int_equal(lc_set_header(r, "x-large", "0123456789"), 0); /* there is a little left */
+}
+
+static void test_the_memory_of_a_request_is_bounded(void **state)
+{
+    (void)state;
+    with("GET /", NULL, NULL, exhaust_memory);
+}
+
 static void test_memory_and_values_of_a_request(void **state)
 {
     (void)state;
@@ -261,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_the_client_behind_a_proxy),
         cmocka_unit_test(test_memory_and_values_of_a_request),
         cmocka_unit_test(test_a_request_that_nothing_cuts),
+        cmocka_unit_test(test_the_memory_of_a_request_is_bounded),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

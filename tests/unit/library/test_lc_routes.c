@@ -513,7 +513,8 @@ static void test_a_loop_has_none(void **state)
 
 static void test_what_is_no_request_is_refused(void **state)
 {
-    static const char *const wrong[] = {"", "GET", "GET ", "GET a", "GET /a b", " /", "GET /\r\n"};
+    static const char *const wrong[] = {"",   "GET",       "GET ",        "GET a", "GET /a b",
+                                        " /", "GET /\r\n", "G\r\nX: T /", "G,T /"};
 
     (void)state;
     assert_int_equal(lc_handle(server, "/", say, "x"), 0);
