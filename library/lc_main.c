@@ -76,8 +76,9 @@ static const struct process_front front = {
 
 int lc_main(int argc, char **argv, int (*setup)(lc_server *server, void *user), void *user)
 {
+    if (argc < 1 || argv == NULL || argv[0] == NULL)
+        return process_fail_with(EXIT_STATUS_USAGE, "lc_main: no argv[0]");
     lc_server *server = lc_make();
-
     if (server == NULL)
         return process_fail_with(EXIT_STATUS_UNAVAILABLE, "no memory to start");
     server->program.setup = setup;

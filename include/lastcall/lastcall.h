@@ -108,8 +108,8 @@ typedef struct lc_task lc_task; /* work that a drain waits for, and that is no r
 
 /* One line of English for any result; never NULL. [A] */
 LC_API const char *lc_strerror(int result);
-/* The first failure of setup or start, with file, line and column where there are; "" if none.
- * NULL: of lc_new(). */
+/* The first failure of setup or start, with file, line and column where there are; "" if none. It
+ * lives until lc_free(). NULL: of lc_new(), on this thread. [A], but not beside lc_start(). */
 LC_API const char *lc_errmsg(const lc_server *server);
 /* Of the library that is loaded: "0.2.0", 0x000200, and the highest LC_ABI that it serves. [A] */
 LC_API const char *lc_version(void);
@@ -332,7 +332,7 @@ LC_API int lc_on_cancel(lc_req *req, void (*cancel)(void *arg), void *arg);
 /* A program may have several, one after the other and at the same time; they start and end one
  * after the other. NULL: no memory; or errno is ENOTSUP, and lc_errmsg(NULL) says why: LC_E_ABI,
  * the library is older than this header; LC_E_PRELOAD, libh2o was in the process before
- * liblastcall. */
+ * liblastcall. [A] */
 #define lc_new() lc_new_abi(LC_ABI)
 LC_API lc_server *lc_new_abi(unsigned abi) LC_MUST;
 /* A setting by its name in a configuration file: "drain.deadline", "10s"; "pool.workers", "32";
@@ -415,7 +415,7 @@ LC_API int lc_wait(lc_server *server, int64_t ms, struct lc_result *result);
 LC_API int lc_unfinished(lc_server *server, size_t i, struct lc_cut *cut);
 /* Free all of it. Cuts short what still runs. LC_E_STUCK: a handler has not returned within 1 s (10
  * s if nothing was cut), or a task was not ended: the server is left as it is, and this may be
- * called again. NULL is allowed. [M] */
+ * called again. NULL is allowed. No other call may use the server meanwhile or afterwards. [M] */
 LC_API int lc_free(lc_server *server);
 
 #define LC_RUNNING 0
@@ -442,8 +442,8 @@ LC_API int lc_run(lc_server *server);
  * serves; what it sets counts less than both, and its addresses only if neither names any. Not 0:
  * status
  * 78. Ends the process, a millisecond or two behind the last answer, by _exit(2): neither free_user
- * nor atexit(3) is called. lc_start(), lc_run() and lc_free() are not for its server. lastcall
- * itself is this call. */
+ * nor atexit(3) is called. lc_start(), lc_run() and lc_free() are not for its server. Status 64: no
+ * argv[0]. On the main thread, before there are others. lastcall itself is this call. */
 LC_API int lc_main(int argc, char **argv, int (*setup)(lc_server *server, void *user), void *user);
 /* For main() without lc_run(): block these in this thread and those it makes; then wait for one,
  * and return it. The list ends with 0; -EINVAL: what is no signal, or a wait for none. [A] */
@@ -487,7 +487,7 @@ struct lc_answer {
     }
 LC_API int lc_call(lc_server *server, const char *request, const char *headers, const void *body,
                    size_t count, struct lc_answer *answer);
-LC_API void lc_answer_free(struct lc_answer *answer);
+LC_API void lc_answer_free(struct lc_answer *answer); /* NULL is allowed, and a second time. [A] */
 
 /* ---- modules -----------------------------------------------------------------------------------
  */

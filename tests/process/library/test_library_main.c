@@ -206,6 +206,16 @@ static void test_a_drain_from_a_handler_and_a_task_that_is_cut(void **state)
     assert_int_equal(end(&program), 3);
 }
 
+static void test_a_program_without_a_name(void **state)
+{
+    char *none[] = {NULL};
+
+    (void)state;
+    assert_int_equal(lc_main(0, none, NULL, NULL), 64);
+    assert_int_equal(lc_main(1, none, NULL, NULL), 64);
+    assert_int_equal(lc_main(1, NULL, NULL, NULL), 64);
+}
+
 static void test_a_setup_that_fails_and_flags_that_are_wrong(void **state)
 {
     struct program program;
@@ -226,6 +236,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_handlers_answer_and_the_demo_is_gone),
         cmocka_unit_test(test_a_restart_takes_the_handlers_along),
         cmocka_unit_test(test_a_drain_from_a_handler_and_a_task_that_is_cut),
+        cmocka_unit_test(test_a_program_without_a_name),
         cmocka_unit_test(test_a_setup_that_fails_and_flags_that_are_wrong),
     };
 
