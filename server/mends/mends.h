@@ -26,6 +26,8 @@ void left_over_note_h2(const h2o_http2_settings_t *settings);
 
 /* ---- HTTP/2 ---- */
 
+struct conn;
+
 struct h2_frame {
     uint32_t length;
     uint8_t type;
@@ -39,14 +41,16 @@ struct h2_frame {
 void h2_frames_expect_connection(h2o_socket_t *sock);
 void h2_frames_expect_none(h2o_socket_t *sock);
 void h2_frames_read_start(h2o_socket_t *sock);
+/* The library has had what was read: drop it, if the library keeps it for nothing. */
+void h2_frames_after_read(struct conn *conn);
 
 /* h2_window.c: is this WINDOW_UPDATE for a stream that has ended? */
 bool h2_window_update_is_late(h2o_http2_conn_t *h2, const struct h2_frame *frame);
-/* The peer's settings have changed; the library has not applied that to the streams yet. */
-void h2_window_settings(h2o_http2_settings_t *settings);
+/* The peer's settings have changed; the library has not applied that to the streams yet. Returns 0,
+ * or an error of the connection. `size_before`: the initial window until now. */
+int h2_window_settings(h2o_http2_settings_t *settings, uint32_t size_before, const char **err_desc);
 
 /* h2_body.c: handles a DATA frame. True: the library must not see it. */
-struct conn;
 bool h2_body_data(h2o_http2_conn_t *h2, struct conn *conn, const struct h2_frame *frame);
 /* Count and log a request whose body is too long. */
 void h2_body_note_too_long(const h2o_req_t *req);

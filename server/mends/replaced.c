@@ -202,12 +202,12 @@ void h2o_http2_stream_send_pending_data(h2o_http2_conn_t *conn, h2o_http2_stream
 int h2o_http2_update_peer_settings(h2o_http2_settings_t *settings, const uint8_t *src, size_t len,
                                    const char **err_desc)
 {
+    uint32_t size_before = settings->initial_window_size;
     int result = library.h2o_http2_update_peer_settings(settings, src, len, err_desc);
 
     left_over_note_h2(settings);
-    if (result == 0 && mends_are_on())
-        h2_window_settings(settings);
-    return result;
+    return result == 0 && mends_are_on() ? h2_window_settings(settings, size_before, err_desc)
+                                         : result;
 }
 
 void h2o_proxy_register_reverse_proxy(h2o_pathconf_t *path, h2o_url_t *url,

@@ -71,6 +71,12 @@ static void discard(const struct conn *conn, size_t bytes)
     }
 }
 
+static void after_read(struct conn *conn)
+{
+    bodies_after_read(conn);
+    h2_frames_after_read(conn);
+}
+
 static void on_readable(h2o_socket_t *sock, const char *err)
 {
     struct conn *conn = sock->on_close.data;
@@ -85,7 +91,7 @@ static void on_readable(h2o_socket_t *sock, const char *err)
     if (loop->deferred_read.conn == conn) { /* not closed by that: see deferred_read_end() */
         if (bytes > 0)
             discard(conn, bytes);
-        bodies_after_read(conn);
+        after_read(conn);
     }
     loop->deferred_read.conn = NULL;
 }
@@ -127,7 +133,7 @@ static void call_back(struct conn *conn, h2o_socket_t *sock, const char *err)
     strict_note_reading(conn);
     conn->deferred_read.cb(sock, err);
     if (loop->deferred_read.conn == conn)
-        bodies_after_read(conn);
+        after_read(conn);
     loop->deferred_read.conn = NULL;
 }
 

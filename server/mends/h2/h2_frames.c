@@ -27,7 +27,8 @@
  * (743d6b611). Here a client that leaves more than UNSENT_MAX unread gets ENHANCE_YOUR_CALM.
  *
  * Errors of a connection. The library closes once GOAWAY is written, however long the client takes
- * to read it. Here calm_close_soon() limits that time. */
+ * to read it. Here calm_close_soon() limits that time. Until then the library reads on, and keeps
+ * all of it: a client that sends on has its bytes dropped here. */
 
 /* DATA is never more than some 200 KB of it. Above 512 KB Debian's library would read no more. */
 #define UNSENT_MAX (384 * 1024)
@@ -152,6 +153,15 @@ void h2_frames_expect_none(h2o_socket_t *sock)
     struct conn *conn = conn_of_socket(sock);
     if (conn != NULL)
         conn->h2_begins = false;
+}
+
+void h2_frames_after_read(struct conn *conn)
+{
+    if (conn->h2_expect == NULL)
+        return;
+    const h2o_http2_conn_t *h2 = conn->sock->data;
+    if (h2->state == H2O_HTTP2_CONN_STATE_IS_CLOSING)
+        h2o_buffer_consume(&conn->sock->input, conn->sock->input->size);
 }
 
 void h2_frames_read_start(h2o_socket_t *sock)

@@ -21,7 +21,10 @@
  *                    streams are set so low that no addition opens them. A window
  *                    is 64 bits wide here and each change 32, and each SETTINGS sets it anew.
  *
- * Windows of all other streams stay exact. */
+ * Windows of all other streams stay exact.
+ *
+ * A window of more than 2^31-1 bytes is an error of the connection (RFC 9113 section 6.9.2). The
+ * library does not change such a window, and says nothing. */
 
 #define CLOSED_FOR_GOOD (-(INT64_C(1) << 40))
 
@@ -33,8 +36,9 @@ bool h2_window_update_is_late(h2o_http2_conn_t *h2, const struct h2_frame *frame
     return stream != NULL && stream->state == H2O_HTTP2_STREAM_STATE_END_STREAM;
 }
 
-void h2_window_settings(h2o_http2_settings_t *settings)
+int h2_window_settings(h2o_http2_settings_t *settings, uint32_t size_before, const char **err_desc)
 {
+    int64_t change = (int64_t)settings->initial_window_size - size_before;
     h2o_http2_conn_t *h2 =
         (h2o_http2_conn_t *)(void *)((char *)settings - offsetof(h2o_http2_conn_t, peer_settings));
 
@@ -44,5 +48,10 @@ void h2_window_settings(h2o_http2_settings_t *settings)
         h2o_http2_stream_t *stream = kh_val(h2->streams, at);
         if (stream->state == H2O_HTTP2_STREAM_STATE_END_STREAM)
             stream->output_window._avail = CLOSED_FOR_GOOD;
+        if (stream->output_window._avail + change > INT32_MAX) {
+            *err_desc = "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large";
+            return H2O_HTTP2_ERROR_FLOW_CONTROL;
+        }
     }
+    return 0;
 }

@@ -21,6 +21,7 @@
 
 #define LIMIT_MS 30000
 #define WINDOW_FULL (UINT32_C(1) << 20)
+#define MB ((size_t)1024 * 1024)
 
 static char admin_address[128];
 
@@ -377,19 +378,79 @@ static void test_a_header_block_after_the_last_goaway_does_not_hold_the_loop(voi
     stop(&p);
 }
 
-static void test_unread_answers_to_pings_are_bounded(void **state)
+static struct h2_bytes pings;
+
+static void make_pings(void)
 {
-    struct process p, admin;
-    static struct h2_bytes pings;
-    (void)state;
-    start(&p, &admin, ARGS(NULL));
-    int fd = h2_connect(&p, true);
     pings.size = 0;
     for (unsigned i = 0; i < 20000; i++)
         h2_add_frame(&pings, H2_PING, 0, 0, "12345678", 8);
+}
+
+static void test_unread_answers_to_pings_are_bounded(void **state)
+{
+    struct process p, admin;
+    (void)state;
+    start(&p, &admin, ARGS(NULL));
+    int fd = h2_connect(&p, true);
+    make_pings();
     for (unsigned i = 0; i < 200 && metric(&admin, REFUSED("calm")) < 1; i++)
         h2_send(fd, pings.bytes, pings.size);
     assert_true(metric(&admin, REFUSED("calm")) >= 1);
+    (void)close(fd);
+    stop(&p);
+}
+
+static long peak_kib(const struct process *p)
+{
+    char path[64], line[128];
+    long kib = 0;
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/status", (long)p->pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, "VmHWM:", 6) == 0)
+            kib = strtol(line + 6, NULL, 10);
+    (void)fclose(file);
+    assert_true(kib > 0);
+    return kib;
+}
+
+/* The connection closes when its client has read GOAWAY, or after two seconds. */
+static void test_what_comes_before_a_connection_closes_is_not_kept(void **state)
+{
+    struct process p, admin;
+    ssize_t n;
+    size_t sent = 0;
+    (void)state;
+    if (process_runs_under_valgrind())
+        skip(); /* the memory is its own, and the time is too short for it */
+    start(&p, &admin, ARGS(NULL));
+    int fd = h2_connect(&p, true);
+    make_pings();
+    long before = peak_kib(&p);
+    while ((n = send(fd, pings.bytes, pings.size, MSG_NOSIGNAL)) > 0)
+        sent += (size_t)n;
+    assert_in_range(sent, 16 * MB, SIZE_MAX); /* else this shows nothing */
+    assert_in_range(peak_kib(&p) - before, 0, sent / 2 / 1024);
+    (void)close(fd);
+    stop(&p);
+}
+
+static void test_a_setting_that_makes_a_window_too_large_ends_the_connection(void **state)
+{
+    struct process p, admin;
+    (void)state;
+    start(&p, &admin, ARGS(NULL));
+    int fd = h2_connect(&p, false);
+    h2_send_get(fd, 1, "/sleep?ms=60000");
+    h2_send_number(fd, H2_WINDOW, 1, INT32_MAX - 65535);
+    h2_send_window_setting(fd, 65535); /* as large as it may be */
+    h2_send_get(fd, 3, "/hello");
+    assert_int_equal(h2_await_status(fd, 3), 200);
+    h2_send_window_setting(fd, 65536);
+    assert_int_equal(h2_await_error(fd, 1), H2_FLOW_CONTROL_ERROR);
     (void)close(fd);
     stop(&p);
 }
@@ -415,6 +476,8 @@ int main(void)
         TEST(test_refused_streams_count),
         TEST(test_a_header_block_after_the_last_goaway_does_not_hold_the_loop),
         TEST(test_unread_answers_to_pings_are_bounded),
+        TEST(test_what_comes_before_a_connection_closes_is_not_kept),
+        TEST(test_a_setting_that_makes_a_window_too_large_ends_the_connection),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 240); /* a hang is a failure */
     return cmocka_run_group_tests_name("h2_attacks", tests, make_directory, remove_directory);

@@ -27,6 +27,7 @@ enum {
 
 #define H2_NO_ERROR 0
 #define H2_PROTOCOL_ERROR 1
+#define H2_FLOW_CONTROL_ERROR 3
 #define H2_STREAM_CLOSED 5
 #define H2_ENHANCE_YOUR_CALM 11
 
