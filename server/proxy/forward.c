@@ -9,9 +9,6 @@
 #include "loop.h"
 #include "request.h"
 
-/* What is smaller fits into the kernel's buffer. */
-#define SEND_LOOK ((size_t)16 * 1024)
-
 /* ---- phases ---- */
 
 void forward_set_phase(struct forward *forward, enum forward_phase phase)
@@ -20,14 +17,28 @@ void forward_set_phase(struct forward *forward, enum forward_phase phase)
     forward->phase_ms = h2o_now(forward->upstream->proxy->loop->evloop);
 }
 
-void forward_set_timer(struct forward *forward)
+uint64_t forward_time_ms(const struct forward *forward)
 {
     const struct proxy_settings *settings = forward->upstream->settings;
-    struct proxy_loop *proxy = forward->upstream->proxy;
-    uint64_t ms = forward->phase == FORWARD_WAITING ? settings->first_byte_ms : settings->io_ms;
 
-    h2o_timeout_unlink(&forward->timer);
+    return forward->phase == FORWARD_WAITING ? settings->first_byte_ms : settings->io_ms;
+}
+
+void forward_link_timer(struct forward *forward)
+{
+    struct proxy_loop *proxy = forward->upstream->proxy;
+    uint64_t ms = forward_time_ms(forward);
+
+    if (forward->unsent > 0 && forward_is_large(forward))
+        ms = (ms + 3) / 4; /* so often it looks whether the upstream takes the request */
     h2o_timeout_link(proxy->loop->evloop, proxy_loop_timers(proxy, ms), &forward->timer);
+}
+
+void forward_set_timer(struct forward *forward)
+{
+    h2o_timeout_unlink(&forward->timer);
+    forward->progress_ms = h2o_now(forward->upstream->proxy->loop->evloop);
+    forward_link_timer(forward);
 }
 
 void forward_leave(struct forward *forward)
@@ -115,7 +126,7 @@ static void on_written(h2o_socket_t *sock, const char *error)
 static void send_more(struct forward *forward)
 {
     h2o_iovec_t bufs[1 + FORWARD_BUFS_MAX];
-    size_t count = 0, body = forward->req->entity.len, sent_before = forward->sent;
+    size_t count = 0, body = forward->req->entity.len;
 
     if (forward->sent == 0) {
         bufs[count++] = forward->head;
@@ -125,11 +136,11 @@ static void send_more(struct forward *forward)
     size_t piece = body - from < FORWARD_PIECE ? body - from : FORWARD_PIECE;
     count += forward->protocol->frame(forward, from, piece, bufs + count);
     forward->sent += piece;
+    h2o_socket_write(forward->conn->sock, bufs, count, on_written); /* which comes later */
+    forward->unsent = forward_is_large(forward) ? forward_unsent(forward)
+                                                : (int)forward->sent; /* at most all of it */
     if (forward->phase == FORWARD_SENDING)
         forward_set_timer(forward);
-    h2o_socket_write(forward->conn->sock, bufs, count, on_written);
-    forward->unsent = piece >= SEND_LOOK ? forward_unsent(forward) /* else at most all of it: */
-                                         : (int)(forward->sent - sent_before);
 }
 
 static void use(struct forward *forward, struct upstream_conn *conn)
@@ -138,6 +149,7 @@ static void use(struct forward *forward, struct upstream_conn *conn)
     conn->user = forward;
     conn->on_readable = forward_on_readable;
     forward->sent = 0;
+    forward->unsent = 0;
     forward->written_before = conn->sock->bytes_written;
     forward->is_sent = forward->has_write_failed = forward->has_bytes = false;
     forward->read_error = NULL;

@@ -192,23 +192,34 @@ int forward_unsent(const struct forward *forward)
     return ioctl(h2o_socket_get_fd(forward->conn->sock), SIOCOUTQ, &unsent) == 0 ? unsent : -1;
 }
 
-/* Has the upstream taken any of the request since the last look? The first byte of an answer is not
- * to be expected before it has taken all. */
+bool forward_is_large(const struct forward *forward)
+{
+    return forward->head.len + forward->req->entity.len >= FORWARD_LARGE;
+}
+
+/* Has the upstream's kernel taken any of the request since the last look? What waits here is less
+ * then, or it is more, because more was written. Of a small request only the most that may have
+ * waited is known: that nothing waits any more says nothing about when it was taken. */
 static bool is_being_sent(struct forward *forward)
 {
     int unsent = forward_unsent(forward), before = forward->unsent;
 
     forward->unsent = unsent;
-    return unsent > 0 && unsent < before;
+    return forward_is_large(forward) ? unsent >= 0 && unsent != before
+                                     : unsent > 0 && unsent < before;
 }
 
 void forward_on_timer(h2o_timeout_entry_t *timer)
 {
     struct forward *forward = container_of(timer, struct forward, timer);
+    uint64_t now_ms = h2o_now(forward->upstream->proxy->loop->evloop);
 
-    /* It may answer early, and go on taking the request. */
-    if (is_being_sent(forward)) {
-        forward_set_timer(forward);
+    /* The first byte of an answer is not to be expected before the upstream has taken all of the
+     * request. It may answer early, and go on taking the request. */
+    if (is_being_sent(forward))
+        forward->progress_ms = now_ms;
+    if (now_ms - forward->progress_ms < forward_time_ms(forward)) {
+        forward_link_timer(forward);
         return;
     }
     switch (forward->phase) {

@@ -48,6 +48,8 @@ struct forward;
 /* How much of a body the socket gets at once: the time without progress begins again with each. It
  * is four records of FastCGI. */
 #define FORWARD_PIECE ((size_t)4 * 65535)
+/* A smaller request fits into the kernel's buffer. */
+#define FORWARD_LARGE ((size_t)16 * 1024)
 /* The most that frame() fills. */
 #define FORWARD_BUFS_MAX 9
 
@@ -92,11 +94,12 @@ struct forward {
     struct upstream_conn *conn; /* NULL: none */
     h2o_timeout_entry_t timer;  /* of the phase */
     uint64_t phase_ms;          /* when it began */
+    uint64_t progress_ms;       /* when the timer was set, or saw that some of it was taken */
     enum forward_phase phase;
     /* the request */
     h2o_iovec_t head;
     size_t sent;             /* of the head and the body, given to the socket */
-    int unsent;              /* that the kernel had when the timer last looked */
+    int unsent;              /* that the kernel had at the last look; -1: it does not say */
     uint64_t written_before; /* what the connection had carried before */
     bool asks_for_upgrade;
     bool is_sent; /* and the kernel has taken all of it */
@@ -128,6 +131,10 @@ struct forward {
 void forward_set_phase(struct forward *forward, enum forward_phase phase);
 /* Time begins to run for the phase, again. */
 void forward_set_timer(struct forward *forward);
+/* The timer goes on to its next look. */
+void forward_link_timer(struct forward *forward);
+/* How long the phase may be without progress. */
+uint64_t forward_time_ms(const struct forward *forward);
 /* Nothing more is wanted of the upstream: close, cancel, stop. */
 void forward_let_go(struct forward *forward);
 /* The upstream has the request no more. */
@@ -167,6 +174,8 @@ void forward_note_failure(struct forward *forward, enum upstream_failure failure
 void forward_fail(struct forward *forward, enum upstream_failure failure, const char *what);
 /* How much of the request the kernel has not got rid of; -1: it does not say. */
 int forward_unsent(const struct forward *forward);
+/* Is it looked at while it is sent? */
+bool forward_is_large(const struct forward *forward);
 /* The answer ends here, whole, although the upstream has not ended it. The last thing that a caller
  * does. */
 void forward_end_here(struct forward *forward);

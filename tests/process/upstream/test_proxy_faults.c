@@ -40,6 +40,11 @@ static int set_up_for_uploads(void **state)
     return fixture_start(state, "proxy.timeout.first_byte: 10000\nproxy.timeout.io: 400\n" PATH);
 }
 
+static int set_up_for_patience(void **state)
+{
+    return fixture_start(state, "proxy.timeout.io: 3000\n" PATH);
+}
+
 static void expect_status(struct fixture *f, int status)
 {
     struct answer answer;
@@ -298,6 +303,27 @@ static void test_a_request_that_is_taken_slowly_is_not_cut(void **state)
     free(body);
 }
 
+/* What the kernel on our side still holds of the request is on its way for most of the time of the
+ * first byte; the answer takes another half of it. */
+static void test_time_for_an_answer_begins_when_the_upstream_has_the_request(void **state)
+{
+    enum { SIZE = 6 * 1024 * 1024, PIECE = SIZE / 12 };
+    const int buffer = 65536;
+    struct fixture *f = *state;
+    assert_int_equal(setsockopt(f->listener, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof(buffer)), 0);
+    char *body = begin_upload(f, SIZE);
+
+    take_connection(f);
+    read_head(f->upstream);
+    for (unsigned i = 0; i < SIZE / PIECE; i++) {
+        assert_int_equal(client_recv(f->upstream, body, PIECE, MSG_WAITALL), PIECE);
+        assert_int_equal(poll(NULL, 0, 300), 0);
+    }
+    assert_int_equal(poll(NULL, 0, 1200), 0);
+    answer_ok(f);
+    free(body);
+}
+
 /* ---- early answers ---- */
 
 static void test_an_answer_before_the_end_of_the_request_is_passed_on(void **state)
@@ -416,6 +442,7 @@ static void test_numbers_out_of_range_are_refused(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, fixture_tear_down)
 #define UPLOAD(f) cmocka_unit_test_setup_teardown(f, set_up_for_uploads, fixture_tear_down)
+#define PATIENT(f) cmocka_unit_test_setup_teardown(f, set_up_for_patience, fixture_tear_down)
 #define HASTY(f) cmocka_unit_test_setup_teardown(f, set_up_hasty, fixture_tear_down)
 
 int main(void)
@@ -435,6 +462,7 @@ int main(void)
         HASTY(test_an_answer_that_stops_is_cut),
         UPLOAD(test_a_request_that_is_not_taken_is_504),
         UPLOAD(test_a_request_that_is_taken_slowly_is_not_cut),
+        PATIENT(test_time_for_an_answer_begins_when_the_upstream_has_the_request),
         TEST(test_an_answer_before_the_end_of_the_request_is_passed_on),
         TEST(test_a_client_that_does_not_read_holds_up_its_upstream),
         TEST(test_what_happens_is_counted),
