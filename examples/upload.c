@@ -1,8 +1,9 @@
 /* Files into a folder, by PUT or by the form of a browser. A file appears whole or not at all.
  *
  *     cc upload.c $(pkg-config --cflags --libs lastcall) -o upload
- *     ./upload /tmp/files 127.0.0.1:8080
+ *     mkdir -p /tmp/files && ./upload /tmp/files 127.0.0.1:8080
  *     curl -T big.iso 127.0.0.1:8080/files/big.iso */
+#define _GNU_SOURCE 1 /* O_TMPFILE */
 #include <fcntl.h>
 #include <lastcall/lastcall.h>
 #include <stdio.h>

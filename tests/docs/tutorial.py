@@ -6,7 +6,8 @@
 
 A block after "Save this as `NAME`" is a file. In the other blocks a line that begins with "$ " is typed, and the lines after
 it are its answer. A command that begins with "./" and gives no answer keeps its terminal: it is a server, until a paragraph
-says "Press Ctrl+C". Commands of apt-get are left out: what they name must be installed. The port is another, free one.
+says "Press Ctrl+C". A line that begins with "# " is for root, and left out: what apt-get names must be installed, and
+tests/package/check.py starts the service. The port is another, free one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,8 +75,6 @@ class Reader:
 
     def type(self, command: str, answer: list[str]) -> None:
         self.steps += 1
-        if command.startswith("apt-get "):
-            return
         if command.startswith("./") and not answer:
             self.start(command)
             return
@@ -95,6 +95,7 @@ class Reader:
         self.steps += 1
 
     def follow(self, block: str) -> None:
+        block = re.sub(r"(?m)^# .*\n?", "", block)
         commands = [part.split("\n") for part in re.split(r"(?m)^\$ ", block) if part.strip()]
         for lines in commands:
             self.type(lines[0], [line for line in lines[1:] if line])
@@ -131,6 +132,7 @@ def main() -> int:
     parser.add_argument("--page", default=str(HERE.parents[1] / "docs" / "tutorial.md"))
     parser.add_argument("--include", metavar="FOLDER", help="that has lastcall/lastcall.h")
     parser.add_argument("--library", metavar="FOLDER", help="that has liblastcall.so")
+    parser.add_argument("--keep", metavar="FOLDER", help="leave the files and programs there")
     args = parser.parse_args()
     for command, package in (("curl --version", "curl"), ("pkg-config --exists sqlite3", "libsqlite3-dev")):
         if subprocess.run(command, shell=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -152,6 +154,8 @@ def main() -> int:
             if reader.server is not None:
                 reader.server.kill()
                 reader.server.wait()
+        if args.keep:
+            shutil.copytree(folder, args.keep)
     print(f"tutorial: {reader.steps} steps followed")
     return 0
 

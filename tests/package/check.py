@@ -302,10 +302,29 @@ def tutorial(folder: Path) -> None:
         (inside / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, inside / name)
     said = debian.run("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$1" '
-                      "python3 -B /packages/tests/docs/tutorial.py", "sh", folder).stdout
+                      "python3 -B /packages/tests/docs/tutorial.py --keep /packages/tutorial", "sh", folder).stdout
     print(f"    {said.strip()}")
     expect("steps followed" in said, "the tutorial was not followed")
     print("ok      tutorial", flush=True)
+
+
+def tutorials_service(folder: Path) -> None:
+    """What root does at its end: the lines that begin with "# "."""
+    kept = folder / "packages" / "tutorial"
+    port = re.search(r"127\.0\.0\.1:(\d+)", (kept / "visits.c").read_text())[1]
+    page = (ROOT / "docs" / "tutorial.md").read_text().partition("## A service")[2]
+    commands = re.findall(r"(?m)^    # (.*)$", page)
+    expect(len(commands) == 4, f"the page has other commands: {commands}")
+    with Container(folder) as box:
+        for command in commands:
+            box.run("sh", "-c", f"cd /packages/tutorial && {command}")
+        for _ in range(2):
+            expect(box.text("curl", "-sS", "--fail", "-X", "POST", f"http://127.0.0.1:{port}/visits/Ada") == "noted", "no answer")
+        box.run("systemctl", "stop", "visits")
+        log = box.text("journalctl", "--unit", "visits", "--no-pager")
+        expect(re.search(r"drained in ", log) is not None, f"the stop was no drain: {log}")
+        expect(box.text("systemctl", "show", "--value", "--property=Result", "visits") == "success", f"it failed: {log}")
+    print("ok      tutorials_service", flush=True)
 
 
 def main() -> int:
@@ -325,6 +344,7 @@ def main() -> int:
         outside(own)
         examples(own)
         tutorial(own)
+        tutorials_service(own)
     except (Failed, subprocess.TimeoutExpired) as error:
         print(f"FAILED  {error}")
         return 1
