@@ -321,13 +321,17 @@ static void test_an_end_of_tls_that_is_not_announced_cuts_an_answer(void **state
 
 /* ---- time ---- */
 
-/* The upstream's machine is gone: nothing is acknowledged any more. */
+/* The upstream's machine is gone: nothing is acknowledged any more. Some kernels let only root
+ * attach a filter. */
 static void drop_all(int fd)
 {
     struct sock_filter code[] = {BPF_STMT(BPF_RET | BPF_K, 0)};
     const struct sock_fprog program = {.len = 1, .filter = code};
 
-    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)), 0);
+    int done = setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+    if (done != 0 && errno == EPERM)
+        skip_test("needs the right to attach a socket filter");
+    assert_int_equal(done, 0);
 }
 
 static void test_the_time_for_the_first_byte_is_granted_once(void **state)
