@@ -1,9 +1,13 @@
 #include "thread.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "scope.h"
 
@@ -52,4 +56,37 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg
 NOT_LOOKED_INTO uintptr_t thread_self_id(void)
 {
     return (uintptr_t)pthread_self();
+}
+
+static bool read_of(pid_t tid, const char *file, char *text, size_t size)
+{
+    char path[64];
+
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%ld/%s", (long)tid, file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, size - 1);
+    (void)close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n > 0;
+}
+
+enum thread_state thread_state_of(pid_t tid)
+{
+    char text[512];
+
+    if (!read_of(tid, "stat", text, sizeof(text)))
+        return THREAD_UNKNOWN;
+    const char *name_end = strrchr(text, ')'); /* the name may have any byte in it */
+    if (name_end == NULL || name_end[1] != ' ')
+        return THREAD_UNKNOWN;
+    return name_end[2] == 'R' ? THREAD_AWAKE : THREAD_SLEEPS;
+}
+
+uint64_t thread_used_ns(pid_t tid)
+{
+    char text[128];
+
+    return read_of(tid, "schedstat", text, sizeof(text)) ? strtoull(text, NULL, 10) : 0;
 }

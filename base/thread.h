@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* A function whose callers may not know what is in it: else the compiler would call it once and
  * keep the answer. */
@@ -30,5 +31,16 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg
  * (pool/fiber.h) may continue on another thread, so this asks anew at each call.
  * Thread: any.     Blocks: never. */
 uintptr_t thread_self_id(void);
+
+/* What the kernel says of a thread of this process: it sleeps, or it is awake, that is, it runs or
+ * waits for a processor. See proc(5), stat.
+ * Thread: any.     Blocks: never; it takes some microseconds.
+ * Errors: THREAD_UNKNOWN: the thread has ended, or /proc does not tell. */
+enum thread_state { THREAD_UNKNOWN, THREAD_SLEEPS, THREAD_AWAKE };
+enum thread_state thread_state_of(pid_t tid);
+
+/* The processor time in nanoseconds that a thread of this process has used. See proc(5), schedstat.
+ * Thread: any.     Blocks: never; it takes some microseconds.     Errors: 0: as above. */
+uint64_t thread_used_ns(pid_t tid);
 
 #endif

@@ -126,8 +126,9 @@ struct coord_server_ops {
      * active or connected. OTHER includes connections without a request. Must not block. */
     void (*give_up)(void *server, unsigned classes);
     /* List the requests that are not yet answered, oldest first. Takes almost no time, but may
-     * block for 50 ms (debug builds: 250 ms) if a loop does not respond: the deadline comes first.
-     * With `freeze`: send no more answers, and raise the cancel flag of the jobs. */
+     * block for 50 ms (debug builds: 1 s) if a loop does not respond: the deadline comes first.
+     * With `freeze`: send no more answers, raise the cancel flag of the jobs, and wait up to half a
+     * second longer for a loop that gets no processor. */
     void (*list_requests)(void *server, bool freeze, struct coord_requests *ret_list);
     /* Close every connection at once. Must not block. */
     void (*cut)(void *server);

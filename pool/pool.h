@@ -125,6 +125,12 @@ struct pool_loop {
 };
 int pool_start_loop(struct pool *pool, unsigned loop, const struct pool_loop *what);
 
+/* Is the thread that drives `loop` awake: does it run, or wait for a processor? Also true while the
+ * loop waits for a thread to take it over. *ret_used_ns: the processor time that this thread has
+ * used; the next call may be about another thread.
+ * Thread: any, after pool_start_loop().     Blocks: never; it takes some microseconds. */
+bool pool_driver_is_awake(const struct pool *pool, unsigned loop, uint64_t *ret_used_ns);
+
 enum pool_placed {
     POOL_NOT_PLACED, /* the team has no free thread for it; the job is the caller's again */
     POOL_ENDED,      /* run() has returned; done() is not called */

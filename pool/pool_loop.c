@@ -133,3 +133,19 @@ int pool_start_loop(struct pool *pool, unsigned loop, const struct pool_loop *wh
     pool_wake(w);
     return 0;
 }
+
+/* The token and the driver may change meanwhile: the answer is about a moment. */
+bool pool_driver_is_awake(const struct pool *pool, unsigned loop, uint64_t *ret_used_ns)
+{
+    REQUIRE(loop < pool->teams);
+    const struct pool_team *team = &pool->team[loop];
+    enum token_state state = token_state(atomic_load(&team->token));
+    const struct pool_worker *driver = atomic_load_explicit(&team->driver, memory_order_relaxed);
+
+    *ret_used_ns = 0;
+    if (state == TOKEN_ENDED || state == TOKEN_FREE || driver == NULL)
+        return state == TOKEN_FREE;
+    pid_t tid = atomic_load_explicit(&driver->tid, memory_order_relaxed);
+    *ret_used_ns = thread_used_ns(tid);
+    return thread_state_of(tid) == THREAD_AWAKE;
+}

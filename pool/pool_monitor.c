@@ -12,12 +12,9 @@
 
 #include "pool_p.h"
 
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "thread.h"
 
@@ -32,29 +29,12 @@
 
 /* ---- candidates ---- */
 
-/* Does the thread sleep in the kernel? False as well if /proc does not tell. See proc(5), stat. */
-static bool sleeps(pid_t tid)
-{
-    char path[64], text[512];
-
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%ld/stat", (long)tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    (void)close(fd);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    const char *name_end = strrchr(text, ')'); /* the name may have any byte in it */
-    return name_end != NULL && name_end[1] == ' ' && name_end[2] != 'R';
-}
-
 /* It may be another job's driver by now, a later one's: then the swap fails. */
 static bool driver_sleeps(struct pool_team *team)
 {
     const struct pool_worker *driver = atomic_load_explicit(&team->driver, memory_order_relaxed);
-    return sleeps(atomic_load_explicit(&driver->tid, memory_order_relaxed));
+    return thread_state_of(atomic_load_explicit(&driver->tid, memory_order_relaxed)) ==
+           THREAD_SLEEPS;
 }
 
 /* The swap, the count and the call are one step for whoever takes mu. */

@@ -22,6 +22,9 @@
 #else
 #define LIST_PATIENCE_MS 1000
 #endif
+/* How much longer those have that got no processor meanwhile, and how often they are looked at. */
+#define STARVED_PATIENCE_MS 450
+#define STARVED_LOOK_MS 10
 
 static void order_all(struct server *server, unsigned orders)
 {
@@ -201,7 +204,8 @@ static void announce_freeze(struct server *server)
     (void)pthread_mutex_unlock(&server->mu);
 }
 
-static void say_silent(const struct server *server, unsigned index, uint64_t unknown)
+static void say_silent(const struct server *server, unsigned index, uint64_t unknown,
+                       uint64_t waited_ns)
 {
     char place[512] = "";
 
@@ -212,15 +216,56 @@ static void say_silent(const struct server *server, unsigned index, uint64_t unk
                        journal_path(server->journal));
     log_line(LOG_LEVEL_WARN, "loop-silent",
              json_pack("{s:I, s:I}", "loop", (json_int_t)index, "requests", (json_int_t)unknown),
-             "loop %u did not list its requests in %d ms: up to %llu are not named%s", index,
-             LIST_PATIENCE_MS, (unsigned long long)unknown, place);
+             "loop %u did not list its requests in %llu ms: up to %llu are not named%s", index,
+             (unsigned long long)(waited_ns / NS_PER_MS), (unsigned long long)unknown, place);
+}
+
+/* Returns false once the clock has reached `until_ns`. */
+static bool wait_for_lists_locked(struct server *server, bool freeze, uint64_t until_ns)
+{
+    const struct timespec until = clock_timespec(until_ns);
+    int err = 0;
+
+    while (!all_listed_locked(server, freeze) && (freeze || !server->freezing) && err == 0)
+        err = pthread_cond_timedwait(&server->listed, &server->mu, &until);
+    return err == 0;
+}
+
+/* Has a loop that is still to list not had LIST_PATIENCE_MS of a processor since the first look? */
+static bool is_any_starved_locked(struct server *server, bool first)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < server->started; i++) {
+        struct loop *loop = &server->loops[i];
+        uint64_t used_ns;
+        if (has_listed_locked(loop, true) || !pool_driver_is_awake(server->pool, i, &used_ns))
+            continue;
+        if (first || used_ns < loop->listing.used_ns) /* the second: another thread drives it */
+            loop->listing.used_ns = used_ns;
+        any |= used_ns - loop->listing.used_ns < LIST_PATIENCE_MS * NS_PER_MS;
+    }
+    return any;
+}
+
+/* A loop that sleeps in a call, or spins, will most likely not come. One that waits for a processor
+ * will: on a machine that is overloaded the names are worth more than the punctual end. */
+static void wait_for_starved_locked(struct server *server)
+{
+    uint64_t most_ns = clock_now_ns() + STARVED_PATIENCE_MS * NS_PER_MS;
+    bool first = true;
+
+    while (!all_listed_locked(server, true) && clock_now_ns() < most_ns &&
+           is_any_starved_locked(server, first)) {
+        first = false;
+        (void)wait_for_lists_locked(server, true, clock_now_ns() + STARVED_LOOK_MS * NS_PER_MS);
+    }
 }
 
 static void op_list_requests(void *data, bool freeze, struct coord_requests *ret_list)
 {
     struct server *server = data;
-    struct timespec until = clock_timespec(clock_now_ns() + LIST_PATIENCE_MS * NS_PER_MS);
-    int err = 0;
+    uint64_t begun_ns = clock_now_ns();
 
     if (freeze)
         announce_freeze(server);
@@ -232,8 +277,8 @@ static void op_list_requests(void *data, bool freeze, struct coord_requests *ret
     order_all(server, freeze ? ORDER_FREEZE : ORDER_LIST);
 
     (void)pthread_mutex_lock(&server->mu);
-    while (!all_listed_locked(server, freeze) && (freeze || !server->freezing) && err == 0)
-        err = pthread_cond_timedwait(&server->listed, &server->mu, &until);
+    if (!wait_for_lists_locked(server, freeze, begun_ns + LIST_PATIENCE_MS * NS_PER_MS) && freeze)
+        wait_for_starved_locked(server);
     for (unsigned i = 0; i < server->started; i++) {
         struct loop *loop = &server->loops[i];
         if (has_listed_locked(loop, freeze)) {
@@ -246,7 +291,7 @@ static void op_list_requests(void *data, bool freeze, struct coord_requests *ret
             if (unknown < connections)
                 unknown = connections;
             ret_list->left_out += unknown;
-            say_silent(server, i, unknown);
+            say_silent(server, i, unknown, clock_now_ns() - begun_ns);
         }
     }
     (void)pthread_mutex_unlock(&server->mu);

@@ -12,7 +12,7 @@
 
 #define OLDEST_SHOWN 20
 #define LIST_GOOD_NS (100 * NS_PER_MS)
-/* The loops make the list, and this thread waits for them at most 50 ms (debug builds: 250 ms). If
+/* The loops make the list, and this thread waits for them at most 50 ms (debug builds: 1 s). If
  * one is stuck, ask less often, and not shortly before the deadline, when the coordinator needs its
  * own list. */
 #define LIST_SLOW_NS (40 * NS_PER_MS)

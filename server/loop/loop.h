@@ -180,8 +180,9 @@ struct loop {
     struct {
         struct coord_requests list; /* the answer to ORDER_LIST and ORDER_FREEZE */
         bool ready;
-        bool is_frozen; /* it was made after ORDER_FREEZE */
-    } listing;          /* freeze.c writes, for_coord.c reads */
+        bool is_frozen;   /* it was made after ORDER_FREEZE */
+        uint64_t used_ns; /* processor time of its driver, while it is waited for */
+    } listing;            /* freeze.c writes, for_coord.c reads */
     struct {
         bool is_set_up; /* it has made, or tried to make, all it needs */
         int error;      /* 0; a negative errno */

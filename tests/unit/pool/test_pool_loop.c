@@ -98,6 +98,47 @@ static void test_a_pool_whose_loops_never_began_can_be_destroyed(void **state)
     assert_int_equal(s.dones, 1);
 }
 
+/* ---- what the driver does ---- */
+
+/* Asks until the answer is `want`: the kernel shows a change a moment later. */
+static uint64_t wait_until_awake_is(bool want)
+{
+    uint64_t used_ns;
+
+    while (pool_driver_is_awake(pool, 0, &used_ns) != want)
+        (void)sched_yield();
+    return used_ns;
+}
+
+static void sleeps_then_spins(struct turner *t)
+{
+    atomic_bool *stop = t->arg;
+
+    sem_wait(&t->gate);
+    while (!atomic_load(stop))
+        ;
+}
+
+static void test_a_driver_that_sleeps_is_told_from_one_that_is_awake(void **state)
+{
+    struct turner t;
+    atomic_bool stop = false;
+    uint64_t used_ns = 0;
+
+    (void)state;
+    make_with_loops(1, 1, 1);
+    turner_start(&t, 0, sleeps_then_spins, &stop);
+    uint64_t before_ns = wait_until_awake_is(false);
+    sem_post(&t.gate);
+    (void)wait_until_awake_is(true);
+    while (used_ns < before_ns + NS_PER_MS) /* it spins: the time that it has used grows */
+        (void)pool_driver_is_awake(pool, 0, &used_ns);
+    atomic_store(&stop, true);
+    turner_wait(&t);
+    unmake();
+    turner_end(&t);
+}
+
 /* ---- placed jobs ---- */
 
 struct one {
@@ -468,6 +509,7 @@ int main(void)
         claim(test_there_may_be_more_loops_than_workers),
         claim(test_destroy_may_follow_the_end_of_the_body_at_once),
         claim(test_a_pool_whose_loops_never_began_can_be_destroyed),
+        claim(test_a_driver_that_sleeps_is_told_from_one_that_is_awake),
         claim(test_a_job_that_returns_was_run_by_the_thread_that_drives),
         claim(test_done_of_a_job_that_ended_in_place_is_not_called),
         claim(test_a_job_that_blocks_is_left_and_the_body_goes_on_elsewhere),
