@@ -32,6 +32,13 @@
  * pushes it back: otherwise an upload that takes longer is cut however fast it is. A body that is
  * late is answered with 408. HTTP/2 is in progress_h2.c.
  *
+ * The end of the wait. Between requests the library closes when that time is over, without a look
+ * into its socket. A request that has come since the loop last polled would be reset, and a loop
+ * with much to do polls seldom. So the look puts a function of ours into the library's timer: a
+ * connection with unread bytes gets the time once more, and the next turn reads them. The look
+ * comes several times in each wait (LOOKS_A_WINDOW). A part of a request that was read keeps its
+ * limit.
+ *
  * A client that is cut counts as one that has left: its request is not answered, and not counted as
  * given up, unless a drain waits for it. Then it is one of the requests that the drain could not
  * finish (given_up.c). */

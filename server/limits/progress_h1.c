@@ -1,5 +1,7 @@
 #include "progress_h1.h"
 
+#include <sys/ioctl.h>
+
 #include "bodies.h"
 #include "job.h"
 #include "library.h"
@@ -39,17 +41,57 @@ static bool is_body_arriving(const h2o_req_t *req)
            req->timestamps.response_start_at.tv_sec == 0;
 }
 
-/* The pointers show that the library's structure is what we take it for. */
-static void push_back_timeout(struct conn *conn, const h2o_req_t *req)
+/* The connection, while http1-request-timeout runs; else NULL. The pointers show that the library's
+ * structure is what we take it for. */
+static struct http1_conn *find_waiting(const struct conn *conn, const h2o_req_t *req)
 {
     struct http1_conn *http1 = (void *)req->conn;
-    h2o_timeout_t *timeout = &conn->loop->ctx.http1.req_timeout;
 
-    if (!mends_are_on() || http1->sock != conn->sock || http1->timeout != timeout ||
-        !h2o_timeout_is_linked(&http1->timeout_entry))
+    return mends_are_on() && http1->sock == conn->sock &&
+                   http1->timeout == &conn->loop->ctx.http1.req_timeout &&
+                   h2o_timeout_is_linked(&http1->timeout_entry)
+               ? http1
+               : NULL;
+}
+
+static void start_timeout(const struct conn *conn, struct http1_conn *http1)
+{
+    h2o_timeout_link(conn->loop->evloop, http1->timeout, &http1->timeout_entry);
+}
+
+static void push_back_timeout(const struct conn *conn, const h2o_req_t *req)
+{
+    struct http1_conn *http1 = find_waiting(conn, req);
+
+    if (http1 == NULL)
         return;
     h2o_timeout_unlink(&http1->timeout_entry);
-    h2o_timeout_link(conn->loop->evloop, timeout, &http1->timeout_entry);
+    start_timeout(conn, http1);
+}
+
+/* See the note on the end of the wait, progress.c. */
+static void on_timeout(h2o_timeout_entry_t *entry)
+{
+    struct http1_conn *http1 = container_of(entry, struct http1_conn, timeout_entry);
+    struct conn *conn = http1->sock->on_close.data;
+    int unread = 0;
+
+    if (http1->sock->input->size == 0 &&
+        ioctl(h2o_socket_get_fd(http1->sock), FIONREAD, &unread) == 0 && unread > 0)
+        start_timeout(conn, http1);
+    else
+        conn->progress.on_timeout(entry);
+}
+
+/* The library sets its own function again for each request. */
+static void take_over_timeout(struct conn *conn, const h2o_req_t *req)
+{
+    struct http1_conn *http1 = find_waiting(conn, req);
+
+    if (http1 == NULL || http1->timeout_entry.cb == on_timeout)
+        return;
+    conn->progress.on_timeout = http1->timeout_entry.cb;
+    http1->timeout_entry.cb = on_timeout;
 }
 
 static void look_at_body(struct conn *conn, h2o_req_t *req, uint64_t now_ns)
@@ -80,6 +122,7 @@ static int look_at(h2o_req_t *req, void *data)
 
     if (conn == NULL || conn->sock == NULL || conn->given_up || conn->progress.over)
         return 0;
+    take_over_timeout(conn, req);
     look_at_answer(conn, req, now_ns);
     if (!conn->progress.over)
         look_at_body(conn, req, now_ns);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,8 +13,10 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static pid_t find_thread(pid_t pid, const char *name)
@@ -113,16 +116,67 @@ static void *reap(void *arg)
     return NULL;
 }
 
-bool fault_hold_thread(struct fault_hold *hold, pid_t pid, const char *thread)
+static bool stop_thread(struct fault_hold *hold, pid_t pid, const char *thread)
 {
+    const uintptr_t options = PTRACE_O_TRACESYSGOOD;
     int status;
 
     hold->tid = find_thread(pid, thread);
     atomic_init(&hold->let_go, false);
-    return hold->tid != 0 && ptrace(PTRACE_SEIZE, hold->tid, NULL, NULL) == 0 &&
+    return hold->tid != 0 && ptrace(PTRACE_SEIZE, hold->tid, NULL, options) == 0 &&
            ptrace(PTRACE_INTERRUPT, hold->tid, NULL, NULL) == 0 &&
-           waitpid(hold->tid, &status, __WALL) == hold->tid &&
-           pthread_create(&hold->reaper, NULL, reap, hold) == 0;
+           waitpid(hold->tid, &status, __WALL) == hold->tid;
+}
+
+bool fault_hold_thread(struct fault_hold *hold, pid_t pid, const char *thread)
+{
+    return stop_thread(hold, pid, thread) && pthread_create(&hold->reaper, NULL, reap, hold) == 0;
+}
+
+/* Go on to the next beginning or end of a system call. */
+static bool step(const struct fault_hold *hold, struct __ptrace_syscall_info *ret_info)
+{
+    int status, deliver = 0;
+
+    for (;;) {
+        if (ptrace(PTRACE_SYSCALL, hold->tid, NULL, (uintptr_t)deliver) != 0 ||
+            waitpid(hold->tid, &status, __WALL) != hold->tid || !WIFSTOPPED(status))
+            return false;
+        if (WSTOPSIG(status) == (SIGTRAP | 0x80))
+            return ptrace(PTRACE_GET_SYSCALL_INFO, hold->tid, sizeof(*ret_info), ret_info) > 0;
+        deliver = status >> 16 == 0 ? WSTOPSIG(status) : 0; /* 0: a stop of ptrace(2) itself */
+    }
+}
+
+static bool is_epoll_wait(uint64_t number)
+{
+#ifdef SYS_epoll_wait
+    if (number == SYS_epoll_wait)
+        return true;
+#endif
+    return number == SYS_epoll_pwait;
+}
+
+bool fault_hold_turn(struct fault_hold *hold, pid_t pid, const char *thread, uint64_t from_ns)
+{
+    struct __ptrace_syscall_info info;
+    struct timespec now;
+    bool waits = false;
+    unsigned turns = 0;
+
+    if (!stop_thread(hold, pid, thread))
+        return false;
+    while (turns < 2) {
+        if (!step(hold, &info))
+            return false;
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+            waits = is_epoll_wait(info.entry.nr);
+        else if (waits && info.exit.rval == 0 &&
+                 (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec >= from_ns)
+            turns++;
+    }
+    return pthread_create(&hold->reaper, NULL, reap, hold) == 0;
 }
 
 void fault_let_go(struct fault_hold *hold)

@@ -25,6 +25,11 @@ struct fault_hold {
 
 bool fault_hold_thread(struct fault_hold *hold, pid_t pid, const char *thread);
 
+/* Stop a loop's thread where epoll_wait(2) has just returned without an event, for the second time
+ * since `from_ns` (CLOCK_MONOTONIC): what happens now, the loop sees only in its next turn, and its
+ * timers run before. The first of these turns was a whole one. */
+bool fault_hold_turn(struct fault_hold *hold, pid_t pid, const char *thread, uint64_t from_ns);
+
 /* It goes on, if it still can. On the thread that has held it. */
 void fault_let_go(struct fault_hold *hold);
 
