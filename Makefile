@@ -86,7 +86,7 @@ fuzz: build/fuzz/.configured
 
 valgrind: build/debug/.configured
 	@./scripts/build.sh debug $(JOBS)
-	LASTCALL_VALGRIND=1 $(CHECK) debug --test '^(process|process_drain|process_h2|triggers|tls)$$'
+	LASTCALL_VALGRIND=1 $(CHECK) debug --test '^(process|process_drain|process_h2|triggers|tls|proxy|proxy_faults|upstream_answers|fastcgi_faults)$$'
 
 model:
 	@./scripts/setup.sh packages spin gcc libc6-dev python3
