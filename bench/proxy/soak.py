@@ -5,12 +5,15 @@ The upstream (soak_upstream.py) fails as the path of a request says, in any phas
 know what each request may get, read slowly, leave, and send several requests at once, over HTTP/1.1 and HTTP/2. All draws
 have a seed. At the end, when nobody asks any more:
 
-  - no client got what its request may not get: no other body, no cut that looks whole, no wait without end;
+  - no client got what its request may not get: no other body, no cut that looks whole, no wait without end. A time-out
+    is excused where the upstream says that it stood still meanwhile, and a request without an answer where the server
+    had ended the connection after its wait for one (soak_clients.py);
   - the server's counters of answers, by status, and of cut requests are the sums of what the clients saw; only requests
     whose clients left have two possible outcomes;
   - no request is in flight, no connection is open to a client or to the upstream, and there are as many descriptors as
     in the beginning;
-  - the most memory in the last three tenths of the time is not more than in the first three, by more than --growth.
+  - the memory in the last three tenths of the time is not more than in the first three, by more than --growth. A tenth
+    has the median of a sample a second: large answers make peaks.
 
 Exit status: 0 all of that holds; 1 it does not; 69 it could not be run.
 """
@@ -24,6 +27,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,11 +40,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
 import peers
 from peer_server import Broken, http_get
-from soak_faults import CUT, FIRST_BYTE_MS, IO_MS, KEPT_MS, KINDS, REFUSED, ROUTE
+from soak_faults import CUT, FIRST_BYTE_MS, IO_MS, KEPT_MS, KEPT_S, KINDS, REFUSED, ROUTE
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build"
 QUIET_S = 20.0
+COMPLAINTS_MOST = 40  # in the report
 
 CONF = """\
 {user}
@@ -47,6 +53,7 @@ listen: {{host: 127.0.0.1, port: {port}}}
 admin: {{listen: "127.0.0.1:{admin}"}}
 num-threads: 2
 drain: {{deadline: 10s}}
+http1-request-timeout: {kept_s}
 proxy.timeout.first_byte: {first_byte}
 proxy.timeout.io: {io}
 proxy.timeout.keepalive: {kept}
@@ -88,7 +95,8 @@ class Front:
         conf = temp / "conf"
         conf.write_text(CONF.format(
             user="user: root" if os.geteuid() == 0 else "", port=self.port, admin=self.admin, upstream=upstream,
-            closed=closed, route=ROUTE, refused=REFUSED, first_byte=FIRST_BYTE_MS, io=IO_MS, kept=KEPT_MS))
+            closed=closed, route=ROUTE, refused=REFUSED, first_byte=FIRST_BYTE_MS, io=IO_MS, kept=KEPT_MS,
+            kept_s=KEPT_S))
         self.log = temp / "front.log"
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen([*options.under, str(options.lastcall), "-c", str(conf)],
@@ -152,10 +160,20 @@ class Accounts:
     def __init__(self, clients: list[dict[str, Any]], upstream: dict[str, Any], metrics: dict[str, float]) -> None:
         self.seen: collections.Counter[str] = collections.Counter()
         self.complaints: list[str] = []
+        self.stalls, self.stalled = upstream.pop("stalls"), 0
         for client in clients:
-            self.complaints += client.pop("complaints")
+            for complaint in client.pop("complaints"):
+                self.take(*complaint)
             self.seen.update(client)
         self.upstream, self.metrics, self.faults = upstream, metrics, []
+
+    def take(self, outcome: str, begun_s: float, ended_s: float, text: str) -> None:
+        """The front is right to give up on an upstream that got no processor for half of its time-out."""
+        stalled_s = sum(max(0.0, min(end_s, ended_s) - max(from_s, begun_s)) for from_s, end_s in self.stalls)
+        if outcome in ("504", CUT) and stalled_s * 1000 >= min(FIRST_BYTE_MS, IO_MS) / 2:
+            self.stalled += 1
+        else:
+            self.complaints.append(text)
 
     def within(self, what: str, value: int, low: int, high: int) -> None:
         if not low <= value <= high:
@@ -171,7 +189,7 @@ class Accounts:
         aborted = total(m, "lastcall_requests_aborted_total")
         self.within("aborted", aborted, seen["cut"], seen["cut"] + left)
         # A reset may overtake the request that came before it.
-        sent = seen["requests"] - seen["not begun"]
+        sent = seen["requests"] - seen["not begun"] - seen["crossed"]
         self.within("all requests", sum(answered.values()) + aborted, sent - seen["left by reset"], sent)
         failures = total(m, "lastcall_upstream_failures_total")
         failed = seen["status 502"] + seen["status 504"] + seen["cut"]
@@ -181,8 +199,8 @@ class Accounts:
             self.within(name, total(m, name), 0, 0)
         if self.upstream.get("wrong bodies"):
             self.faults.append(f"{self.upstream['wrong bodies']} requests came to the upstream with another body")
-        if seen["wrong"]:
-            self.faults.append(f"{seen['wrong']} requests got what they may not get")
+        if self.complaints:
+            self.faults.append(f"{len(self.complaints)} requests got what they may not get")
         return self.faults
 
 
@@ -190,9 +208,10 @@ class Accounts:
 
 
 def watch(front: Front, children: list[Child], seconds: float) -> list[int]:
-    """Memory in kB, ten times."""
-    samples, begun = [], time.monotonic()
+    """Memory in kB: the median of each tenth of the time."""
+    medians, begun = [], time.monotonic()
     for i in range(1, 11):
+        samples = []
         while (left := begun + seconds * i / 10 - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))
             for child in children:
@@ -201,9 +220,11 @@ def watch(front: Front, children: list[Child], seconds: float) -> list[int]:
             if front.process.poll() is not None:
                 raise Broken(f"the front has ended with {front.process.returncode}: "
                              f"{front.log.read_text(errors='replace')[-2000:]}")
-        samples.append(front.memory_kb())
-        print(f"{i}0 %: {samples[-1]} kB, {front.descriptors()} descriptors", file=sys.stderr, flush=True)
-    return samples
+            samples.append(front.memory_kb())
+        medians.append(int(statistics.median(samples)))
+        print(f"{i}0 %: {medians[-1]} kB, at most {max(samples)} kB, {front.descriptors()} descriptors", file=sys.stderr,
+              flush=True)
+    return medians
 
 
 def wait_until_quiet(front: Front) -> dict[str, float]:
@@ -216,12 +237,24 @@ def wait_until_quiet(front: Front) -> dict[str, float]:
         time.sleep(0.2)
 
 
+def wait_until_open(port: int, child: Child) -> None:
+    until = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            if child.process.poll() is not None or time.monotonic() > until:
+                raise Broken(f"{child.name} does not listen") from None
+            time.sleep(0.05)
+
+
 def soak(options: argparse.Namespace, temp: Path) -> list[str]:
     port, = peers.free_ports(1)
     upstream = Child(sys.executable, str(HERE / "soak_upstream.py"), str(port), str(options.seed))
     children, front = [upstream], None
     try:
-        time.sleep(0.5)
+        wait_until_open(port, upstream)
         front = Front(options, temp, port)
         descriptors = front.descriptors()
         faults = json.dumps({"kinds": {name: dataclasses.asdict(kind) for name, kind in KINDS.items()},
@@ -265,14 +298,18 @@ def report(accounts: Accounts, samples: list[int]) -> None:
     seen = accounts.seen
     print(f"requests {seen['requests']}, not begun {seen['not begun']}, left {seen['left']}, cut {seen['cut']}, "
           f"race {seen['race']}, " + ", ".join(f"{key[7:]}: {seen[key]}" for key in sorted(seen) if key.startswith("status")))
+    print(f"ends of the wait for a request: {seen['end of the wait']}, of them while the client still read the last answer "
+          f"{seen['end of the wait while reading']}; requests that crossed with one: {seen['crossed']}")
     m = accounts.metrics
     kinds = {match[1]: int(value) for name, value in m.items()
              if (match := re.match(r'lastcall_upstream_failures_total\{kind="(.*)"\}', name))}
     print(f"the server: {dict(by_status(m))}, aborted {total(m, 'lastcall_requests_aborted_total')}, failures {kinds}, "
           f"repeats {total(m, 'lastcall_upstream_repeats_total')}, connects {total(m, 'lastcall_upstream_connects_total')}")
-    print(f"the upstream: {accounts.upstream.get('requests')} requests on {accounts.upstream.get('connections')} connections")
-    print(f"memory in kB: {' '.join(map(str, samples))}")
-    for complaint in accounts.complaints:
+    longest_s = max((end_s - from_s for from_s, end_s in accounts.stalls), default=0)
+    print(f"the upstream: {accounts.upstream.get('requests')} requests on {accounts.upstream.get('connections')} connections; "
+          f"it stood still for {longest_s:.1f} s at most, and the front gave up on {accounts.stalled} requests then")
+    print(f"memory in kB, medians: {' '.join(map(str, samples))}")
+    for complaint in accounts.complaints[:COMPLAINTS_MOST]:
         print(f"  {complaint}")
 
 
@@ -286,7 +323,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--under", default="", metavar="COMMAND", help="start the server with it, as in 'valgrind -q'")
     parser.add_argument("--log", type=Path, metavar="FILE", help="keep the log of the server")
     options = parser.parse_args()
-    options.under = options.under.split()
+    options.under, options.lastcall = options.under.split(), options.lastcall.resolve()
     return options
 
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 ROUTE, REFUSED = "/f", "/refused"
 FIRST_BYTE_MS, IO_MS, KEPT_MS = 3000, 3000, 700  # of the front; the upstream here may be slow itself
+KEPT_S = 5  # how long the front waits for the next request
 CUT = "cut"  # the client has a part of an answer, and sees that it is one
+LOST = "lost"  # the connection has ended without a byte of an answer
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ const http2 = require('http2');
 
 const [port, seed] = process.argv.slice(2, 4).map(Number);
 const { kinds, route, refused, cut } = JSON.parse(process.argv[4]);
-const SESSIONS = 4, STREAMS = 8, REQUESTS_OF_SESSION = 200, COMPLAINTS_MOST = 20, PATIENCE_MS = 30000;
+const SESSIONS = 4, STREAMS = 8, REQUESTS_OF_SESSION = 200, PATIENCE_MS = 30000;
 const names = Object.keys(kinds);
 const weight = names.reduce((sum, name) => sum + kinds[name].weight, 0);
 const counts = {}, complaints = [];
@@ -44,10 +44,15 @@ function bytesOf(n, size) {
     return Buffer.from(word.repeat(Math.floor(size / word.length) + 1).slice(0, size));
 }
 
-function complain(request, what) {
-    count('wrong');
-    if (complaints.length < COMPLAINTS_MOST)
-        complaints.push(`h2 ${request.method} ${request.path}, body ${request.body}: ${what}`);
+const nowSeconds = () => Number(process.hrtime.bigint()) / 1e9; // CLOCK_MONOTONIC
+
+function noteWrong(outcome, begun, text) {
+    console.error(`${(Date.now() / 1000).toFixed(3)} ${text}`);
+    complaints.push([outcome, begun, nowSeconds(), text]);
+}
+
+function complain(request, outcome, what) {
+    noteWrong(outcome, request.begun, `h2 ${request.method} ${request.path}, body ${request.body}: ${what}`);
 }
 
 function judge(request, outcome, body) {
@@ -56,24 +61,25 @@ function judge(request, outcome, body) {
         if (request.method === 'POST' && outcome === '502')
             count('race');
         else
-            complain(request, `${outcome}, ${body.length} bytes ${body.subarray(0, 80)}`);
+            complain(request, outcome, `${outcome}, ${body.length} bytes ${body.subarray(0, 80)}`);
         return;
     }
     const want = request.method === 'HEAD' ? Buffer.alloc(0) : bytesOf(request.number, request.size);
     if ((outcome === '200' || outcome === '413') && !body.equals(want))
-        complain(request, `${outcome} with another body: ${body.subarray(0, 80)}`);
+        complain(request, outcome, `${outcome} with another body: ${body.subarray(0, 80)}`);
     else if (outcome === cut && !want.subarray(0, body.length).equals(body))
-        complain(request, `a part of another body: ${body.subarray(0, 80)}`);
+        complain(request, outcome, `a part of another body: ${body.subarray(0, 80)}`);
 }
 
 function ask(session) {
     return new Promise(resolve => {
         const request = draw(), pieces = [];
+        request.begun = nowSeconds();
         let status = 0, left = false;
         count('requests');
         const stream = session.request({ ':method': request.method, ':path': request.path },
                                        { endStream: request.method !== 'POST' });
-        const limit = setTimeout(() => { complain(request, 'no answer'); stream.close(8); }, PATIENCE_MS);
+        const limit = setTimeout(() => { complain(request, 'none', 'no answer'); stream.close(8); }, PATIENCE_MS);
         if (request.method === 'POST')
             stream.end(bytesOf(request.number, request.body));
         if (request.name !== 'early' && request.name !== 'upload' && random() < 0.05) {
@@ -101,7 +107,8 @@ async function sessions() {
     while (!stop) {
         const session = http2.connect(`http://127.0.0.1:${port}`, { settings: { enablePush: false } });
         count('connections');
-        session.on('error', error => { count('wrong'); complaints.push(`h2 session: ${error.message}`); });
+        const begun = nowSeconds();
+        session.on('error', error => noteWrong('none', begun, `h2 session: ${error.message}`));
         const each = async () => {
             for (let i = 0; i < REQUESTS_OF_SESSION / STREAMS && !stop && !session.closed; i++)
                 await ask(session);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The upstream of soak.py: it fails as the path of each request says (soak_faults.py). SIGTERM ends it, and it prints
-its counts in a line of JSON."""
+its counts in a line of JSON, and `stalls`: when it stood still itself, as [from, to] in seconds of CLOCK_MONOTONIC. A busy
+machine may give a process no processor for seconds, and to the front that is an upstream that does not answer."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ import signal
 import socket
 import struct
 import sys
+import time
 
 from soak_faults import FIRST_BYTE_MS, IO_MS, bytes_of
 
 counts: collections.Counter[str] = collections.Counter()
+stalls: list[tuple[float, float]] = []
 rng = random.Random()
+BEAT_S, STALL_S = 0.05, 0.2
 HANG_S = 3 * max(FIRST_BYTE_MS, IO_MS) / 1000
 NOTHING, HERE = b"", b"HTTP/1.1 200 OK\r\n"
 
@@ -193,13 +197,23 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
+async def note_stalls() -> None:
+    while True:
+        begun_s = time.monotonic()
+        await asyncio.sleep(BEAT_S)
+        if time.monotonic() - begun_s > BEAT_S + STALL_S:
+            stalls.append((begun_s + BEAT_S, time.monotonic()))
+
+
 async def main(port: int) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", port, limit=1 << 20, backlog=1024)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    beats = asyncio.ensure_future(note_stalls())
     async with server:
         await stop.wait()
-    print(json.dumps(counts), flush=True)
+    beats.cancel()
+    print(json.dumps({**counts, "stalls": stalls}), flush=True)
 
 
 if __name__ == "__main__":
