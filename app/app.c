@@ -125,7 +125,7 @@ static int run_thread(struct app *app)
 
 int app_start(const struct app_config *config, struct app **ret_app)
 {
-    if (config->argv != NULL && app_address_is_taken(&config->settings.target))
+    if (config->argv != NULL && app_address_is_taken(&config->settings.target, NULL))
         return -EADDRINUSE;
     struct app *app = calloc(1, sizeof(*app));
     if (app == NULL)

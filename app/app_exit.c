@@ -22,7 +22,6 @@
 #include "log.h"
 
 #define DYING_NS (1 * NS_PER_S) /* far longer than a killed process needs to close its sockets */
-#define DYING_LOOK_MS 10
 
 /* What the end means for its requests, or why it is one that should not be. */
 static const char *consequence(const struct app *app, enum app_state was)
@@ -58,17 +57,17 @@ static void log_end(const struct app *app, pid_t pid, enum app_state was)
 
 /* An application that daemonizes: its process has ended with status 0, what is left of its group
  * was killed, and its address still answers. A socket of the group closes with the last process
- * that was killed, a moment later. */
-static bool went_background(const struct app *app)
+ * that was killed, a moment later. A stop does not wait for that. */
+static bool went_background(struct app *app)
 {
     uint64_t until_ns = clock_now_ns() + DYING_NS;
 
-    if (app->status != 0 || app->config.ops->is_closing(app->config.arg))
+    if (app->status != 0)
         return false;
-    while (app_address_is_taken(&app->config.settings.target)) {
+    while (!app_is_to_stop(app) && app_address_is_taken(&app->config.settings.target, app)) {
         if (clock_now_ns() >= until_ns)
             return true;
-        (void)poll(NULL, 0, DYING_LOOK_MS);
+        (void)poll(NULL, 0, APP_STOP_LOOK_MS);
     }
     return false;
 }

@@ -97,9 +97,14 @@ void app_reap_orphans(struct app *app);
  */
 void app_watch(struct app *app, short seen);
 
-/* Does something else answer at the application's address?
+/* Does something else answer at the application's address? `app` NULL: it does not run yet; else it
+ * is false as soon as the server or the application is to stop.
  * Thread: main, before the app thread runs; then that.     Blocks: up to 200 ms for each address.
  */
-bool app_address_is_taken(const struct probe_target *target);
+bool app_address_is_taken(const struct probe_target *target, struct app *app);
+
+/* Is the server closing, or the application to stop? */
+bool app_is_to_stop(struct app *app);
+#define APP_STOP_LOOK_MS 10 /* the app thread waits no longer without asking that */
 
 #endif

@@ -9,6 +9,7 @@
 
 #define PROBE_PAUSE_MOST_NS (250 * NS_PER_MS)
 #define PROBE_PATIENCE_NS (2 * NS_PER_S)
+#define TAKEN_PATIENCE_MS 200
 
 static void on_answer(struct app *app, uint64_t now_ns)
 {
@@ -57,8 +58,27 @@ void app_watch(struct app *app, short seen)
     }
 }
 
+bool app_is_to_stop(struct app *app)
+{
+    (void)pthread_mutex_lock(&app->mu);
+    bool stops = app->want_stop || app->want_exit;
+    (void)pthread_mutex_unlock(&app->mu);
+    return stops || app->config.ops->is_closing(app->config.arg);
+}
+
+static bool has_event(struct pollfd *fd, struct app *app)
+{
+    for (int left_ms = TAKEN_PATIENCE_MS; left_ms > 0; left_ms -= APP_STOP_LOOK_MS) {
+        if (poll(fd, 1, APP_STOP_LOOK_MS) == 1)
+            return true;
+        if (app != NULL && app_is_to_stop(app))
+            return false;
+    }
+    return false;
+}
+
 /* Another program that answers there would be mistaken for the application. */
-bool app_address_is_taken(const struct probe_target *target)
+bool app_address_is_taken(const struct probe_target *target, struct app *app)
 {
     struct probe_target bare = *target;
     struct probe probe;
@@ -70,7 +90,7 @@ bool app_address_is_taken(const struct probe_target *target)
         if (probe_begin(&probe, &bare) != PROBE_PENDING)
             continue;
         struct pollfd fd = {.fd = probe.fd, .events = POLLOUT};
-        taken = poll(&fd, 1, 200) == 1 && probe_go_on(&probe, &bare) == PROBE_ANSWERED;
+        taken = has_event(&fd, app) && probe_go_on(&probe, &bare) == PROBE_ANSWERED;
         probe_end(&probe);
     }
     return taken;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -159,6 +160,52 @@ static void test_also_once_it_has_answered(void **state)
     goes_later(APP("--restart"));
 }
 
+/* Its status is there, and nobody has taken it. */
+static void wait_until_zombie(pid_t pid)
+{
+    char path[64], text[256];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    for (;;) {
+        FILE *file = fopen(path, "re");
+        assert_non_null(file); /* it was reaped before it was seen */
+        size_t size = fread(text, 1, sizeof(text) - 1, file);
+        (void)fclose(file);
+        text[size] = '\0';
+        const char *state = strrchr(text, ')');
+        if (state != NULL && strncmp(state, ") Z", 3) == 0)
+            return;
+        (void)usleep(1000);
+    }
+}
+
+/* Whether something answers is looked at for a second; a signal is obeyed meanwhile. */
+static void stop_while_it_is_looked_at(const char *const *flags)
+{
+    struct process p;
+
+    start_up(&p, flags, APP(PYTHON, "daemon", "patient"));
+    assert_answer(&p, GET("/"), "python\n");
+    pid_t leader = last_pid(&p, " started as process ");
+    open_gate(NULL);
+    wait_until_zombie(leader);
+    process_signal(&p, SIGTERM);
+    process_expect(&p, LIMIT_MS, 0);
+    assert_contains(p.log, "ended with status 0, before the drain was over");
+    assert_lacks(p.log, "runs in the background");
+    process_release(&p);
+    end_daemon();
+    shut_gate();
+}
+
+static void test_a_signal_is_obeyed_while_its_address_is_looked_at(void **state)
+{
+    (void)state;
+    stop_while_it_is_looked_at(NULL);
+    stop_while_it_is_looked_at(APP("--restart"));
+    stop_while_it_is_looked_at(APP(MASTER));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, with_app_master_set_up, with_app_master_clean_up)
@@ -170,6 +217,7 @@ int main(void)
         TEST(test_one_that_ends_before_it_answers_is_an_error),
         TEST(test_one_that_goes_into_the_background_is_an_error),
         TEST(test_also_once_it_has_answered),
+        TEST(test_a_signal_is_obeyed_while_its_address_is_looked_at),
     };
 
     return cmocka_run_group_tests_name("app_expects", tests, with_app_master_begin, NULL);
