@@ -76,30 +76,29 @@ static bool key_of_client(h2o_req_t *req, uint64_t *ret_key)
 
 /* ---- fields ---- */
 
-static const h2o_header_t *find(const h2o_req_t *req, const char *name)
+/* Several fields of that name are one, with the list of their values (RFC 9110 section 5.2): a
+ * proxy on the way may have put them together, and the key is the same. */
+static h2o_iovec_t value_of(h2o_req_t *req, const char *name)
 {
+    h2o_iovec_t value = h2o_iovec_init(NULL, 0);
     size_t len = strlen(name);
 
     for (size_t i = 0; i < req->headers.size; i++) {
-        const h2o_iovec_t *field = req->headers.entries[i].name;
-        if (h2o_memis(field->base, field->len, name, len))
-            return &req->headers.entries[i];
+        const h2o_header_t *field = &req->headers.entries[i];
+        if (!h2o_memis(field->name->base, field->name->len, name, len) || field->value.len == 0)
+            continue;
+        value = value.len == 0
+                    ? field->value
+                    : h2o_concat(&req->pool, value, h2o_iovec_init(H2O_STRLIT(", ")), field->value);
     }
-    return NULL;
+    return value;
 }
 
-static bool key_of_header(const h2o_req_t *req, const char *name, uint64_t *ret_key)
+static bool key_of_header(h2o_req_t *req, const char *name, uint64_t *ret_key)
 {
-    h2o_iovec_t value = {0};
+    bool is_host = strcmp(name, "host") == 0; /* the library has taken it out of the fields */
+    h2o_iovec_t value = is_host ? req->input.authority : value_of(req, name);
 
-    if (strcmp(name, "host") == 0) { /* the library has taken it out of the fields */
-        value = req->input.authority;
-    } else {
-        const h2o_header_t *field = find(req, name);
-        if (field == NULL)
-            return false;
-        value = field->value;
-    }
     *ret_key = choice_hash(value.base, value.len);
     return value.len > 0;
 }

@@ -2,24 +2,67 @@
 
 #include <string.h>
 
+#include "errand.h"
+
 /* What becomes of the head of an upstream's answer. */
+
+/* ---- Location ---- */
+
+/* Of the scheme the application may not know whether TLS is before it. */
+static bool is_at(const h2o_url_t *url, const h2o_url_t *upstream)
+{
+    return h2o_url_hosts_are_equal(url, upstream) &&
+           h2o_url_get_port(url) == h2o_url_get_port(upstream) &&
+           url->path.len >= upstream->path.len &&
+           memcmp(url->path.base, upstream->path.base, upstream->path.len) == 0;
+}
+
+/* Is it a URL of the route's upstreams? To the client all of them are the route, whichever has
+ * answered. *ret_rest: the path after that of the route, which all of them share. */
+static bool is_of_route(const h2o_req_t *req, h2o_iovec_t location, h2o_url_t *ret_url,
+                        h2o_iovec_t *ret_rest)
+{
+    const h2o_req_overrides_t *overrides = req->overrides;
+
+    if (overrides == NULL || overrides->location_rewrite.match == NULL ||
+        h2o_url_parse(location.base, location.len, ret_url) != 0)
+        return false;
+    const struct upstream_group *group =
+        container_of(overrides, struct errand_overrides, super)->view->group;
+    size_t i = 0, before = group->members[0].url.path.len;
+    while (i < group->count && !is_at(ret_url, &group->members[i].url))
+        i++;
+    if (i == group->count)
+        return false;
+    *ret_rest = h2o_iovec_init(ret_url->path.base + before, ret_url->path.len - before);
+    return true;
+}
 
 static h2o_iovec_t rewritten_location(h2o_req_t *req, h2o_iovec_t location)
 {
-    const h2o_req_overrides_t *overrides = req->overrides;
-    const h2o_url_t *match = overrides != NULL ? overrides->location_rewrite.match : NULL;
     h2o_url_t url;
+    h2o_iovec_t rest;
 
-    if (match == NULL || h2o_url_parse(location.base, location.len, &url) != 0 ||
-        url.scheme != &H2O_URL_SCHEME_HTTP || !h2o_url_hosts_are_equal(&url, match) ||
-        h2o_url_get_port(&url) != h2o_url_get_port(match) || url.path.len < match->path.len ||
-        memcmp(url.path.base, match->path.base, match->path.len) != 0)
+    if (!is_of_route(req, location, &url, &rest))
         return location;
-    return h2o_concat(
-        &req->pool, req->input.scheme->name, h2o_iovec_init(H2O_STRLIT("://")),
-        req->input.authority, overrides->location_rewrite.path_prefix,
-        h2o_iovec_init(url.path.base + match->path.len, url.path.len - match->path.len));
+    return h2o_concat(&req->pool, req->input.scheme->name, h2o_iovec_init(H2O_STRLIT("://")),
+                      req->input.authority, req->overrides->location_rewrite.path_prefix, rest);
 }
+
+/* Where to go on with a request that the server was told to fetch. libh2o stays with the route if
+ * the URL has the authority that the request has. */
+static h2o_iovec_t next_url(h2o_req_t *req, h2o_iovec_t location)
+{
+    h2o_url_t url;
+    h2o_iovec_t rest;
+
+    if (!is_of_route(req, location, &url, &rest))
+        return location;
+    return h2o_concat(&req->pool, req->scheme->name, h2o_iovec_init(H2O_STRLIT("://")),
+                      req->authority, url.path);
+}
+
+/* ---- fields ---- */
 
 static bool is_redirect(int status)
 {
@@ -130,7 +173,8 @@ bool proxied_head_follow(h2o_req_t *req, const struct answer_fields *fields)
         if (!is_named(field, H2O_STRLIT("location")))
             continue;
         h2o_iovec_t method = h2o_get_redirect_method(req->method, fields->status);
-        h2o_send_redirect_internal(req, method, field->value, field->value_len, 1);
+        h2o_iovec_t url = next_url(req, h2o_iovec_init(field->value, field->value_len));
+        h2o_send_redirect_internal(req, method, url.base, url.len, 1);
         return true;
     }
     return false;
