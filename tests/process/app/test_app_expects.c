@@ -4,12 +4,14 @@
 
 #include "with_app_master.h"
 
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -122,13 +124,27 @@ static void test_one_that_ends_before_it_answers_is_an_error(void **state)
           ", before it answered: if it runs in the background now");
 }
 
-/* What is left of it ends at its own address. */
+static bool is_taken(uint16_t port)
+{
+    const struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    bool is_it = connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+    (void)close(fd);
+    return is_it;
+}
+
+/* What is left of it ends at its own address, which the next one takes. */
 static void end_daemon(void)
 {
     struct process daemon = {.port = app_port};
 
     (void)snprintf(daemon.address, sizeof(daemon.address), "127.0.0.1:%u", app_port);
     free(client_ask(&daemon, GET("/exit?status=0")));
+    while (is_taken((uint16_t)app_port))
+        (void)usleep(1000);
 }
 
 static void test_one_that_goes_into_the_background_is_an_error(void **state)
