@@ -32,12 +32,12 @@
  * pushes it back: otherwise an upload that takes longer is cut however fast it is. A body that is
  * late is answered with 408. HTTP/2 is in progress_h2.c.
  *
- * The end of the wait. Between requests the library closes when that time is over, without a look
- * into its socket. A request that has come since the loop last polled would be reset, and a loop
- * with much to do polls seldom. So the look puts a function of ours into the library's timer: a
- * connection with unread bytes gets the time once more, and the next turn reads them. The look
- * comes several times in each wait (LOOKS_A_WINDOW). A part of a request that was read keeps its
- * limit.
+ * The end of the wait. Between requests the library closes when that time is over, or over HTTP/2
+ * http2-idle-timeout, without a look into its socket. A request that has come since the loop last
+ * polled would be reset, and a loop with much to do polls seldom. So the look puts a function of
+ * ours into the library's timer: a connection with unread bytes gets the time once more, and the
+ * next turn reads them. The look comes several times in each wait (LOOKS_A_WINDOW). A part of a
+ * request that was read keeps its limit.
  *
  * A client that is cut counts as one that has left: its request is not answered, and not counted as
  * given up, unless a drain waits for it. Then it is one of the requests that the drain could not
@@ -59,6 +59,8 @@ static void look_again(struct loop *loop)
         shortest_ns = config->progress_idle_ns;
     if (loop->ctx.globalconf->http1.req_timeout * NS_PER_MS < shortest_ns)
         shortest_ns = loop->ctx.globalconf->http1.req_timeout * NS_PER_MS;
+    if (loop->ctx.globalconf->http2.idle_timeout * NS_PER_MS < shortest_ns)
+        shortest_ns = loop->ctx.globalconf->http2.idle_timeout * NS_PER_MS;
     loop->progress.timer.cb = look;
     if (shortest_ns / LOOKS_A_WINDOW >= NS_PER_S)
         h2o_timeout_link(loop->evloop, &loop->ctx.one_sec_timeout, &loop->progress.timer);

@@ -8,6 +8,7 @@
 #include "goaway.h"
 #include "idle.h"
 #include "job.h"
+#include "library.h"
 #include "progress_watch.h"
 #include "request.h"
 #include "server_state.h"
@@ -319,12 +320,41 @@ static void look_at_quiet(h2o_http2_conn_t *h2, struct conn *conn, uint64_t now_
     goaway_announce(h2, conn);
 }
 
+/* See the note on the end of the wait, progress.c. The client has the GOAWAY even if it sends just
+ * then: see linger.c. */
+static void on_idle_timeout(h2o_timeout_entry_t *entry)
+{
+    h2o_http2_conn_t *h2 = container_of(entry, h2o_http2_conn_t, _timeout_entry);
+    struct conn *conn = h2->sock->on_close.data;
+    int unread = 0;
+
+    if (h2->state == H2O_HTTP2_CONN_STATE_OPEN && h2o_socket_is_reading(h2->sock) &&
+        ioctl(h2o_socket_get_fd(h2->sock), FIONREAD, &unread) == 0 && unread > 0) {
+        h2o_timeout_link(conn->loop->evloop, &conn->loop->ctx.http2.idle_timeout, entry);
+        return;
+    }
+    conn_will_close(conn);
+    conn->progress.on_timeout(entry);
+}
+
+/* The library sets its own function again after each stream. */
+static void take_over_timeout(h2o_http2_conn_t *h2, struct conn *conn)
+{
+    h2o_timeout_entry_t *entry = &h2->_timeout_entry;
+
+    if (!mends_are_on() || !h2o_timeout_is_linked(entry) || entry->cb == on_idle_timeout)
+        return;
+    conn->progress.on_timeout = entry->cb;
+    entry->cb = on_idle_timeout;
+}
+
 /* ---- the look ---- */
 
 static void look_at(h2o_http2_conn_t *h2, struct conn *conn, uint64_t now_ns)
 {
     struct streams streams = {0};
 
+    take_over_timeout(h2, conn);
     if (h2->num_streams.priority.open + h2->num_streams.pull.open + h2->num_streams.push.open > 0)
         look_at_streams(h2, &streams);
     look_at_answers(h2, conn, &streams, now_ns);

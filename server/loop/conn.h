@@ -47,7 +47,7 @@ struct progress {
     struct progress_watch answer; /* bytes that the client has to take */
     bool answer_is_data;          /* those of HTTP/2's DATA alone */
     bool over;                    /* it was cut; the library has yet to notice */
-    h2o_timeout_cb on_timeout;    /* HTTP/1: the library's, of the wait for a request */
+    h2o_timeout_cb on_timeout;    /* the library's, of the wait for a request */
     /* HTTP/2 */
     uint64_t sent;     /* DATA of answers that have ended */
     uint64_t received; /* bodies that are whole */
