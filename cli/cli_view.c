@@ -106,6 +106,44 @@ void cli_print_overview(FILE *out, const json_t *status, size_t width)
         print_drain(out, status, width);
 }
 
+/* ---- the upstreams ---- */
+
+static void print_upstream(FILE *out, const json_t *upstream, size_t width)
+{
+    double left = cli_number(upstream, "ejected_left_ms", -1);
+    char time[CLOCK_TEXT_SIZE], state[64];
+
+    (void)snprintf(state, sizeof(state), "%s%s%s", cli_text(upstream, "state"),
+                   left >= 0 ? " " : "", left >= 0 ? cli_duration(left, time) : "");
+    line(out, width, "%9.0f  %11.0f  %10.0f  %8.0f  %-14s  %s  %s%s",
+         cli_number(upstream, "in_flight", 0), cli_number(upstream, "connections", 0),
+         cli_number(upstream, "requests", 0), cli_number(upstream, "failures", 0), state,
+         cli_text(upstream, "route"), cli_text(upstream, "url"),
+         json_is_true(cli_value(upstream, "backup")) ? " (backup)" : "");
+}
+
+void cli_print_upstreams(FILE *out, const json_t *status, size_t rows, size_t width)
+{
+    const json_t *upstreams = json_object_get(status, "upstreams"), *upstream;
+    size_t count = json_array_size(upstreams), index;
+    size_t room = rows > 2 ? rows - 2 : 0; /* below the empty line and the heading */
+
+    if (count == 0 || room == 0)
+        return;
+    line(out, width, "%s", "");
+    line(out, width, "%9s  %11s  %10s  %8s  %-14s  %s", "IN FLIGHT", "CONNECTIONS", "REQUESTS",
+         "FAILURES", "STATE", "UPSTREAM");
+    size_t shown = count <= room ? count : room - 1;
+    json_array_foreach(upstreams, index, upstream)
+    {
+        if (index == shown)
+            break;
+        print_upstream(out, upstream, width);
+    }
+    if (shown < count)
+        line(out, width, "%9s  and %zu more", "", count - shown);
+}
+
 /* ---- the list ---- */
 
 #define PEER_FROM 72

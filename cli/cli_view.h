@@ -17,6 +17,11 @@
  * at most `width` columns.     Thread: any. */
 void cli_print_overview(FILE *out, const json_t *status, size_t width);
 
+/* A table of the upstreams, with an empty line before it: at most `rows` lines, each of at most
+ * `width` columns; nothing if there are none. The last line counts those that do not fit.
+ * Thread: any. */
+void cli_print_upstreams(FILE *out, const json_t *status, size_t rows, size_t width);
+
 /* A table of the oldest requests: `rows` lines with the heading, each of at most `width` columns.
  * The last line counts the requests that do not fit.     Thread: any. */
 void cli_print_requests(FILE *out, const json_t *status, size_t rows, size_t width);

@@ -46,6 +46,7 @@ int cmd_status(int argc, char **argv)
         (void)putchar('\n');
     } else if (result == 0) {
         cli_print_overview(stdout, status, CLI_WIDTH_ANY);
+        cli_print_upstreams(stdout, status, CLI_ROWS_ANY, CLI_WIDTH_ANY);
         (void)putchar('\n');
         cli_print_requests(stdout, status, ROWS, CLI_WIDTH_ANY);
     }

@@ -30,9 +30,12 @@ static const struct flag flag_rows[] = {
     CLI_HELP_FLAG,
 };
 
-static void print_frame(FILE *out, const json_t *status, size_t columns, size_t list_rows)
+/* Upstreams have at most a third of the terminal. */
+static void print_frame(FILE *out, const json_t *status, size_t columns, size_t rows,
+                        size_t list_rows)
 {
     cli_print_overview(out, status, columns);
+    cli_print_upstreams(out, status, rows == CLI_ROWS_ANY ? rows : rows / 3, columns);
     (void)fputc('\n', out);
     cli_print_requests(out, status, list_rows, columns);
 }
@@ -45,7 +48,7 @@ static size_t count_lines(const char *text)
     return lines;
 }
 
-/* The first frame measures the overview; the second gives the list the remaining rows. */
+/* The first frame measures what comes before the list; the second gives it the remaining rows. */
 static void show(const json_t *status)
 {
     char *text = NULL;
@@ -58,7 +61,7 @@ static void show(const json_t *status)
         FILE *out = open_memstream(&text, &size);
         if (out == NULL)
             return;
-        print_frame(out, status, columns - 1, list_rows);
+        print_frame(out, status, columns - 1, rows, list_rows);
         (void)fputs("\nq quits\n", out);
         (void)fclose(out);
         if (measured)
@@ -149,7 +152,7 @@ static int once(const struct cli_server *server)
     int result = cli_get_status(server, &status);
 
     if (result == 0)
-        print_frame(stdout, status, CLI_WIDTH_ANY, CLI_ROWS_ANY);
+        print_frame(stdout, status, CLI_WIDTH_ANY, CLI_ROWS_ANY, CLI_ROWS_ANY);
     json_decref(status);
     return result;
 }

@@ -136,6 +136,32 @@ static void test_status_is_half_a_page(void **state)
     stop(&s, 128 + SIGKILL);
 }
 
+static void test_status_and_top_show_the_upstreams(void **state)
+{
+    static const char *const commands[][3] = {{"status", NULL}, {"top", "--once", NULL}};
+    struct subject s;
+    struct command c;
+    (void)state;
+    start(&s, NULL,
+          (const char *const[]){"--proxy", "http://127.0.0.1:9", "--proxy", "http://127.0.0.1:7",
+                                NULL});
+    for (size_t i = 0; i < 2; i++) {
+        const char *argv[6] = {NULL};
+        size_t n = 1;
+        for (size_t k = 0; commands[i][k] != NULL; k++)
+            argv[n++] = commands[i][k];
+        argv[n++] = "--socket";
+        argv[n] = s.socket;
+        command_run(&c, 0, argv);
+        assert_contains(c.out, "  STATE           UPSTREAM\n");
+        assert_contains(c.out, "  up              default/  http://127.0.0.1:9\n");
+        assert_contains(c.out, "  up              default/  http://127.0.0.1:7\n");
+        command_release(&c);
+    }
+    process_signal(&s.p, SIGKILL);
+    stop(&s, 128 + SIGKILL);
+}
+
 static void test_status_as_json_is_the_servers(void **state)
 {
     struct subject s;
@@ -748,6 +774,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
     static const struct CMUnitTest tests[] = {
         TEST(test_status_is_half_a_page),
+        TEST(test_status_and_top_show_the_upstreams),
         TEST(test_status_as_json_is_the_servers),
         TEST(test_paths_cannot_reach_the_terminal),
         TEST(test_drain_begins_it_and_leaves),

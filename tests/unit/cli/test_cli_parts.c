@@ -20,6 +20,7 @@
 #include "cli_text.h"
 #include "cli_find.h"
 #include "cli_view.h"
+#include "expect.h"
 #include "directory.h"
 #include "skip.h"
 
@@ -183,12 +184,84 @@ static void test_progress_fits_every_terminal(void **state)
     json_decref(status);
 }
 
+static json_t *status_with_upstreams(size_t count)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < count; i++)
+        (void)json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:s, s:b, s:i, s:i, s:i, s:i, s:o}", "route", "default/", "url",
+                      "http://10.0.0.1:3000", "state", i == 1 ? "ejected" : "up", "backup", i == 2,
+                      "in_flight", 2, "connections", 5, "requests", 900, "failures", 1,
+                      "ejected_left_ms", i == 1 ? json_integer(3200) : json_null()));
+    return json_pack("{s:o}", "upstreams", list);
+}
+
+static char *upstreams(json_t *status, size_t rows, size_t width)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    assert_non_null(out);
+    cli_print_upstreams(out, status, rows, width);
+    (void)fclose(out);
+    json_decref(status);
+    return text;
+}
+
+#define UPSTREAMS_HEADING                                                                          \
+    "\nIN FLIGHT  CONNECTIONS    REQUESTS  FAILURES  STATE           UPSTREAM\n"
+
+static void test_upstreams_are_a_table(void **state)
+{
+    (void)state;
+    char *text = upstreams(status_with_upstreams(3), CLI_ROWS_ANY, CLI_WIDTH_ANY);
+    assert_string_equal(text, UPSTREAMS_HEADING
+                        "        2            5         900         1  up              default/  "
+                        "http://10.0.0.1:3000\n"
+                        "        2            5         900         1  ejected 3.2s    default/  "
+                        "http://10.0.0.1:3000\n"
+                        "        2            5         900         1  up              default/  "
+                        "http://10.0.0.1:3000 (backup)\n");
+    free(text);
+    text = upstreams(status_with_upstreams(0), CLI_ROWS_ANY, CLI_WIDTH_ANY);
+    assert_string_equal(text, "");
+    free(text);
+}
+
+static void test_upstreams_fit_every_terminal(void **state)
+{
+    (void)state;
+    for (size_t rows = 0; rows < 12; rows++) {
+        char *text = upstreams(status_with_upstreams(5), rows, 40);
+        size_t lines = 0, column = 0;
+        for (const char *at = text; *at != '\0'; at++) {
+            column = *at == '\n' ? 0 : column + 1;
+            assert_true(column <= 40);
+            lines += *at == '\n';
+        }
+        assert_true(lines <= rows);
+        assert_int_equal(strstr(text, " more\n") != NULL, rows > 2 && rows < 7);
+        free(text);
+    }
+    char *text = upstreams(status_with_upstreams(5), 5, CLI_WIDTH_ANY);
+    assert_contains(text, "           and 3 more\n");
+    free(text);
+}
+
 /* An answer that lacks everything, or has it in another shape, is shown, if as nothing. */
 static void test_status_of_any_shape_is_printed(void **state)
 {
     static const char *const texts[] = {
-        "{}", "[]", "{\"drain\":{}}", "{\"drain\":{\"triggers\":[7],\"phases\":[[]]}}",
-        "{\"oldest\":[{},{\"path\":7}],\"listeners\":[1],\"requests\":[]}"};
+        "{}",
+        "[]",
+        "{\"drain\":{}}",
+        "{\"drain\":{\"triggers\":[7],\"phases\":[[]]}}",
+        "{\"oldest\":[{},{\"path\":7}],\"listeners\":[1],\"requests\":[]}",
+        "{\"upstreams\":7}",
+        "{\"upstreams\":[7,{},{\"url\":7,\"state\":[]}]}"};
     (void)state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_t *status = json_loads(texts[i], 0, NULL);
@@ -199,6 +272,7 @@ static void test_status_of_any_shape_is_printed(void **state)
         assert_non_null(status);
         assert_non_null(out);
         cli_print_overview(out, status, 80);
+        cli_print_upstreams(out, status, 9, 80);
         for (size_t rows = 0; rows < 4; rows++)
             cli_print_requests(out, status, rows, 60);
         cli_print_progress(out, status, true, 80, &most);
@@ -302,6 +376,8 @@ int main(void)
         cmocka_unit_test(test_durations_are_for_people),
         cmocka_unit_test(test_bar_shows_what_is_done),
         cmocka_unit_test(test_progress_fits_every_terminal),
+        cmocka_unit_test(test_upstreams_are_a_table),
+        cmocka_unit_test(test_upstreams_fit_every_terminal),
         cmocka_unit_test(test_status_of_any_shape_is_printed),
         cmocka_unit_test(test_only_live_socket_is_the_default),
         cmocka_unit_test(test_server_is_found_by_its_process_among_many),
