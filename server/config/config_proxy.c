@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "container_of.h"
 #include "fastcgi.h"
 
 /* Directives of the proxy and of FastCGI that libh2o 2.2.5 lacks. Like its own, they hold for the
@@ -18,14 +17,9 @@ struct level {
     struct proxy_extras proxy, fastcgi;
 };
 
-struct proxy_reader {
-    h2o_configurator_t super;
-    struct level levels[H2O_CONFIGURATOR_NUM_LEVELS + 1], *now;
-};
-
 static struct level *level_of(h2o_configurator_command_t *cmd)
 {
-    return container_of(cmd->configurator, struct proxy_reader, super)->now;
+    return config_level(cmd->configurator);
 }
 
 struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd)
@@ -35,63 +29,27 @@ struct proxy_extras *config_proxy_extras(h2o_configurator_command_t *cmd)
     return strncmp(cmd->name, "fastcgi.", 8) == 0 ? &level->fastcgi : &level->proxy;
 }
 
-static int on_enter(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx, yoml_t *node)
-{
-    struct proxy_reader *reader = container_of(configurator, struct proxy_reader, super);
-
-    (void)ctx;
-    (void)node;
-    reader->now[1] = reader->now[0];
-    reader->now++;
-    return 0;
-}
-
-static int on_exit_level(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx,
-                         yoml_t *node)
-{
-    (void)ctx;
-    (void)node;
-    container_of(configurator, struct proxy_reader, super)->now--;
-    return 0;
-}
-
-static int read_time(h2o_configurator_command_t *cmd, yoml_t *node, uint64_t *ret_ms)
-{
-    unsigned long long ms;
-
-    if (h2o_configurator_scanf(cmd, node, "%llu", &ms) != 0)
-        return -1;
-    if (ms < 1 || ms > TIME_MOST_MS)
-        return config_fail(cmd, node, "%s: want milliseconds, from 1 to %llu", node->data.scalar,
-                           (unsigned long long)TIME_MOST_MS);
-    *ret_ms = ms;
-    return 0;
-}
-
 static int on_connect(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                       yoml_t *node)
 {
     (void)ctx;
-    return read_time(cmd, node, &config_proxy_extras(cmd)->connect_ms);
+    return config_get_number(cmd, node, 1, TIME_MOST_MS, &config_proxy_extras(cmd)->connect_ms);
 }
 
 static int on_first_byte(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                          yoml_t *node)
 {
     (void)ctx;
-    return read_time(cmd, node, &config_proxy_extras(cmd)->first_byte_ms);
+    return config_get_number(cmd, node, 1, TIME_MOST_MS, &config_proxy_extras(cmd)->first_byte_ms);
 }
 
 static int on_buffer(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx, yoml_t *node)
 {
-    size_t bytes;
+    uint64_t bytes;
 
     (void)ctx;
-    if (h2o_configurator_scanf(cmd, node, "%zu", &bytes) != 0)
+    if (config_get_number(cmd, node, BUFFER_LEAST, BUFFER_MOST, &bytes) != 0)
         return -1;
-    if (bytes < BUFFER_LEAST || bytes > BUFFER_MOST)
-        return config_fail(cmd, node, "%s: want bytes, from %zu to %zu", node->data.scalar,
-                           BUFFER_LEAST, BUFFER_MOST);
     config_proxy_extras(cmd)->buffer_bytes = bytes;
     return 0;
 }
@@ -114,19 +72,16 @@ void config_define_proxy(h2o_globalconf_t *conf)
         {"proxy.timeout.connect", LEVELS, on_connect},
         {"proxy.timeout.first_byte", LEVELS, on_first_byte},
     };
-    struct proxy_reader *reader =
-        container_of(h2o_configurator_create(conf, sizeof(*reader)), struct proxy_reader, super);
+    h2o_configurator_t *reader = config_levels_create(conf, sizeof(struct level), NULL);
+    struct level *whole = config_level(reader);
 
-    reader->now = reader->levels;
-    reader->now->proxy.buffer_bytes = reader->now->fastcgi.buffer_bytes = PROXY_BUFFER_DEFAULT;
-    config_upstreams_default(&reader->now->proxy.rules);
-    config_upstreams_default(&reader->now->fastcgi.rules);
-    reader->super.enter = on_enter;
-    reader->super.exit = on_exit_level;
+    whole->proxy.buffer_bytes = whole->fastcgi.buffer_bytes = PROXY_BUFFER_DEFAULT;
+    config_upstreams_default(&whole->proxy.rules);
+    config_upstreams_default(&whole->fastcgi.rules);
     for (size_t i = 0; i < sizeof(directives) / sizeof(directives[0]); i++)
-        h2o_configurator_define_command(&reader->super, directives[i].name, directives[i].flags,
+        h2o_configurator_define_command(reader, directives[i].name, directives[i].flags,
                                         directives[i].cb);
-    config_define_upstreams(&reader->super);
+    config_define_upstreams(reader);
 }
 
 void config_use_proxy(h2o_globalconf_t *conf)

@@ -1,5 +1,8 @@
 #include "config_p.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "container_of.h"
 #include "gate.h"
 #include "log.h"
@@ -55,6 +58,69 @@ void config_define(struct config_reader *reader, const struct config_directive *
         h2o_configurator_define_command(&reader->super, directives[i].name, directives[i].flags,
                                         directives[i].cb);
 }
+
+/* ---- levels ---- */
+
+struct levels {
+    h2o_configurator_t super;
+    size_t size; /* of one, as it stands in the array */
+    config_level_end *at_end;
+    size_t depth; /* of the one that is read */
+    _Alignas(max_align_t) char bytes[];
+};
+
+static struct levels *levels_of(h2o_configurator_t *configurator)
+{
+    return container_of(configurator, struct levels, super);
+}
+
+void *config_level(h2o_configurator_t *configurator)
+{
+    struct levels *levels = levels_of(configurator);
+
+    return levels->bytes + levels->depth * levels->size;
+}
+
+static int on_enter_level(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx,
+                          yoml_t *node)
+{
+    struct levels *levels = levels_of(configurator);
+    const void *around = config_level(configurator);
+
+    (void)ctx;
+    (void)node;
+    levels->depth++;
+    memcpy(config_level(configurator), around, levels->size);
+    return 0;
+}
+
+static int on_exit_level(h2o_configurator_t *configurator, h2o_configurator_context_t *ctx,
+                         yoml_t *node)
+{
+    struct levels *levels = levels_of(configurator);
+
+    (void)node;
+    if (levels->at_end != NULL)
+        levels->at_end(ctx, config_level(configurator));
+    levels->depth--;
+    return 0;
+}
+
+h2o_configurator_t *config_levels_create(h2o_globalconf_t *conf, size_t size,
+                                         config_level_end *at_end)
+{
+    const size_t unit = _Alignof(max_align_t), whole = (size + unit - 1) / unit * unit;
+    struct levels *levels = (void *)h2o_configurator_create(
+        conf, sizeof(*levels) + (H2O_CONFIGURATOR_NUM_LEVELS + 1) * whole);
+
+    levels->super.enter = on_enter_level;
+    levels->super.exit = on_exit_level;
+    levels->size = whole;
+    levels->at_end = at_end;
+    return &levels->super;
+}
+
+/* ---- the reader ---- */
 
 static int on_dispose(h2o_configurator_t *self)
 {
