@@ -68,13 +68,33 @@ void forward_let_go(struct forward *forward)
  * would take the socket out of epoll and put it back for each request, which are two system calls.
  * So the socket stays polled, and is not read: a pipelined request must stay in the kernel. When
  * something comes, or the client leaves, it is polled no more. */
+static void stop_polling(h2o_socket_t *sock)
+{
+    const struct conn *conn = sock->on_close.data;
+
+    h2o_socket_read_stop(sock);
+    h2o_socket_dont_read(sock, !conn->is_tls); /* see deferred_read.c */
+}
+
+static bool was_reset(h2o_socket_t *sock)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+
+    return getsockopt(h2o_socket_get_fd(sock), SOL_SOCKET, SO_ERROR, &error, &len) == 0 &&
+           error != 0;
+}
+
+/* A client that has reset its connection gets no answer: the library closes, and disposes of the
+ * request. One that has ended its side may still wait for the answer. */
 static void on_client(h2o_socket_t *sock, const char *error)
 {
     const struct conn *conn = sock->on_close.data;
 
     (void)error;
-    h2o_socket_read_stop(sock);
-    h2o_socket_dont_read(sock, !conn->is_tls); /* see deferred_read.c */
+    stop_polling(sock);
+    if (was_reset(sock))
+        conn->deferred_read.cb(sock, h2o_socket_error_closed);
 }
 
 static void watch_client(struct forward *forward)
@@ -95,7 +115,7 @@ void forward_unwatch_client(struct forward *forward)
     struct conn *conn = inflight_of(forward->req)->conn;
     forward->watches_client = false;
     if (conn->sock != NULL)
-        on_client(conn->sock, NULL);
+        stop_polling(conn->sock);
 }
 
 /* ---- the request ---- */

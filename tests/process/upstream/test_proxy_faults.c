@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -349,6 +350,41 @@ static void test_an_answer_before_the_end_of_the_request_is_passed_on(void **sta
     }
 }
 
+/* ---- clients that leave ---- */
+
+/* Also with bytes of its next request that nobody has read. */
+static void test_a_client_that_resets_ends_its_request_at_the_upstream(void **state)
+{
+    static const char *const next[] = {"", "GET /next HTTP/1.1\r\nHost: x\r\n\r\n"};
+    const struct linger now = {.l_onoff = 1};
+    struct fixture *f = *state;
+    siginfo_t stopped;
+    char byte;
+
+    for (size_t i = 0; i < 2; i++) {
+        ask(f, ANSWER_HTTP11, false);
+        take_request(f);
+        assert_int_equal(setsockopt(f->client, SOL_SOCKET, SO_LINGER, &now, sizeof(now)), 0);
+        process_signal(&f->front, SIGSTOP);
+        assert_int_equal(waitid(P_PID, (id_t)f->front.pid, &stopped, WSTOPPED), 0);
+        client_send(f->client, next[i]);
+        (void)close(f->client);
+        f->client = -1;
+        process_signal(&f->front, SIGCONT);
+        assert_int_equal(client_recv(f->upstream, &byte, 1, 0), 0);
+    }
+}
+
+static void test_a_client_that_ends_its_side_gets_its_answer(void **state)
+{
+    struct fixture *f = *state;
+
+    ask(f, ANSWER_HTTP11, false);
+    take_request(f);
+    assert_int_equal(shutdown(f->client, SHUT_WR), 0);
+    answer_ok(f);
+}
+
 /* ---- back-pressure ---- */
 
 /* Both buffers of the kernel, on both sides, hold some megabytes. */
@@ -464,6 +500,8 @@ int main(void)
         UPLOAD(test_a_request_that_is_taken_slowly_is_not_cut),
         PATIENT(test_time_for_an_answer_begins_when_the_upstream_has_the_request),
         TEST(test_an_answer_before_the_end_of_the_request_is_passed_on),
+        TEST(test_a_client_that_resets_ends_its_request_at_the_upstream),
+        TEST(test_a_client_that_ends_its_side_gets_its_answer),
         TEST(test_a_client_that_does_not_read_holds_up_its_upstream),
         TEST(test_what_happens_is_counted),
         cmocka_unit_test(test_numbers_out_of_range_are_refused),
