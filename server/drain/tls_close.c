@@ -8,6 +8,7 @@
 #include "bodies.h"
 #include "clock.h"
 #include "conn.h"
+#include "deferred_read.h"
 #include "library.h"
 #include "server_state.h"
 
@@ -86,7 +87,9 @@ void tls_close_begin(h2o_socket_t *sock)
         library.h2o_socket_close(sock);
         return;
     }
-    bodies_end(conn); /* the library frees its connection now; the socket may stay a while */
+    /* The library frees its connection now; the socket may stay a while. */
+    deferred_read_end(conn);
+    bodies_end(conn);
     /* See the note on writes. The caller has freed what the socket's callbacks need. */
     if (mends_are_on() && conn->ssl != NULL && sock->_cb.write != NULL) {
         h2o_socket_read_stop(sock);
