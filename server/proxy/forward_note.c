@@ -6,10 +6,16 @@
 
 /* Reports about a forwarded request: in the access log, the error log and the counts. */
 
+/* Of a request: eight lines of FastCGI and its failure, or some failures of upstreams. One that
+ * waits for an upstream may try them again and again, for as long as `proxy.wait` says. */
+#define NOTES_MOST 12
+
 void forward_note(struct forward *forward, h2o_iovec_t text)
 {
     h2o_req_t *req = forward->req;
 
+    if (req->error_logs.size >= NOTES_MOST)
+        return;
     h2o_vector_reserve(&req->pool, &req->error_logs, req->error_logs.size + 1);
     req->error_logs.entries[req->error_logs.size++] =
         (h2o_req_error_log_t){forward->protocol->name, h2o_strdup(&req->pool, text.base, text.len)};

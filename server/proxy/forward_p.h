@@ -164,7 +164,7 @@ size_t forward_filter_events(struct forward *forward, const char *bytes, size_t 
                              bool *ret_is_last);
 
 /* ---- forward_note.c ---- */
-/* A text about this request for the access log, %{error}x; it is copied. */
+/* A text about this request for the access log, %{error}x; it is copied. Too many are left out. */
 void forward_note(struct forward *forward, h2o_iovec_t text);
 /* The upstream failed: log it, and count it. */
 void forward_note_failure(struct forward *forward, enum upstream_failure failure, const char *what);
