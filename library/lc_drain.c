@@ -28,14 +28,6 @@ int lc_drain(lc_server *server, int64_t ms, const char *why)
     return begin_drain(server, ms, "lc_drain", why);
 }
 
-int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result)
-{
-    if (server != NULL && LC_IS_OF(server))
-        return LC_E_THREAD;
-    int began = begin_drain(server, ms, "lc_shutdown", "");
-    return began == LC_OK ? lc_wait(server, -1, result) : began;
-}
-
 int lc_undrain(lc_server *server)
 {
     struct coord *coord = server != NULL ? lc_borrow_coord(server) : NULL;
@@ -130,6 +122,48 @@ int lc_wait(lc_server *server, int64_t ms, struct lc_result *result)
     if (result != NULL && result->size > 0)
         fill(server, status, result);
     return verdict(status);
+}
+
+/* Called off note. Who undoes a drain has the coordinator tell its steps that the server runs
+ * again. That may come late, when another drain was begun already; so it only has the waiting
+ * thread look whether one is under way, which the coordinator changes under its lock. */
+static bool is_called_off(lc_server *server, unsigned *seen)
+{
+    struct coord_status now;
+
+    (void)pthread_mutex_lock(&server->mu);
+    while (server->stage < LC_OVER && server->called_off == *seen)
+        (void)pthread_cond_wait(&server->changed, &server->mu);
+    bool is_over = server->stage >= LC_OVER;
+    *seen = server->called_off;
+    (void)pthread_mutex_unlock(&server->mu);
+    struct coord *coord = is_over ? NULL : lc_borrow_coord(server);
+    if (coord == NULL)
+        return false;
+    coord_get_status(coord, &now);
+    lc_return_coord(server);
+    return now.requested_ns == 0;
+}
+
+int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result)
+{
+    if (server == NULL)
+        return LC_E_ARG;
+    if (LC_IS_OF(server))
+        return LC_E_THREAD;
+    (void)pthread_mutex_lock(&server->mu);
+    unsigned seen = server->called_off;
+    (void)pthread_mutex_unlock(&server->mu);
+    int began = begin_drain(server, ms, "lc_shutdown", "");
+    if (began != LC_OK)
+        return began;
+    for (;;) {
+        if (is_called_off(server, &seen))
+            return LC_E_STATE;
+        int waited = lc_wait(server, 0, result);
+        if (waited != LC_E_TIMEOUT)
+            return waited;
+    }
 }
 
 int lc_unfinished(lc_server *server, size_t i, struct lc_cut *cut)

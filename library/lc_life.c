@@ -64,6 +64,12 @@ static void on_step(void *arg, enum coord_phase phase)
     lc_server *server = arg;
 
     lc_tasks_step(server, phase);
+    if (phase == PHASE_RUNNING) { /* see lc_shutdown() */
+        (void)pthread_mutex_lock(&server->mu);
+        server->called_off++;
+        (void)pthread_cond_broadcast(&server->changed);
+        (void)pthread_mutex_unlock(&server->mu);
+    }
     if (phase != PHASE_DONE)
         tell_phase(server, phase);
 }

@@ -82,7 +82,7 @@ struct lc_server {
 
     /* mu */
     pthread_mutex_t mu;
-    pthread_cond_t changed; /* stage, ends */
+    pthread_cond_t changed; /* stage, called_off, ends */
     enum lc_stage stage;
     bool in_module; /* init() of a module runs, on this thread: */
     pthread_t module_thread;
@@ -91,6 +91,7 @@ struct lc_server {
     int status;                /* the exit status, once it is known */
     struct coord *coord;       /* from before the first request can come; NULL: not started */
     unsigned coord_borrowed;   /* so many threads use it: a start that fails waits for them */
+    unsigned called_off;       /* so often a drain was */
     int port;
     int phase_fd;        /* an eventfd; -1: nobody asked for it */
     unsigned ends;       /* so often lc_free() has ordered the end */

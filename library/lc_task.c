@@ -67,8 +67,8 @@ static void unlink_task(lc_task *task)
         server->tasks.first = task->next;
     if (task->next != NULL)
         task->next->previous = task->previous;
-    server->tasks.count--;
-    (void)pthread_cond_broadcast(&server->tasks.changed);
+    if (--server->tasks.count == 0) /* tasks that wait do not wait for each other */
+        (void)pthread_cond_broadcast(&server->tasks.changed);
     struct coord *coord = lc_borrow_coord(server);
     if (coord !=
         NULL) { /* under the lock: once lc_free() sees the count, nothing of this is used */

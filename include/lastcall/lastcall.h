@@ -399,7 +399,8 @@ struct lc_cut {
 /* http.Server.Shutdown(ctx): keep newcomers out, serve who is in, wait, at most `ms` (-1: the
  * setting drain.deadline, which also counts if it is earlier). 0: nothing was lost. LC_E_DEADLINE,
  * LC_E_FORCED: `result` and lc_unfinished() say what was cut. A second call joins the first; the
- * earlier limit counts. It returns in time whatever a handler does. `result` may be NULL. [M] */
+ * earlier limit counts. It returns in time whatever a handler does. LC_E_STATE: not started; or the
+ * drain was called off, and the server serves on. `result` may be NULL. [M] */
 LC_API int lc_shutdown(lc_server *server, int64_t ms, struct lc_result *result);
 /* Only begin it; also from a handler. `why` stands in the log, and may be NULL. [A] */
 LC_API int lc_drain(lc_server *server, int64_t ms, const char *why);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -189,6 +190,44 @@ static void *wait_for_end(void *arg)
     return NULL;
 }
 
+static void *shut_down(void *arg)
+{
+    struct waiter *waiter = arg;
+
+    waiter->returned = lc_shutdown(waiter->server, -1, NULL);
+    return NULL;
+}
+
+/* Whoever waits in it would wait for a drain that nobody may begin. */
+static void test_a_shutdown_that_is_called_off_returns(void **state)
+{
+    struct waiter waiter = {.server = library_new(NULL)};
+    lc_server *server = waiter.server;
+
+    (void)state;
+    assert_int_equal(lc_set(server, "drain.lame-duck", "1h"), LC_OK);
+    assert_int_equal(lc_set(server, "drain.deadline", "3h"), LC_OK);
+    assert_int_equal(lc_start(server), LC_OK);
+    for (unsigned i = 0; i < library_cycles(20); i++) {
+        assert_int_equal(pthread_create(&waiter.thread, NULL, shut_down, &waiter), 0);
+        while (lc_phase(server) != LC_LAME_DUCK)
+            (void)sched_yield();
+        /* Every second time another one begins at once, and it goes on with that. */
+        assert_int_equal(lc_undrain(server), LC_OK);
+        if (i % 2 != 0) {
+            assert_int_equal(lc_drain(server, -1, "once more"), LC_OK);
+            while (lc_phase(server) != LC_LAME_DUCK)
+                (void)sched_yield();
+            assert_int_equal(lc_undrain(server), LC_OK);
+        }
+        assert_int_equal(pthread_join(waiter.thread, NULL), 0);
+        assert_int_equal(waiter.returned, LC_E_STATE);
+        assert_int_equal(library_get(lc_port(server), "/hello"), 200);
+    }
+    assert_int_equal(lc_shutdown(server, 100, NULL), LC_OK);
+    assert_int_equal(lc_free(server), LC_OK);
+}
+
 static void test_several_threads_wait_and_all_hear_the_same(void **state)
 {
     struct waiter waiters[4] = {{0}};
@@ -275,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_a_handler_that_does_not_return_is_named_and_left_alone),
         cmocka_unit_test(test_a_shorter_structure_is_respected),
         cmocka_unit_test(test_undrain_and_its_point_of_no_return),
+        cmocka_unit_test(test_a_shutdown_that_is_called_off_returns),
         cmocka_unit_test(test_several_threads_wait_and_all_hear_the_same),
         cmocka_unit_test(test_each_phase_is_told_once),
     };
