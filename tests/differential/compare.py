@@ -157,6 +157,9 @@ ALLOWED = [
             re.compile(r"^proxy: connection header names others"), only_in("A", "X-Drop: 1")),
     Allowed("fields that Connection names are not passed on", re.compile(r"^proxy/access\.log: -$"),
             lambda found: '"GET /echo HTTP/1.1"' in found[0].b and " 200 149 " in found[0].b),
+    Allowed("a Location is rewritten also if it is https, and with the slash between its paths",
+            re.compile(r"^(proxy|defaults): GET \S+/redirect\?to=https?://SELF/"),
+            lambda found: all(difference.a.startswith("location: ") for difference in found)),
     Allowed("bytes of a malformed chunk are not passed on", re.compile(r"^proxy: GET \S+/chunked-bad$")),
     # h2o warns of an "unknown protocol version", and goes on without a minimum.
     Allowed("an unknown minimum-version is refused", re.compile(r"^configuration check: ssl: unknown version$"),

@@ -8,19 +8,31 @@
 
 /* ---- Location ---- */
 
+static bool ends_with_slash(h2o_iovec_t path)
+{
+    return path.len > 0 && path.base[path.len - 1] == '/';
+}
+
+/* /base/x is below /base/ and below /base; /basement is not. */
+static bool is_below(h2o_iovec_t path, h2o_iovec_t base)
+{
+    return path.len >= base.len && memcmp(path.base, base.base, base.len) == 0 &&
+           (path.len == base.len || ends_with_slash(base) ||
+            strchr("/?#", path.base[base.len]) != NULL);
+}
+
 /* Of the scheme the application may not know whether TLS is before it. */
 static bool is_at(const h2o_url_t *url, const h2o_url_t *upstream)
 {
     return h2o_url_hosts_are_equal(url, upstream) &&
            h2o_url_get_port(url) == h2o_url_get_port(upstream) &&
-           url->path.len >= upstream->path.len &&
-           memcmp(url->path.base, upstream->path.base, upstream->path.len) == 0;
+           is_below(url->path, upstream->path);
 }
 
 /* Is it a URL of the route's upstreams? To the client all of them are the route, whichever has
- * answered. *ret_rest: the path after that of the route, which all of them share. */
+ * answered. *ret_path: the part of its path that all of them have. */
 static bool is_of_route(const h2o_req_t *req, h2o_iovec_t location, h2o_url_t *ret_url,
-                        h2o_iovec_t *ret_rest)
+                        h2o_iovec_t *ret_path)
 {
     const h2o_req_overrides_t *overrides = req->overrides;
 
@@ -29,24 +41,31 @@ static bool is_of_route(const h2o_req_t *req, h2o_iovec_t location, h2o_url_t *r
         return false;
     const struct upstream_group *group =
         container_of(overrides, struct errand_overrides, super)->view->group;
-    size_t i = 0, before = group->members[0].url.path.len;
+    size_t i = 0;
     while (i < group->count && !is_at(ret_url, &group->members[i].url))
         i++;
     if (i == group->count)
         return false;
-    *ret_rest = h2o_iovec_init(ret_url->path.base + before, ret_url->path.len - before);
+    *ret_path = group->members[0].url.path;
     return true;
 }
 
+/* One of the two paths may end with a slash, and the other one not. */
 static h2o_iovec_t rewritten_location(h2o_req_t *req, h2o_iovec_t location)
 {
     h2o_url_t url;
-    h2o_iovec_t rest;
+    h2o_iovec_t theirs, ours, slash = h2o_iovec_init("", 0);
 
-    if (!is_of_route(req, location, &url, &rest))
+    if (!is_of_route(req, location, &url, &theirs))
         return location;
+    ours = req->overrides->location_rewrite.path_prefix;
+    h2o_iovec_t rest = h2o_iovec_init(url.path.base + theirs.len, url.path.len - theirs.len);
+    if (ends_with_slash(theirs) && !ends_with_slash(ours))
+        slash = h2o_iovec_init(H2O_STRLIT("/"));
+    else if (ends_with_slash(ours) && rest.len > 0 && rest.base[0] == '/')
+        ours.len--;
     return h2o_concat(&req->pool, req->input.scheme->name, h2o_iovec_init(H2O_STRLIT("://")),
-                      req->input.authority, req->overrides->location_rewrite.path_prefix, rest);
+                      req->input.authority, ours, slash, rest);
 }
 
 /* Where to go on with a request that the server was told to fetch. libh2o stays with the route if
@@ -54,9 +73,9 @@ static h2o_iovec_t rewritten_location(h2o_req_t *req, h2o_iovec_t location)
 static h2o_iovec_t next_url(h2o_req_t *req, h2o_iovec_t location)
 {
     h2o_url_t url;
-    h2o_iovec_t rest;
+    h2o_iovec_t theirs;
 
-    if (!is_of_route(req, location, &url, &rest))
+    if (!is_of_route(req, location, &url, &theirs))
         return location;
     return h2o_concat(&req->pool, req->scheme->name, h2o_iovec_init(H2O_STRLIT("://")),
                       req->authority, url.path);

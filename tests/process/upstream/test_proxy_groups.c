@@ -416,6 +416,45 @@ static void test_a_location_of_any_upstream_is_rewritten(void **state)
     (void)close(listener);
 }
 
+/* A path may end with a slash in the configuration, and that of the URL not, or the other way
+ * round.
+ */
+static void test_a_location_is_below_the_path_of_its_route(void **state)
+{
+    static const struct {
+        const char *path, *base, *location, *want;
+    } cases[] = {
+        {"/app", "/", "/x", "/app/x"},           {"/app/", "/", "/x", "/app/x"},
+        {"/app", "/base/", "/base/x", "/app/x"}, {"/app/", "/base", "/base/x", "/app/x"},
+        {"/app", "/base", "/base/x", "/app/x"},  {"/app", "/base", "/base", "/app"},
+        {"/app", "/base", "/base?y", "/app?y"},  {"/app", "/", "/", "/app/"},
+        {"/app", "/base", "/basement", NULL},
+    };
+    uint16_t port;
+    char text[512], location[64], want[96];
+    (void)state;
+    int listener = listen_here(&port, 16);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        (void)snprintf(text, sizeof(text),
+                       LISTEN "hosts: {default: {paths: {%s: {proxy.reverse.url: "
+                              "\"http://127.0.0.1:%u%s\"}}}}\n",
+                       cases[i].path, port, cases[i].base);
+        start(&front, text);
+        (void)snprintf(location, sizeof(location), "http://127.0.0.1:%u%s", port,
+                       cases[i].location);
+        (void)snprintf(want, sizeof(want), "ocation: %s%s\r\n",
+                       cases[i].want != NULL ? "http://client.test" : "",
+                       cases[i].want != NULL ? cases[i].want : location);
+        char *answer = redirect_at(
+            listener, "GET /app/a HTTP/1.1\r\nHost: client.test\r\nConnection: close\r\n\r\n",
+            location);
+        assert_contains(answer, want);
+        free(answer);
+        finish(&front);
+    }
+    (void)close(listener);
+}
+
 /* The server follows redirects of an answer that it was told to fetch, within the route. */
 static void test_a_redirect_to_another_upstream_is_followed_in_the_route(void **state)
 {
@@ -772,6 +811,7 @@ int main(void)
         TEST(test_a_tunnel_counts_as_long_as_it_is_open),
         TEST(test_host_and_location_are_those_of_the_one_that_answers),
         TEST(test_a_location_of_any_upstream_is_rewritten),
+        TEST(test_a_location_is_below_the_path_of_its_route),
         TEST(test_a_redirect_to_another_upstream_is_followed_in_the_route),
         TEST(test_several_fields_of_a_name_are_one_key),
         TEST(test_one_that_refuses_costs_no_request),
