@@ -279,6 +279,8 @@ void lc_note_over(lc_server *server)
     (void)pthread_mutex_lock(&server->mu);
     server->status = server->process.status;
     (void)pthread_mutex_unlock(&server->mu);
+    if (server->process.role != PROCESS_PROGRAM) /* which ends at once */
+        server_close_listeners(server->process.server);
     enter_stage(server, LC_OVER);
     tell_phase(server, PHASE_DONE);
 }

@@ -9,6 +9,7 @@
 #include "config_tree.h"
 #include "kept.h"
 #include "limit.h"
+#include "listener.h"
 #include "log.h"
 #include "logfiles.h"
 #include "loop.h"
@@ -126,6 +127,19 @@ int server_stop(struct server *server, uint64_t deadline_ns)
     unsigned left = server->threads_left;
     (void)pthread_mutex_unlock(&server->mu);
     return left > 0 ? -EBUSY : server->kept != NULL ? kept_close(server->kept, deadline_ns) : 0;
+}
+
+void server_close_listeners(struct server *server)
+{
+    (void)pthread_mutex_lock(&server->mu); /* see accept_dry_and_close() */
+    for (size_t i = 0; i < server->listeners.count; i++) {
+        struct listener *listener = &server->listeners.items[i];
+        /* A loop may have its own descriptor still; another process is not disturbed. */
+        if (listener->fd >= 0 && !listener->is_held && !listener->stays)
+            (void)shutdown(listener->fd, SHUT_RDWR);
+        listener_close(listener);
+    }
+    (void)pthread_mutex_unlock(&server->mu);
 }
 
 void server_destroy(struct server *server)

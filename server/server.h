@@ -109,4 +109,9 @@ void server_end_thread(void *server);
  * and before it is gone. */
 void server_destroy(struct server *server);
 
+/* After the drain: close the listeners that its deadline has left open. They keep newcomers out
+ * without a word, as the drain does for a moment, and a process that goes on must not let them
+ * wait. Thread: the coordinator's, after coord_run(). */
+void server_close_listeners(struct server *server);
+
 #endif

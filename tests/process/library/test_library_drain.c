@@ -152,6 +152,24 @@ static void test_a_shorter_structure_is_respected(void **state)
     assert_int_equal(lc_free(server), LC_OK);
 }
 
+/* The deadline comes while the listeners close, or before: newcomers are refused all the same, and
+ * do not wait in vain. */
+static void test_newcomers_are_refused_after_a_deadline(void **state)
+{
+    (void)state;
+    for (int ms = 0; ms < 8; ms++) {
+        lc_server *server = library_start(NULL);
+        int fd = library_ask(lc_port(server), "/sleep?ms=60000");
+        int result = lc_shutdown(server, ms % 2, NULL);
+        assert_true(result == LC_E_DEADLINE || result == LC_OK); /* it had not arrived */
+        time_t asked = time(NULL);
+        assert_int_equal(library_connect(lc_port(server)), -1);
+        assert_true(time(NULL) - asked < 60); /* SYNs that are dropped: 127 s */
+        (void)close(fd);
+        assert_int_equal(lc_free(server), LC_OK);
+    }
+}
+
 /* ---- calling it off ---- */
 
 static void test_undrain_and_its_point_of_no_return(void **state)
@@ -313,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_a_handler_that_does_not_return_is_named_and_left_alone),
         cmocka_unit_test(test_a_shorter_structure_is_respected),
+        cmocka_unit_test(test_newcomers_are_refused_after_a_deadline),
         cmocka_unit_test(test_undrain_and_its_point_of_no_return),
         cmocka_unit_test(test_a_shutdown_that_is_called_off_returns),
         cmocka_unit_test(test_several_threads_wait_and_all_hear_the_same),
