@@ -175,6 +175,9 @@ int config_register_fastcgi(h2o_configurator_command_t *cmd, h2o_configurator_co
 
     if (count == 0)
         return -1;
+    if (node->type == YOML_TYPE_SEQUENCE && strcmp(cmd->name, "fastcgi.spawn") == 0)
+        return config_fail(cmd, node,
+                           "a list: want one command; fastcgi.connect takes several applications");
     for (members->count = 0; members->count < count; members->count++)
         if (read_application(cmd, item_of(node, members->count), &members->list[members->count]) !=
             0)

@@ -88,7 +88,8 @@ static void take_over_timeout(struct conn *conn, const h2o_req_t *req)
 {
     struct http1_conn *http1 = find_waiting(conn, req);
 
-    if (http1 == NULL || http1->timeout_entry.cb == on_timeout)
+    /* h2o_timeout_run() would call on_timeout() without end if it set a time of 0 again. */
+    if (http1 == NULL || http1->timeout_entry.cb == on_timeout || http1->timeout->timeout == 0)
         return;
     conn->progress.on_timeout = http1->timeout_entry.cb;
     http1->timeout_entry.cb = on_timeout;

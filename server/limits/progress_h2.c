@@ -342,7 +342,9 @@ static void take_over_timeout(h2o_http2_conn_t *h2, struct conn *conn)
 {
     h2o_timeout_entry_t *entry = &h2->_timeout_entry;
 
-    if (!mends_are_on() || !h2o_timeout_is_linked(entry) || entry->cb == on_idle_timeout)
+    /* h2o_timeout_run() would call on_idle_timeout() without end if it set a time of 0 again. */
+    if (!mends_are_on() || !h2o_timeout_is_linked(entry) || entry->cb == on_idle_timeout ||
+        conn->loop->ctx.http2.idle_timeout.timeout == 0)
         return;
     conn->progress.on_timeout = entry->cb;
     entry->cb = on_idle_timeout;

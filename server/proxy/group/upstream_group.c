@@ -21,8 +21,21 @@ struct upstream_group *upstream_group_create(size_t count)
     return group;
 }
 
+/* A route may end before the server: one of file.custom-handler does when the extension is given to
+ * another. */
+static void leave(struct upstream_group *group)
+{
+    struct upstream_group **at = group->all;
+
+    while (at != NULL && *at != group)
+        at = &(*at)->next;
+    if (at != NULL)
+        *at = group->next;
+}
+
 void upstream_group_destroy(struct upstream_group *group)
 {
+    leave(group);
     health_destroy(group->health);
     free(group->views);
     free(group);
@@ -74,6 +87,7 @@ void upstream_group_join(struct upstream_group *group, struct upstream_group **g
     for (; *last != NULL; last = &(*last)->next)
         group->number++;
     *last = group;
+    group->all = groups;
 }
 
 /* The loop ends. The requests that wait are gone, or never will be. */

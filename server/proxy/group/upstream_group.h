@@ -45,6 +45,7 @@ struct group_member {
 struct upstream_group {
     /* immutable after start */
     struct upstream_group *next; /* of the server */
+    struct upstream_group **all; /* where that list begins; NULL: it is not on it */
     const char *route;           /* host and path, for people; no two of a server are the same */
     unsigned number;             /* of the groups of the server */
     const struct proxy_settings *settings;
@@ -84,7 +85,8 @@ void upstream_group_destroy(struct upstream_group *group);
 void upstream_group_finish(struct upstream_group *group);
 
 /* Append it to the groups of a server, as the route of a host and a path. Its name, in `pool`, is
- * that of no other.     Thread: before start. */
+ * that of no other. upstream_group_destroy() takes it off that list, so `groups` is to live until
+ * then.     Thread: before start. */
 void upstream_group_join(struct upstream_group *group, struct upstream_group **groups,
                          h2o_mem_pool_t *pool, h2o_iovec_t host, h2o_iovec_t path);
 

@@ -177,16 +177,40 @@ static void test_scripts_have_several_applications(void **state)
     json_decref(status);
 }
 
+#define SCRIPTS "file.custom-handler: {extension: .php, fastcgi.connect: " HERE "}"
+
+/* The route of the first one ends before the server does. */
+static void test_an_application_whose_extension_another_takes_is_gone(void **state)
+{
+    char text[1024];
+
+    (void)snprintf(text, sizeof(text),
+                   "user: %s\n"
+                   "hosts: {default: {paths: {/: [{" SCRIPTS "}, {" SCRIPTS
+                   "}, {file.dir: %s}]}}}\n",
+                   own_user_name(), directory);
+    assert_int_equal(fixture_start(state, text), 0);
+    struct fixture *f = *state;
+    ask_for(f, ANSWER_HTTP11, false, "/index.php");
+    answer_ok(f);
+    struct process admin = admin_of(&f->front);
+    json_t *status = admin_status(&admin);
+    assert_int_equal(json_array_size(json_object_get(status, "upstreams")), 1);
+    json_decref(status);
+}
+
 static void test_lists_that_make_no_sense_are_refused(void **state)
 {
     static const struct {
         const char *list, *want;
+        const char *directive; /* NULL: fastcgi.connect */
     } wrong[] = {
-        {"[]", "0 upstreams: want 1 to 64"},
-        {"[{port: 9000, backup: ON}]", "all upstreams are backups"},
-        {"[9000, {port: 9000, type: tcp}]", "is there twice: give it a weight of 2 instead"},
-        {"[{port: 9000, weight: 0}]", "want a whole number from 1 to 256"},
-        {"[[9000]]", "value must be a string or a mapping"},
+        {"['true', 'false']", "a list: want one command", "fastcgi.spawn"},
+        {"[]", "0 upstreams: want 1 to 64", NULL},
+        {"[{port: 9000, backup: ON}]", "all upstreams are backups", NULL},
+        {"[9000, {port: 9000, type: tcp}]", "is there twice: give it a weight of 2 instead", NULL},
+        {"[{port: 9000, weight: 0}]", "want a whole number from 1 to 256", NULL},
+        {"[[9000]]", "value must be a string or a mapping", NULL},
     };
     struct process p;
     (void)state;
@@ -195,7 +219,8 @@ static void test_lists_that_make_no_sense_are_refused(void **state)
         assert_non_null(file);
         (void)fprintf(file,
                       "listen: {host: 127.0.0.1, port: 0}\n"
-                      "hosts: {default: {paths: {/: {fastcgi.connect: %s}}}}\n",
+                      "hosts: {default: {paths: {/: {%s: %s}}}}\n",
+                      wrong[i].directive != NULL ? wrong[i].directive : "fastcgi.connect",
                       wrong[i].list);
         (void)fclose(file);
         process_spawn(&p, (const char *const[]){"--conf", in_directory("bad"), NULL});
@@ -214,6 +239,7 @@ int main(void)
         TEST(test_a_backup_gets_none_while_the_other_is_up),
         TEST(test_without_any_that_is_up_a_request_waits_or_is_503),
         TEST(test_scripts_have_several_applications),
+        TEST(test_an_application_whose_extension_another_takes_is_gone),
         cmocka_unit_test_teardown(test_lists_that_make_no_sense_are_refused, process_kill_left),
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);

@@ -227,6 +227,31 @@ static void test_the_requests_of_all_loops_count(void **state)
         expect(&safe, 0, false);
 }
 
+static void test_one_that_ends_leaves_the_list_of_the_server(void **state)
+{
+    static const struct group_rules rules;
+    h2o_iovec_t host = h2o_iovec_init(H2O_STRLIT("a")), path = h2o_iovec_init(H2O_STRLIT("/"));
+    struct upstream_group *all = NULL, *groups[3];
+    h2o_mem_pool_t memory;
+
+    (void)state;
+    h2o_mem_init_pool(&memory);
+    for (size_t i = 0; i < 3; i++) {
+        groups[i] = upstream_group_create(0);
+        groups[i]->rules = &rules;
+        upstream_group_join(groups[i], &all, &memory, host, path);
+    }
+    upstream_group_destroy(groups[1]);
+    assert_ptr_equal(all, groups[0]);
+    assert_ptr_equal(all->next, groups[2]);
+    upstream_group_destroy(groups[0]);
+    assert_ptr_equal(all, groups[2]);
+    assert_null(all->next);
+    upstream_group_destroy(groups[2]);
+    assert_null(all);
+    h2o_mem_clear_pool(&memory);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, tear_down)
@@ -240,6 +265,7 @@ int main(void)
         TEST(test_a_key_returns_to_its_member_with_a_trial),
         TEST(test_requests_without_a_key_go_in_turn),
         TEST(test_the_requests_of_all_loops_count),
+        cmocka_unit_test(test_one_that_ends_leaves_the_list_of_the_server),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
