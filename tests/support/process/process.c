@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <pwd.h>
 #include <setjmp.h>
@@ -12,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -472,21 +474,36 @@ void client_send(int fd, const char *text)
     }
 }
 
-/* Has the socket at `port` whose peer is `peer` no bytes left, to send or to be read? */
-static bool is_empty(unsigned port, unsigned peer)
+/* The bytes that the socket at `port` whose peer is `peer` has and nobody has read; -1: it is not
+ * there. */
+static long unread_at(unsigned port, unsigned peer)
 {
-    unsigned at_port, at_peer, to_send, to_read;
+    unsigned at_port, at_peer, to_read;
     char line[512];
-    bool is = false;
+    long unread = -1;
     FILE *sockets = fopen("/proc/net/tcp", "re");
 
     assert_non_null(sockets);
-    while (!is && fgets(line, sizeof(line), sockets) != NULL)
-        is = sscanf(line, " %*u: %*x:%x %*x:%x %*x %x:%x", &at_port, &at_peer, &to_send,
-                    &to_read) == 4 &&
-             at_port == port && at_peer == peer && to_send == 0 && to_read == 0;
+    while (unread < 0 && fgets(line, sizeof(line), sockets) != NULL)
+        if (sscanf(line, " %*u: %*x:%x %*x:%x %*x %*x:%x", &at_port, &at_peer, &to_read) == 3 &&
+            at_port == port && at_peer == peer)
+            unread = (long)to_read;
     (void)fclose(sockets);
-    return is;
+    return unread;
+}
+
+/* Has the kernel of the other side got all, and the process there read it? A socket that is gone
+ * was read, if the answer or the end is here; without, the list lacked it for a moment. */
+static bool is_taken(int fd, unsigned here, unsigned there)
+{
+    struct pollfd answered = {.fd = fd, .events = POLLIN};
+    int to_send = 0;
+
+    assert_int_equal(ioctl(fd, SIOCOUTQ, &to_send), 0);
+    if (to_send > 0)
+        return false;
+    long unread = unread_at(there, here);
+    return unread == 0 || (unread < 0 && poll(&answered, 1, 0) > 0);
 }
 
 void client_wait_taken(int fd)
@@ -497,8 +514,7 @@ void client_wait_taken(int fd)
 
     assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &length), 0);
     assert_int_equal(getpeername(fd, (struct sockaddr *)&there, &length), 0);
-    while (!is_empty(ntohs(here.sin_port), ntohs(there.sin_port)) ||
-           !is_empty(ntohs(there.sin_port), ntohs(here.sin_port))) {
+    while (!is_taken(fd, ntohs(here.sin_port), ntohs(there.sin_port))) {
         if (now_ns() > until_ns)
             fail_msg("the process does not read what it was sent");
         (void)poll(NULL, 0, 2); /* no event tells that the other side has read */
