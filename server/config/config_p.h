@@ -121,8 +121,8 @@ yoml_t *config_read_upstreams(h2o_configurator_command_t *cmd, yoml_t *node,
                               bool (*is_app)(void *data, const char *url), void *data,
                               bool *ret_has_app);
 /* Read the value of `fastcgi.connect`, an application or a list of these, and register its route
- * with `library`, libh2o's own callback, which takes one; likewise `fastcgi.spawn`. `members` has
- * the groups and the host. */
+ * with `library`, libh2o's own callback, which takes one. Of `fastcgi.spawn`: one command, and a
+ * list is refused. The caller has set the groups and the host of `members`. */
 int config_register_fastcgi(h2o_configurator_command_t *cmd, h2o_configurator_context_t *ctx,
                             yoml_t *node, struct proxy_members *members,
                             h2o_configurator_command_cb library);

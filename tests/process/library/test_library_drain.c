@@ -152,8 +152,8 @@ static void test_a_shorter_structure_is_respected(void **state)
     assert_int_equal(lc_free(server), LC_OK);
 }
 
-/* The deadline comes while the listeners close, or before: newcomers are refused all the same, and
- * do not wait in vain. */
+/* The deadline comes before the listeners are closed. The kernel refuses newcomers then, too: they
+ * do not wait for the server's end. */
 static void test_newcomers_are_refused_after_a_deadline(void **state)
 {
     (void)state;

@@ -324,7 +324,7 @@ static void test_uploads_that_were_answered_are_whole_files(void **state)
     }
 }
 
-/* More than the 16 MiB that a server takes unless it is told otherwise. */
+/* More than limit-request-body, which is 16 MiB by default. */
 #define LARGE_BYTES (20 << 20)
 
 static void test_a_large_file_is_taken(void **state)
