@@ -103,7 +103,8 @@ void app_watch(struct app *app, short seen);
  */
 bool app_address_is_taken(const struct probe_target *target, struct app *app);
 
-/* Is the server closing, or the application to stop? */
+/* Is the server closing, or the application to stop?     Thread: the app thread. Lock: mu is not
+ * held. */
 bool app_is_to_stop(struct app *app);
 #define APP_STOP_LOOK_MS 10 /* the app thread waits no longer without asking that */
 

@@ -148,7 +148,8 @@ void lc_complete(struct lc_request *request);
 
 /* ---- cancel.c ---- */
 
-/* Take back what lc_on_cancel() has set.     Blocks: until no call of it runs any more. */
+/* Take back what lc_on_cancel() has set.
+ * Thread: the one that holds the request.     Blocks: until no call of it runs any more. */
 void lc_forget_cancel(struct lc_request *request);
 
 /* ---- fields.c ---- */

@@ -63,11 +63,12 @@ void config_define(struct config_reader *reader, const struct config_directive *
 
 /* A configurator of libh2o whose directives hold for the level that they stand on and those below:
  * the whole, a host, a path. Each level begins as a copy of the one around it, of `size` bytes.
- * `at_end`: called at the end of a level; NULL: nothing. libh2o frees it with its configuration. */
+ * `at_end`: called at the end of a level; NULL: nothing. libh2o frees it with its configuration.
+ * Thread: main, before start. */
 typedef void config_level_end(h2o_configurator_context_t *ctx, const void *level);
 h2o_configurator_t *config_levels_create(h2o_globalconf_t *conf, size_t size,
                                          config_level_end *at_end);
-/* The level that a directive of such a configurator stands on, or is about to. */
+/* The level that a directive of such a configurator stands on, or is about to. Thread: as above. */
 void *config_level(h2o_configurator_t *configurator);
 
 /* Log why the process does not start. Returns `status`. */
