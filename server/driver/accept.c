@@ -20,6 +20,16 @@
 
 #define ACCEPTS_A_TURN 16
 
+/* Even note. All loops wait on the same accept queues, and the kernel tells them all of a new
+ * connection. The loop that is awake already comes first, so it would take them all, and one
+ * processor would do the work of many. So a loop that has clearly more connections than its part
+ * looks away for a tick, and leaves the newcomers to the others. One loop at least never looks
+ * away, and one that has looked away takes some after the tick, even or not: a connection does not
+ * wait for loops that are stuck. */
+#define UNEVEN_LEAST 4
+#define UNEVEN_PART 8
+#define ACCEPTS_UNEVEN 4
+
 /* A loop writes until the kernel takes no more, and megabytes of one answer would delay all others.
  * So the kernel takes only this much more than it has sent. Accepted sockets inherit the limit. */
 #define UNSENT_MOST (128 * 1024)
@@ -64,12 +74,17 @@ int accept_open(struct loop *loop, size_t i)
     return 0;
 }
 
-static void pause_accepting(struct loop *loop)
+static void stop_reading(struct loop *loop)
 {
-    loop->accepting.paused = true;
     for (size_t i = 0; i < loop->server->listeners.count; i++)
         if (loop->listeners[i].sock != NULL)
             h2o_socket_read_stop(loop->listeners[i].sock);
+}
+
+static void pause_accepting(struct loop *loop)
+{
+    loop->accepting.paused = true;
+    stop_reading(loop);
 }
 
 static void on_listener(h2o_socket_t *sock, const char *err);
@@ -82,6 +97,51 @@ void accept_resume(struct loop *loop)
         if (loop->listeners[i].sock != NULL &&
             !(loop->closing.begun && loop->server->listeners.items[i].stays))
             h2o_socket_read_start(loop->listeners[i].sock, on_listener);
+}
+
+static void take_anyway_next(h2o_timeout_entry_t *entry)
+{
+    struct loop *loop = container_of(entry, struct loop, accepting.away_timer);
+
+    (void)atomic_fetch_sub_explicit(&loop->server->loops_looking_away, 1, memory_order_relaxed);
+    loop->accepting.looked_away_until_ms = h2o_now(loop->evloop);
+    if (!loop->accepting.paused)
+        accept_resume(loop);
+}
+
+static bool is_ahead(const struct loop *loop)
+{
+    const struct server *server = loop->server;
+    uint64_t part = atomic_load_explicit(&server->open_connections, memory_order_relaxed) /
+                    server->config.threads;
+    uint64_t own = atomic_load_explicit(&loop->counts.connections, memory_order_relaxed);
+    return own > part + part / UNEVEN_PART + UNEVEN_LEAST;
+}
+
+/* After that tick. Those that come later are not meant. */
+static bool takes_anyway(const struct loop *loop)
+{
+    return h2o_now(loop->evloop) <= loop->accepting.looked_away_until_ms + 1;
+}
+
+/* See even note. `taken` of this turn. */
+static bool looks_away(struct loop *loop, unsigned taken)
+{
+    struct server *server = loop->server;
+    _Atomic unsigned *away = &server->loops_looking_away; /* relaxed: it guards nothing */
+
+    if (h2o_timeout_is_linked(&loop->accepting.away_timer))
+        return true;
+    if (loop->closing.begun || !is_ahead(loop) || (taken < ACCEPTS_UNEVEN && takes_anyway(loop)))
+        return false;
+    if (atomic_fetch_add_explicit(away, 1, memory_order_relaxed) + 1 >= server->config.threads) {
+        (void)atomic_fetch_sub_explicit(away, 1, memory_order_relaxed);
+        return false;
+    }
+    stop_reading(loop);
+    loop->accepting.away_timer.cb = take_anyway_next;
+    loop_tick(loop, TICK_1_MS, &loop->accepting.away_timer);
+    return true;
 }
 
 static void on_retry_accept(h2o_timeout_entry_t *entry)
@@ -157,6 +217,8 @@ static void on_listener(h2o_socket_t *sock, const char *err)
     if (err != NULL)
         return;
     for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
+        if (looks_away(ll->loop, i))
+            return;
         enum accept_end end = accept_one(ll);
         if (end == ACCEPT_STUCK)
             pause_accepting(ll->loop);
@@ -185,4 +247,5 @@ void accept_leave_all(struct loop *loop)
 void accept_stop(struct loop *loop)
 {
     h2o_timeout_unlink(&loop->accepting.retry_timer);
+    h2o_timeout_unlink(&loop->accepting.away_timer);
 }

@@ -99,7 +99,9 @@ struct loop {
     struct {
         bool paused;
         h2o_timeout_entry_t retry_timer;
-    } accepting; /* accept.c, places.c */
+        h2o_timeout_entry_t away_timer; /* linked: it looks away, see even note in accept.c */
+        uint64_t looked_away_until_ms;  /* the last time, on the library's clock */
+    } accepting;                        /* accept.c, places.c */
     struct {
         uint64_t sampled_ns;
         uint64_t window_ns;
@@ -107,6 +109,11 @@ struct loop {
         /* atomic: of this minute and the last; read by the closing loop, relaxed: an estimate */
         _Atomic uint64_t max_ns;
     } rtt; /* rtt.c */
+    struct {
+        uint64_t looked_ms; /* on the library's clock */
+        uint64_t used_ns;   /* of its driver's processor time, then */
+        bool gives;
+    } give_way; /* give_way.c */
     struct {
         bool begun;
         bool others_leave; /* the other loops were told to leave the listeners */

@@ -80,6 +80,7 @@ struct server {
 
     /* close_listeners.c */
     _Atomic unsigned listeners_open;
+    _Atomic unsigned loops_looking_away; /* relaxed: see even note, accept.c */
     _Atomic unsigned loops_accepting; /* acq_rel: the last loop to leave wakes the closing loop */
 
     /* atomic, relaxed: bounds */
