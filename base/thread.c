@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +82,26 @@ enum thread_state thread_state_of(pid_t tid)
     if (name_end == NULL || name_end[1] != ' ')
         return THREAD_UNKNOWN;
     return name_end[2] == 'R' ? THREAD_AWAKE : THREAD_SLEEPS;
+}
+
+static _Thread_local bool gives_way;
+
+bool thread_may_give_way(void)
+{
+    return sched_getscheduler(0) == SCHED_OTHER;
+}
+
+void thread_give_way(bool on)
+{
+    static const struct sched_param none;
+
+    if (sched_setscheduler(0, on ? SCHED_BATCH : SCHED_OTHER, &none) == 0)
+        gives_way = on;
+}
+
+bool thread_gives_way(void)
+{
+    return gives_way;
 }
 
 uint64_t thread_used_ns(pid_t tid)

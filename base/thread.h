@@ -5,6 +5,7 @@
  * (coord/signals.h) is the only one that takes signals. */
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -38,6 +39,22 @@ uintptr_t thread_self_id(void);
  * Errors: THREAD_UNKNOWN: the thread has ended, or /proc does not tell. */
 enum thread_state { THREAD_UNKNOWN, THREAD_SLEEPS, THREAD_AWAKE };
 enum thread_state thread_state_of(pid_t tid);
+
+/* May the calling thread give way? False: it has another policy than most, which somebody chose.
+ * Thread: any.     Blocks: never. */
+bool thread_may_give_way(void);
+
+/* From now on (or no longer) the calling thread gives way: when it wakes up, it does not interrupt
+ * what runs on its processor, but waits until that sleeps or has used up its time slice, some
+ * milliseconds. Where a processor is idle, it makes no difference. Threads and processes that it
+ * starts inherit this. See sched(7), SCHED_BATCH.
+ * Thread: one that may give way.     Blocks: never.     Errors: none are told: it is about speed.
+ */
+void thread_give_way(bool on);
+
+/* Has thread_give_way(true) made the calling thread give way? A process that it starts should not.
+ * Thread: any.     Blocks: never. */
+bool thread_gives_way(void);
 
 /* The processor time in nanoseconds that a thread of this process has used. See proc(5), schedstat.
  * Thread: any.     Blocks: never; it takes some microseconds.     Errors: 0: as above. */

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "thread.h"
+
 #define WORKERS_MAX 4096
 #define LOOPS_MAX 1024
 #define QUEUE_MAX 1048576
@@ -76,6 +78,7 @@ static struct pool *allocate(const struct pool_config *config)
     pool->thread_main = pool_worker_main;
     pool->queue_max = config->queue;
     pool->most = config->workers;
+    pool->may_give_way = thread_may_give_way();
     pool->threads_most = (unsigned)threads;
     (void)snprintf(pool->name, sizeof(pool->name), "%s",
                    config->name != NULL ? config->name : "worker");

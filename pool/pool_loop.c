@@ -81,6 +81,7 @@ bool pool_drive(struct pool_worker *w)
     bool kept = true;
 
     REQUIRE(pool_holding == NULL && pool_self == w); /* so no thread drives another team's loop */
+    pool_worker_give_way(w, team->gives_way);
     name_thread("loop", (unsigned)(team - team->pool->team));
     if (loop->driven != NULL)
         loop->driven(loop->arg);
@@ -95,6 +96,7 @@ bool pool_drive(struct pool_worker *w)
         atomic_store(&team->token, token_with(atomic_load(&team->token), TOKEN_ENDED));
     if (loop->left != NULL)
         loop->left(loop->arg);
+    pool_worker_give_way(w, true);
     name_thread(w->pool->name, (unsigned)(w - w->pool->worker));
     return !kept;
 }
@@ -115,6 +117,16 @@ enum pool_placed pool_place(struct pool *pool, unsigned loop, struct pool_job *j
     atomic_store_explicit(&job->started, true, memory_order_relaxed);
     const enum pool_placed *outcome = fiber_yield(team->fiber, job);
     return *outcome;
+}
+
+void pool_give_way(struct pool *pool, unsigned loop, bool on)
+{
+    struct pool_team *team = &pool->team[loop];
+
+    REQUIRE(loop < pool->teams && team->has_loop);
+    team->gives_way = on;
+    /* The body runs on its driver. */
+    pool_worker_give_way(atomic_load_explicit(&team->driver, memory_order_relaxed), on);
 }
 
 int pool_start_loop(struct pool *pool, unsigned loop, const struct pool_loop *what)

@@ -83,6 +83,14 @@
  * HANDLER and then reads `monitor.asleep`; the monitor sets that flag and then reads all tokens.
  * All four are sequentially consistent, so either the driver wakes it or it sees the job.
  *
+ * Way note. A thread that wakes up may interrupt what runs on its processor. A worker that does so
+ * to the loop that woke it takes one job and sleeps again, and the loop, woken by the answer,
+ * interrupts the next worker: two switches a job. So workers give way (thread_give_way()): the loop
+ * ends its turn first, and they find the jobs of the whole turn. A loop interrupts its workers, so
+ * that those that compute do not delay its connections, unless its owner has it give way, too. So
+ * does the monitor: it wakes up a thousand times a second, and the processor of a thread that
+ * sleeps in a handler is mostly idle.
+ *
  * Idle note. The thread that asks whether the pool is idle (pool_watch_idle, pool_wait_idle) and
  * the worker that makes it idle (leave_locked, which takes the last job out of the count) both hold
  * `mu`. One of them is first:
@@ -133,6 +141,8 @@ struct pool_worker {
     bool has_driven;           /* so it stays: see pool_start_loop() */
     struct pool_worker *below; /* on the stack of parked threads; on a list of woken ones */
     pthread_t thread;          /* of a state from LIVE on */
+    /* the worker's: see way note */
+    bool gives_way;
     /* atomic: futex words. `asleep` is set by the worker under mu, cleared by who woke it */
     _Alignas(64) _Atomic uint32_t asleep;
     _Atomic uint32_t pokes; /* see cancel note */
@@ -158,6 +168,8 @@ struct pool_team {
     unsigned threads; /* that are STARTING or LIVE */
     struct pool_worker *parked;
     bool left_busy; /* at the last hand-off: the job did not sleep */
+    /* the driver's */
+    bool gives_way;
     /* atomic: see place note, permit note */
     _Alignas(64) _Atomic uint64_t token;
     _Atomic unsigned permits;
@@ -182,6 +194,7 @@ struct pool {
     void (*on_driver_end)(void *arg);
     void *on_driver_end_arg;
     unsigned most; /* jobs at once */
+    bool may_give_way;
     char name[16];
     void *(*thread_main)(void *worker);
     unsigned teams;
@@ -331,6 +344,9 @@ void *pool_worker_main(void *worker);
 
 /* Take a finished job out of the active count. See idle note. Lock: mu; released for on_idle(). */
 void pool_leave_locked(struct pool *pool, struct pool_share *share, bool crowded);
+
+/* Thread: the worker. */
+void pool_worker_give_way(struct pool_worker *w, bool on);
 
 /* ---- pool_loop.c ---- */
 

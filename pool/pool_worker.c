@@ -6,6 +6,8 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "thread.h"
+
 /* With a loop, one that drives and one that can take over. */
 #define FEWEST_THREADS 2
 
@@ -170,6 +172,14 @@ static void end_locked(struct pool_worker *w)
 
 /* ---- a thread's life ---- */
 
+void pool_worker_give_way(struct pool_worker *w, bool on)
+{
+    if (w->gives_way == on || !w->pool->may_give_way)
+        return;
+    w->gives_way = on;
+    thread_give_way(on);
+}
+
 /* Returns false at its end. */
 static bool idled_locked(struct pool_worker *w)
 {
@@ -204,6 +214,8 @@ void *pool_worker_main(void *arg)
     atomic_store_explicit(&w->tid, gettid(), memory_order_relaxed);
     /* A job that sleeps wakes up when it wanted to, and not up to 50 us later. See prctl(2). */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
+    w->gives_way = false; /* or inherited: then it is set once more */
+    pool_worker_give_way(w, true);
     pool_lock(pool);
     if (w->has_permit)
         arrive_locked(pool);

@@ -9,6 +9,7 @@
 #include "close_listeners.h"
 #include "deadline_cut.h"
 #include "freeze.h"
+#include "give_way.h"
 #include "hand_off_take.h"
 #include "hold.h"
 #include "hooks.h"
@@ -42,6 +43,7 @@ static void run_loop(struct loop *loop)
         doors_before_wait(loop);
         (void)h2o_evloop_run(loop->evloop, INT32_MAX);
         end_turn(loop);
+        give_way_look(loop);
         h2o_filecache_clear(loop->ctx.filecache); /* an open file is good for one turn */
         /* Between turns nothing of libh2o is on the stack. */
         if (loop->want.give_up && !loop->frozen) {
@@ -98,6 +100,7 @@ static void driven(void *arg)
     struct loop *loop = arg;
 
     loop->owner = thread_self_id();
+    give_way_driven(loop);
     between_calls_use(&loop->between_calls);
     ERR_clear_error(); /* of the handlers that this thread has run */
 }

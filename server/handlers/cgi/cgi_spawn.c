@@ -19,11 +19,23 @@
 
 #include "cgi_vars.h"
 #include "file.h"
+#include "thread.h"
 
 /* Of the script's side; -1: /dev/null instead. */
 struct ends {
     int in, out, error;
 };
+
+/* The worker gives way; its script is a process like others. */
+static short use_usual_policy(posix_spawnattr_t *attr)
+{
+    static const struct sched_param none;
+
+    if (!thread_gives_way() || posix_spawnattr_setschedpolicy(attr, SCHED_OTHER) != 0 ||
+        posix_spawnattr_setschedparam(attr, &none) != 0)
+        return 0;
+    return POSIX_SPAWN_SETSCHEDULER;
+}
 
 static int set_attributes(posix_spawnattr_t *attr)
 {
@@ -33,8 +45,9 @@ static int set_attributes(posix_spawnattr_t *attr)
     /* Not sigfillset(3): it leaves out two signals of glibc's own, which posix_spawn(3) would then
      * leave ignored. */
     memset(&all, 0xff, sizeof(all));
-    int err = posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                 POSIX_SPAWN_SETSID);
+    int err =
+        posix_spawnattr_setflags(attr, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                               POSIX_SPAWN_SETSID | use_usual_policy(attr)));
     if (err == 0)
         err = posix_spawnattr_setsigmask(attr, &none);
     if (err == 0)
