@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "code_pages.h"
 #include "config.h"
 #include "log.h"
 #include "logfiles.h"
@@ -144,6 +145,15 @@ static void tear_down(struct process *process, int status)
     process_stop(process);
 }
 
+#ifdef NDEBUG /* tear_down() ends at once */
+static void on_step(void *arg, enum coord_phase phase)
+{
+    (void)arg;
+    if (phase == PHASE_DRAINING)
+        code_pages_drop();
+}
+#endif
+
 /* Start everything, be the coordinator until the drain is over, and stop everything; by _exit(2) if
  * a thread is stuck or nothing is left to do. Returns the exit status. */
 static int serve(struct process *process)
@@ -153,6 +163,9 @@ static int serve(struct process *process)
 
     if (status == 0) {
         process->front->began(process->front_arg);
+#ifdef NDEBUG
+        coord_on_step(process->coord, on_step, NULL);
+#endif
         /* With an application, READY follows once that is up (see app.c). The process that started
          * a successor reports READY for it. */
         if (!process_owns_app(process) && !process->is_successor)

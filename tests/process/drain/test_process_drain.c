@@ -62,6 +62,46 @@ static void test_request_in_flight_is_answered_with_connection_close(void **stat
     process_release(&p);
 }
 
+#ifdef NDEBUG
+static long mapped_kb(const struct process *p)
+{
+    char path[64], text[4096];
+
+    (void)snprintf(path, sizeof(path), "/proc/%ld/status", (long)p->pid);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    (void)fclose(file);
+    const char *found = strstr(text, "RssFile:");
+    assert_non_null(found);
+    return strtol(found + strlen("RssFile:"), NULL, 10);
+}
+
+/* See code_pages.h. */
+static void test_code_is_unmapped_while_a_request_is_waited_for(void **state)
+{
+    struct process p;
+    (void)state;
+    process_start(&p, NULL, ARGS("--threads", "1"));
+    int fd = client_connect(&p);
+    client_send(fd, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 6\r\n\r\nabc");
+    wait_until_busy(&p);
+    long before_kb = mapped_kb(&p);
+    process_signal(&p, SIGTERM);
+    for (uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+         mapped_kb(&p) > before_kb - before_kb / 4 && now_ns() < until_ns;)
+        (void)poll(NULL, 0, 5);
+    assert_true(mapped_kb(&p) <= before_kb - before_kb / 4);
+    client_send(fd, "def");
+    char *all = client_read_until(fd, NULL);
+    assert_contains(all, "\r\n\r\n6\n");
+    free(all);
+    (void)close(fd);
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+#endif
+
 static void test_deadline_ends_it_with_status_3_and_names_the_request(void **state)
 {
     struct process p;
@@ -727,6 +767,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_idle_process_drains_to_status_0),
         TEST(test_request_in_flight_is_answered_with_connection_close),
+#ifdef NDEBUG
+        TEST(test_code_is_unmapped_while_a_request_is_waited_for),
+#endif
         TEST(test_deadline_ends_it_with_status_3_and_names_the_request),
         TEST(test_deadline_holds_against_handlers_that_ignore_it),
         TEST(test_second_signal_ends_it_with_status_4),
