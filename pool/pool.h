@@ -131,11 +131,10 @@ int pool_start_loop(struct pool *pool, unsigned loop, const struct pool_loop *wh
  * Thread: any, after pool_start_loop().     Blocks: never; it takes some microseconds. */
 bool pool_driver_is_awake(const struct pool *pool, unsigned loop, uint64_t *ret_used_ns);
 
-/* The thread that drives the loop gives way when it wakes up, or (at first) does not; see
- * thread_give_way(). It holds for those that drive it later, too. Other threads of the pool always
- * give way: see way note, pool_p.h.
+/* The loop is busy, or (at first) is not. While one is, it and all workers give way when they wake
+ * up: see thread_give_way(), and way note, pool_p.h.
  * Thread: the body of `loop`.     Blocks: never. */
-void pool_give_way(struct pool *pool, unsigned loop, bool on);
+void pool_set_busy(struct pool *pool, unsigned loop, bool busy);
 
 enum pool_placed {
     POOL_NOT_PLACED, /* the team has no free thread for it; the job is the caller's again */

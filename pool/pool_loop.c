@@ -96,7 +96,6 @@ bool pool_drive(struct pool_worker *w)
         atomic_store(&team->token, token_with(atomic_load(&team->token), TOKEN_ENDED));
     if (loop->left != NULL)
         loop->left(loop->arg);
-    pool_worker_give_way(w, true);
     name_thread(w->pool->name, (unsigned)(w - w->pool->worker));
     return !kept;
 }
@@ -119,14 +118,17 @@ enum pool_placed pool_place(struct pool *pool, unsigned loop, struct pool_job *j
     return *outcome;
 }
 
-void pool_give_way(struct pool *pool, unsigned loop, bool on)
+void pool_set_busy(struct pool *pool, unsigned loop, bool busy)
 {
     struct pool_team *team = &pool->team[loop];
 
     REQUIRE(loop < pool->teams && team->has_loop);
-    team->gives_way = on;
+    if (team->gives_way == busy)
+        return;
+    team->gives_way = busy;
+    (void)atomic_fetch_add_explicit(&pool->busy_loops, busy ? 1U : -1U, memory_order_relaxed);
     /* The body runs on its driver. */
-    pool_worker_give_way(atomic_load_explicit(&team->driver, memory_order_relaxed), on);
+    pool_worker_give_way(atomic_load_explicit(&team->driver, memory_order_relaxed), busy);
 }
 
 int pool_start_loop(struct pool *pool, unsigned loop, const struct pool_loop *what)

@@ -85,11 +85,11 @@
  *
  * Way note. A thread that wakes up may interrupt what runs on its processor. A worker that does so
  * to the loop that woke it takes one job and sleeps again, and the loop, woken by the answer,
- * interrupts the next worker: two switches a job. So workers give way (thread_give_way()): the loop
- * ends its turn first, and they find the jobs of the whole turn. A loop interrupts its workers, so
- * that those that compute do not delay its connections, unless its owner has it give way, too. So
- * does the monitor: it wakes up a thousand times a second, and the processor of a thread that
- * sleeps in a handler is mostly idle.
+ * interrupts the next worker: two switches a job. The monitor interrupts somebody a thousand times
+ * a second. So while a loop is busy, as its owner tells, that loop, all workers and the monitor
+ * give way (thread_give_way()): a loop ends its turn first, and a worker finds the jobs of the
+ * whole turn. While no loop is busy, nobody gives way: then others may compute on the processors,
+ * and a request would wait for them. A worker finds out when it takes its next job.
  *
  * Idle note. The thread that asks whether the pool is idle (pool_watch_idle, pool_wait_idle) and
  * the worker that makes it idle (leave_locked, which takes the last job out of the count) both hold
@@ -168,7 +168,7 @@ struct pool_team {
     unsigned threads; /* that are STARTING or LIVE */
     struct pool_worker *parked;
     bool left_busy; /* at the last hand-off: the job did not sleep */
-    /* the driver's */
+    /* the driver's: see way note */
     bool gives_way;
     /* atomic: see place note, permit note */
     _Alignas(64) _Atomic uint64_t token;
@@ -224,6 +224,7 @@ struct pool {
 
     /* atomic: fair_queued(&queue), written under mu: see wake-up note */
     _Alignas(64) _Atomic size_t waiting;
+    _Atomic unsigned busy_loops;              /* relaxed: see way note */
     _Alignas(64) struct pool_monitor monitor; /* drivers read it for each placed job */
     struct pool_worker worker[];
 };
@@ -347,6 +348,12 @@ void pool_leave_locked(struct pool *pool, struct pool_share *share, bool crowded
 
 /* Thread: the worker. */
 void pool_worker_give_way(struct pool_worker *w, bool on);
+
+/* Thread: any. */
+static inline bool pool_is_busy(const struct pool *pool)
+{
+    return atomic_load_explicit(&pool->busy_loops, memory_order_relaxed) > 0;
+}
 
 /* ---- pool_loop.c ---- */
 

@@ -114,6 +114,7 @@ static bool did_job_locked(struct pool_worker *w)
     struct pool_share *share = job->share;
     bool crowded = job->crowded;
     unlock_and_wake(pool);
+    pool_worker_give_way(w, pool_is_busy(pool));
     count_wait(w, job);
     perform(job);
     pool_lock(pool);
@@ -214,8 +215,8 @@ void *pool_worker_main(void *arg)
     atomic_store_explicit(&w->tid, gettid(), memory_order_relaxed);
     /* A job that sleeps wakes up when it wanted to, and not up to 50 us later. See prctl(2). */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    w->gives_way = false; /* or inherited: then it is set once more */
-    pool_worker_give_way(w, true);
+    if (pool->may_give_way)
+        thread_give_way(w->gives_way = pool_is_busy(pool)); /* it may have inherited another */
     pool_lock(pool);
     if (w->has_permit)
         arrive_locked(pool);

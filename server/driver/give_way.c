@@ -12,14 +12,13 @@
  *
  * A loop that has much to do wakes up at each packet. If it interrupts the client, the proxy or the
  * application on its processor each time, it finds one request where it could have found ten, and
- * both spend their time on switches. So such a loop gives way. It waits for its turn among others
- * then, some milliseconds if they compute, but it had to wait for them anyway, since there is more
- * work than the processor can do. */
+ * both spend their time on switches. So such a loop gives way, and so do the workers. They wait for
+ * their turn among others then, some milliseconds if those compute. */
 
 /* The part of a processor that it uses, from which on it is busy; and up to which it is not any
  * more. */
-#define BUSY_PART 4
-#define CALM_PART 8
+#define BUSY_PART 5
+#define CALM_PART 10
 #define LOOK_MS 100
 
 static uint64_t used_ns(void)
@@ -50,5 +49,5 @@ void give_way_look(struct loop *loop)
     if (gives == loop->give_way.gives)
         return;
     loop->give_way.gives = gives;
-    pool_give_way(loop->server->pool, loop->index, gives);
+    pool_set_busy(loop->server->pool, loop->index, gives);
 }

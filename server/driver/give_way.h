@@ -1,7 +1,7 @@
 #ifndef LASTCALL_GIVE_WAY_H
 #define LASTCALL_GIVE_WAY_H
 
-/* Does a loop give way when it wakes up (thread_give_way())? See give_way.c.
+/* Is a loop so busy that it and the workers give way (pool_set_busy())? See give_way.c.
  * Thread: owner loop only. */
 
 struct loop;
