@@ -149,7 +149,8 @@ static void tear_down(struct process *process, int status)
 static void on_step(void *arg, enum coord_phase phase)
 {
     (void)arg;
-    if (phase == PHASE_DRAINING)
+    /* The process will end, and the last response is at least the settle time away. */
+    if (phase == PHASE_CLOSING)
         code_pages_drop();
 }
 #endif
