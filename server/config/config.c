@@ -106,7 +106,9 @@ static int apply_tree(struct server *server, struct options *options)
     if (load_tree(server, options) != 0)
         return status;
     logfiles_collect(server->logfiles);
+    config_report_knows(&server->globalconf);
     LSAN_DISABLED(err = h2o_configurator_apply(&server->globalconf, server->tree, options->test));
+    config_report_knows(NULL);
     logfiles_collect(NULL);
     if (err != 0)
         return reader->listen_failed ? EXIT_STATUS_UNAVAILABLE : EXIT_STATUS_CONFIG;

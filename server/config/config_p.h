@@ -167,6 +167,9 @@ void config_put_quoted(FILE *out, const char *text);
 void config_report(h2o_configurator_command_t *cmd, yoml_t *node, const char *reason, va_list args)
     __attribute__((format(printf, 3, 0)));
 
+/* From now on a report on this thread may name a directive of `conf` that was meant; NULL: none. */
+void config_report_knows(const h2o_globalconf_t *conf);
+
 /* The replacement of h2o_configurator_get_cmd_path(): the path of a helper program of h2o's.
  * Owner: the caller; free(3). */
 char *config_command_path(const char *cmd);
