@@ -1,6 +1,5 @@
 #include "fault.h"
 
-#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -19,29 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static pid_t find_thread(pid_t pid, const char *name)
-{
-    char path[128], comm[32];
-    pid_t found = 0;
-    struct dirent *entry;
-
-    (void)snprintf(path, sizeof(path), "/proc/%d/task", pid);
-    DIR *d = opendir(path);
-    while (d != NULL && found == 0 && (entry = readdir(d)) != NULL) {
-        if (entry->d_name[0] == '.')
-            continue;
-        (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/comm", pid, entry->d_name);
-        FILE *file = fopen(path, "r");
-        if (file != NULL && fgets(comm, sizeof(comm), file) != NULL &&
-            strncmp(comm, name, strlen(name)) == 0)
-            found = (pid_t)strtol(entry->d_name, NULL, 10);
-        if (file != NULL)
-            (void)fclose(file);
-    }
-    if (d != NULL)
-        (void)closedir(d);
-    return found;
-}
+#include "threads.h"
 
 #ifdef __x86_64__
 
@@ -64,7 +41,7 @@ static uint64_t libc_at(pid_t pid)
 bool fault_in_thread(pid_t pid, const char *thread, bool by_abort)
 {
     struct user_regs_struct regs;
-    pid_t tid = find_thread(pid, thread);
+    pid_t tid = thread_named(pid, thread);
     uint64_t to = 0;
     int status;
 
@@ -93,7 +70,6 @@ bool fault_in_thread(pid_t pid, const char *thread, bool by_abort)
     (void)pid;
     (void)thread;
     (void)by_abort;
-    (void)find_thread;
     return false;
 }
 
@@ -121,7 +97,7 @@ static bool stop_thread(struct fault_hold *hold, pid_t pid, const char *thread)
     const uintptr_t options = PTRACE_O_TRACESYSGOOD;
     int status;
 
-    hold->tid = find_thread(pid, thread);
+    hold->tid = thread_named(pid, thread);
     atomic_init(&hold->let_go, false);
     return hold->tid != 0 && ptrace(PTRACE_SEIZE, hold->tid, NULL, options) == 0 &&
            ptrace(PTRACE_INTERRUPT, hold->tid, NULL, NULL) == 0 &&
