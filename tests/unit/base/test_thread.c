@@ -2,6 +2,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -97,6 +98,86 @@ static void test_a_thread_blocks_every_signal_and_its_creator_none_more(void **s
             assert_int_equal(sigismember(&seen.mask, signo), 1);
         assert_int_equal(sigismember(&after, signo), sigismember(&before, signo));
     }
+}
+
+/* ---- threads that give way ---- */
+
+/* What a thread sees of itself that had `policy` when it was started. */
+struct way {
+    int policy;
+    int err; /* of setting it */
+    bool may, gives;
+    int after;
+    void (*then)(void); /* NULL: nothing */
+};
+
+static void *look_at_way(void *arg)
+{
+    static const struct sched_param none;
+    struct way *way = arg;
+
+    way->err = sched_setscheduler(0, way->policy, &none);
+    way->may = thread_may_give_way();
+    if (way->then != NULL)
+        way->then();
+    way->gives = thread_gives_way();
+    way->after = sched_getscheduler(0);
+    return way;
+}
+
+/* On a thread of its own: back from some policies, only root can come. */
+static struct way way_of(int policy, void (*then)(void))
+{
+    struct way way = {.policy = policy, .then = then};
+    pthread_t thread;
+
+    assert_int_equal(thread_start(&thread, "way", look_at_way, &way), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(way.err, 0);
+    return way;
+}
+
+static void test_only_a_thread_with_the_usual_policy_may_give_way(void **state)
+{
+    (void)state;
+    assert_true(way_of(SCHED_OTHER, NULL).may);
+    assert_false(way_of(SCHED_BATCH, NULL).may);
+    assert_false(way_of(SCHED_IDLE, NULL).may);
+}
+
+static void test_a_thread_that_somebody_made_a_batch_one_is_not_said_to_give_way(void **state)
+{
+    (void)state;
+    assert_false(way_of(SCHED_BATCH, NULL).gives);
+}
+
+static void give_way(void)
+{
+    thread_give_way(true);
+}
+
+static void test_a_thread_that_gives_way_is_a_batch_one(void **state)
+{
+    struct way way = way_of(SCHED_OTHER, give_way);
+
+    (void)state;
+    assert_true(way.gives);
+    assert_int_equal(way.after, SCHED_BATCH);
+}
+
+static void give_way_for_a_moment(void)
+{
+    thread_give_way(true);
+    thread_give_way(false);
+}
+
+static void test_a_thread_that_gives_way_no_longer_has_the_usual_policy(void **state)
+{
+    struct way way = way_of(SCHED_OTHER, give_way_for_a_moment);
+
+    (void)state;
+    assert_false(way.gives);
+    assert_int_equal(way.after, SCHED_OTHER);
 }
 
 /* ---- wake-ups ---- */
@@ -213,6 +294,10 @@ int main(void)
         cmocka_unit_test(test_a_name_that_is_too_long_is_cut_off),
         cmocka_unit_test(test_a_thread_cannot_be_cancelled),
         cmocka_unit_test(test_a_thread_blocks_every_signal_and_its_creator_none_more),
+        cmocka_unit_test(test_only_a_thread_with_the_usual_policy_may_give_way),
+        cmocka_unit_test(test_a_thread_that_somebody_made_a_batch_one_is_not_said_to_give_way),
+        cmocka_unit_test(test_a_thread_that_gives_way_is_a_batch_one),
+        cmocka_unit_test(test_a_thread_that_gives_way_no_longer_has_the_usual_policy),
         cmocka_unit_test(test_rings_make_it_readable_until_it_is_drained),
         cmocka_unit_test(test_neither_a_full_counter_nor_an_empty_one_blocks),
         cmocka_unit_test(test_an_address_is_written_with_its_port),
