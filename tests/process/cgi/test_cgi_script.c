@@ -3,6 +3,7 @@
 
 #include "with_script.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 
 #include "directory.h"
 #include "expect.h"
+#include "thread.h"
 
 #define TYPE "printf 'Content-Type: text/plain\\n\\n'; "
 #define LARGE (3 << 20) /* far more than pipes hold */
@@ -221,6 +223,29 @@ static void test_it_leads_a_session_of_its_own_in_its_folder(void **state)
     assert_body(want);
 }
 
+/* The fields of proc(5), stat, after the last `)`: the policy is the 39th of them. */
+#define POLICY "read -r stat </proc/$$/stat; set -- ${stat##*) }; " TYPE "printf ${39}"
+
+static void test_it_has_the_usual_policy_though_its_worker_gives_way(void **state)
+{
+    (void)state;
+    thread_give_way(true);
+    script_get(POLICY);
+    thread_give_way(false);
+    assert_body("0"); /* SCHED_OTHER */
+}
+
+static void test_it_has_the_policy_that_somebody_chose_for_the_server(void **state)
+{
+    static const struct sched_param none;
+
+    (void)state;
+    assert_int_equal(sched_setscheduler(0, SCHED_BATCH, &none), 0);
+    script_get(POLICY);
+    assert_int_equal(sched_setscheduler(0, SCHED_OTHER, &none), 0);
+    assert_body("3"); /* SCHED_BATCH */
+}
+
 static void test_it_has_no_arguments(void **state)
 {
     (void)state;
@@ -352,6 +377,8 @@ int main(void)
         T(test_it_has_three_descriptors),
         T(test_it_has_no_signal_blocked_or_ignored),
         T(test_it_leads_a_session_of_its_own_in_its_folder),
+        T(test_it_has_the_usual_policy_though_its_worker_gives_way),
+        T(test_it_has_the_policy_that_somebody_chose_for_the_server),
         T(test_it_has_no_arguments),
         T(test_a_child_with_other_output_may_stay),
         T(test_what_is_no_answer_is_502),
