@@ -11,11 +11,57 @@
 
 #include "scope.h"
 
+/* ---- giving way ---- */
+
+static _Thread_local bool gives_way;
+
+/* With a service of CPUSchedulingResetOnFork= the kernel returns this bit, too, and wants it back.
+ */
+static bool has_policy(int policy, int *ret_bits)
+{
+    int now = sched_getscheduler(0);
+
+    *ret_bits = now >= 0 ? now & SCHED_RESET_ON_FORK : 0;
+    return now >= 0 && (now & ~SCHED_RESET_ON_FORK) == policy;
+}
+
+bool thread_may_give_way(void)
+{
+    int bits;
+
+    return has_policy(SCHED_OTHER, &bits);
+}
+
+static void change_policy(int from, int to)
+{
+    static const struct sched_param none;
+    int bits;
+
+    if (has_policy(from, &bits) && sched_setscheduler(0, to | bits, &none) == 0)
+        gives_way = to == SCHED_BATCH;
+}
+
+void thread_give_way(bool on)
+{
+    if (on && !gives_way)
+        change_policy(SCHED_OTHER, SCHED_BATCH);
+    else if (!on && gives_way)
+        change_policy(SCHED_BATCH, SCHED_OTHER);
+}
+
+bool thread_gives_way(void)
+{
+    return gives_way;
+}
+
+/* ---- starting ---- */
+
 struct start {
     char name[THREAD_NAME_SIZE];
     void *(*run)(void *arg);
     void *arg;
     const struct scope *scope;
+    bool gives_way; /* its creator */
 };
 
 static void *begin(void *arg)
@@ -24,6 +70,10 @@ static void *begin(void *arg)
 
     free(arg);
     (void)scope_enter(start.scope);
+    if (start.gives_way) {
+        gives_way = true; /* inherited */
+        thread_give_way(false);
+    }
     /* A function of somebody else's on this thread may cancel it, and then come back: the thread
      * would end in the middle of ours. */
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
@@ -42,6 +92,7 @@ int thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *arg
     start->run = run;
     start->arg = arg;
     start->scope = scope_get();
+    start->gives_way = gives_way;
     /* A thread inherits its creator's mask. If it blocked the signals itself, one could reach it
      * before that. */
     (void)sigfillset(&all);
@@ -82,26 +133,6 @@ enum thread_state thread_state_of(pid_t tid)
     if (name_end == NULL || name_end[1] != ' ')
         return THREAD_UNKNOWN;
     return name_end[2] == 'R' ? THREAD_AWAKE : THREAD_SLEEPS;
-}
-
-static _Thread_local bool gives_way;
-
-bool thread_may_give_way(void)
-{
-    return sched_getscheduler(0) == SCHED_OTHER;
-}
-
-void thread_give_way(bool on)
-{
-    static const struct sched_param none;
-
-    if (sched_setscheduler(0, on ? SCHED_BATCH : SCHED_OTHER, &none) == 0)
-        gives_way = on;
-}
-
-bool thread_gives_way(void)
-{
-    return gives_way;
 }
 
 uint64_t thread_used_ns(pid_t tid)

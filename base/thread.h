@@ -46,15 +46,16 @@ bool thread_may_give_way(void);
 
 /* From now on (or no longer) the calling thread gives way: when it wakes up, it does not interrupt
  * what runs on its processor, but waits until that sleeps or has used up its time slice, some
- * milliseconds. Where a processor is idle, it makes no difference. Threads and processes that it
- * starts inherit this. See sched(7), SCHED_BATCH.
+ * milliseconds. Where a processor is idle, it makes no difference. If somebody else has changed the
+ * policy meanwhile, that stays. A thread of thread_start() begins without it; other threads and
+ * processes that it starts inherit it. See sched(7), SCHED_BATCH.
  * Thread: one that may give way.     Blocks: never.     Errors: none are told: it is about speed.
  */
-void thread_give_way(bool on);
+NOT_LOOKED_INTO void thread_give_way(bool on);
 
 /* Has thread_give_way(true) made the calling thread give way? A process that it starts should not.
  * Thread: any.     Blocks: never. */
-bool thread_gives_way(void);
+NOT_LOOKED_INTO bool thread_gives_way(void);
 
 /* The processor time in nanoseconds that a thread of this process has used. See proc(5), schedstat.
  * Thread: any.     Blocks: never; it takes some microseconds.     Errors: 0: as above. */

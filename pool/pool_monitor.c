@@ -138,6 +138,8 @@ static void *monitor_main(void *arg)
         const struct timespec pause = clock_timespec(pace.pause_ns);
         idle_ns = look_at_all(pool, seen) ? 0 : idle_ns + pace.pause_ns;
         if (idle_ns >= LINGER_NS) {
+            if (gives_way)
+                thread_give_way(gives_way = false);
             sleep_until_a_job(pool, seen);
             idle_ns = 0;
         }

@@ -88,8 +88,8 @@
  * interrupts the next worker: two switches a job. The monitor interrupts somebody a thousand times
  * a second. So while a loop is busy, as its owner tells, that loop, all workers and the monitor
  * give way (thread_give_way()): a loop ends its turn first, and a worker finds the jobs of the
- * whole turn. While no loop is busy, nobody gives way: then others may compute on the processors,
- * and a request would wait for them. A worker finds out when it takes its next job.
+ * whole turn. While no loop is busy, they do not: then others may compute on the processors, and a
+ * request would wait for them. A worker that sleeps keeps what it had until its next job.
  *
  * Idle note. The thread that asks whether the pool is idle (pool_watch_idle, pool_wait_idle) and
  * the worker that makes it idle (leave_locked, which takes the last job out of the count) both hold

@@ -215,8 +215,8 @@ void *pool_worker_main(void *arg)
     atomic_store_explicit(&w->tid, gettid(), memory_order_relaxed);
     /* A job that sleeps wakes up when it wanted to, and not up to 50 us later. See prctl(2). */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    if (pool->may_give_way)
-        thread_give_way(w->gives_way = pool_is_busy(pool)); /* it may have inherited another */
+    w->gives_way = false; /* of a thread before it */
+    pool_worker_give_way(w, pool_is_busy(pool));
     pool_lock(pool);
     if (w->has_permit)
         arrive_locked(pool);

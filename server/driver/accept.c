@@ -7,11 +7,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "places.h"
+#include "clock.h"
 #include "conn.h"
 #include "listener.h"
 #include "log.h"
 #include "make_room.h"
+#include "places.h"
 #include "rtt.h"
 #include "server_state.h"
 #include "tls.h"
@@ -23,12 +24,17 @@
 /* Even note. All loops wait on the same accept queues, and the kernel tells them all of a new
  * connection. The loop that is awake already comes first, so it would take them all, and one
  * processor would do the work of many. So a loop that has clearly more connections than its part
- * looks away for a tick, and leaves the newcomers to the others. One loop at least never looks
- * away, and one that has looked away takes some after the tick, even or not: a connection does not
- * wait for loops that are stuck. */
+ * looks away for a moment, and leaves the newcomers to the others. At any time one loop at least
+ * does not look away.
+ *
+ * The others may be stuck, in a handler on the loop or on a slow disk. So a loop that has looked
+ * away takes some connections afterwards, whether it is ahead or not. This right lasts for some
+ * turns, not for some time: a turn may take long, and the accept queue is looked at in the next. */
 #define UNEVEN_LEAST 4
 #define UNEVEN_PART 8
-#define ACCEPTS_UNEVEN 4
+#define AWAY_NS NS_PER_MS
+#define ANYWAY_CONNECTIONS 8
+#define ANYWAY_TURNS 3 /* one turn handles 256 events at most */
 
 /* A loop writes until the kernel takes no more, and megabytes of one answer would delay all others.
  * So the kernel takes only this much more than it has sent. Accepted sockets inherit the limit. */
@@ -99,14 +105,21 @@ void accept_resume(struct loop *loop)
             h2o_socket_read_start(loop->listeners[i].sock, on_listener);
 }
 
-static void take_anyway_next(h2o_timeout_entry_t *entry)
+static void look_again(struct fine_timer *timer)
 {
-    struct loop *loop = container_of(entry, struct loop, accepting.away_timer);
+    struct loop *loop = container_of(timer, struct loop, accepting.away_timer);
 
     (void)atomic_fetch_sub_explicit(&loop->server->loops_looking_away, 1, memory_order_relaxed);
-    loop->accepting.looked_away_until_ms = h2o_now(loop->evloop);
+    loop->accepting.anyway = ANYWAY_CONNECTIONS;
+    loop->accepting.anyway_turns = ANYWAY_TURNS;
     if (!loop->accepting.paused)
         accept_resume(loop);
+}
+
+void accept_end_turn(struct loop *loop)
+{
+    if (loop->accepting.anyway_turns > 0 && --loop->accepting.anyway_turns == 0)
+        loop->accepting.anyway = 0;
 }
 
 static bool is_ahead(const struct loop *loop)
@@ -118,37 +131,38 @@ static bool is_ahead(const struct loop *loop)
     return own > part + part / UNEVEN_PART + UNEVEN_LEAST;
 }
 
-/* After that tick. Those that come later are not meant. */
-static bool takes_anyway(const struct loop *loop)
-{
-    return h2o_now(loop->evloop) <= loop->accepting.looked_away_until_ms + 1;
-}
-
-/* See even note. `taken` of this turn. */
-static bool looks_away(struct loop *loop, unsigned taken)
+/* See even note. */
+static bool looks_away(struct loop *loop)
 {
     struct server *server = loop->server;
     _Atomic unsigned *away = &server->loops_looking_away; /* relaxed: it guards nothing */
 
-    if (h2o_timeout_is_linked(&loop->accepting.away_timer))
+    if (fine_is_set(&loop->accepting.away_timer)) { /* something else has resumed */
+        stop_reading(loop);
         return true;
-    if (loop->closing.begun || !is_ahead(loop) || (taken < ACCEPTS_UNEVEN && takes_anyway(loop)))
+    }
+    if (loop->closing.begun || !is_ahead(loop))
         return false;
+    if (loop->accepting.anyway > 0) {
+        loop->accepting.anyway--;
+        return false;
+    }
     if (atomic_fetch_add_explicit(away, 1, memory_order_relaxed) + 1 >= server->config.threads) {
         (void)atomic_fetch_sub_explicit(away, 1, memory_order_relaxed);
         return false;
     }
     stop_reading(loop);
-    loop->accepting.away_timer.cb = take_anyway_next;
-    loop_tick(loop, TICK_1_MS, &loop->accepting.away_timer);
+    loop->accepting.away_timer.cb = look_again;
+    fine_set(loop, &loop->accepting.away_timer, clock_now_ns() + AWAY_NS);
     return true;
 }
 
-static void on_retry_accept(h2o_timeout_entry_t *entry)
+static void on_retry_accept(struct fine_timer *timer)
 {
-    struct loop *loop = container_of(entry, struct loop, accepting.retry_timer);
-    accept_resume(loop);
+    accept_resume(container_of(timer, struct loop, accepting.retry_timer));
 }
+
+#define RETRY_NS (10 * NS_PER_MS)
 
 /* No descriptor or memory is left: the connection stays in the kernel's queue; try again soon. */
 static void accept_later(struct loop *loop, int err)
@@ -164,8 +178,8 @@ static void accept_later(struct loop *loop, int err)
         pause_accepting(loop);
     make_room_ask(loop);
     loop->accepting.retry_timer.cb = on_retry_accept;
-    if (!h2o_timeout_is_linked(&loop->accepting.retry_timer))
-        loop_tick(loop, TICK_10_MS, &loop->accepting.retry_timer);
+    if (!fine_is_set(&loop->accepting.retry_timer))
+        fine_set(loop, &loop->accepting.retry_timer, clock_now_ns() + RETRY_NS);
 }
 
 /* accept(2) returns the errors of a connection that has gone meanwhile as its own. */
@@ -217,7 +231,7 @@ static void on_listener(h2o_socket_t *sock, const char *err)
     if (err != NULL)
         return;
     for (unsigned i = 0; i < ACCEPTS_A_TURN; i++) {
-        if (looks_away(ll->loop, i))
+        if (looks_away(ll->loop))
             return;
         enum accept_end end = accept_one(ll);
         if (end == ACCEPT_STUCK)
@@ -246,6 +260,6 @@ void accept_leave_all(struct loop *loop)
 
 void accept_stop(struct loop *loop)
 {
-    h2o_timeout_unlink(&loop->accepting.retry_timer);
-    h2o_timeout_unlink(&loop->accepting.away_timer);
+    fine_clear(&loop->accepting.retry_timer);
+    fine_clear(&loop->accepting.away_timer); /* loops_looking_away is of no use any more */
 }

@@ -17,6 +17,9 @@ int accept_open(struct loop *loop, size_t i);
 /* Accept on all listeners, or again. */
 void accept_resume(struct loop *loop);
 
+/* A turn of the loop is over. */
+void accept_end_turn(struct loop *loop);
+
 /* Accept one connection. ACCEPT_STUCK: no place or no descriptor is left; what comes waits. */
 enum accept_end accept_one(struct loop_listener *ll);
 

@@ -166,7 +166,7 @@ void close_listeners_begin(struct loop *loop)
          * the limit. */
         conn_lift_hops(conn);
     }
-    if (loop->accepting.paused && !h2o_timeout_is_linked(&loop->accepting.retry_timer))
+    if (loop->accepting.paused && !fine_is_set(&loop->accepting.retry_timer))
         accept_resume(loop);
     if (is_closing_loop(loop)) {
         loop->closing.settle_began_ns = loop->closing.quiet_since_ns = clock_now_ns();

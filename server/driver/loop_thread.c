@@ -43,6 +43,7 @@ static void run_loop(struct loop *loop)
         doors_before_wait(loop);
         (void)h2o_evloop_run(loop->evloop, INT32_MAX);
         end_turn(loop);
+        accept_end_turn(loop);
         give_way_look(loop);
         h2o_filecache_clear(loop->ctx.filecache); /* an open file is good for one turn */
         /* Between turns nothing of libh2o is on the stack. */

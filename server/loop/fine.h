@@ -1,9 +1,10 @@
 #ifndef LASTCALL_FINE_H
 #define LASTCALL_FINE_H
 
-/* Timers of a loop in nanoseconds. Those of libh2o (ticks.h) count whole milliseconds, and one of a
- * millisecond takes up to two. A fine timer costs system calls, so it is for waits that hold up the
- * end of the process. */
+/* Timers of a loop in nanoseconds, on CLOCK_MONOTONIC. Those of libh2o (ticks.h) count whole
+ * milliseconds of the time of day: one of a millisecond takes up to two, and if somebody sets the
+ * clock back, they wait until it has caught up. A fine timer costs system calls, so it is for waits
+ * that hold up newcomers or the end of the process. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -29,6 +30,12 @@ void fine_set(struct loop *loop, struct fine_timer *timer, uint64_t due_ns);
 
 /* May be one that is not set.     Thread: owner loop only. */
 void fine_clear(struct fine_timer *timer);
+
+/* Thread: owner loop only. */
+static inline bool fine_is_set(const struct fine_timer *timer)
+{
+    return timer->link.next != NULL;
+}
 
 /* No timer is called back after this.     Thread: owner loop only. */
 void fine_close(struct loop *loop);

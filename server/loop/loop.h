@@ -98,10 +98,11 @@ struct loop {
     } fine;                    /* fine.c */
     struct {
         bool paused;
-        h2o_timeout_entry_t retry_timer;
-        h2o_timeout_entry_t away_timer; /* linked: it looks away, see even note in accept.c */
-        uint64_t looked_away_until_ms;  /* the last time, on the library's clock */
-    } accepting;                        /* accept.c, places.c */
+        struct fine_timer retry_timer;
+        struct fine_timer away_timer; /* set: it looks away; see even note, accept.c */
+        unsigned anyway;              /* so many connections, */
+        unsigned anyway_turns;        /* in so many turns */
+    } accepting;                      /* accept.c, places.c */
     struct {
         uint64_t sampled_ns;
         uint64_t window_ns;

@@ -78,9 +78,10 @@ struct server {
     _Atomic unsigned given_up;          /* bits of enum drain_class */
     _Atomic bool handed_over;           /* a successor accepts, so this service is ready */
 
+    _Atomic unsigned loops_looking_away; /* accept.c; relaxed: see even note there */
+
     /* close_listeners.c */
     _Atomic unsigned listeners_open;
-    _Atomic unsigned loops_looking_away; /* relaxed: see even note, accept.c */
     _Atomic unsigned loops_accepting; /* acq_rel: the last loop to leave wakes the closing loop */
 
     /* atomic, relaxed: bounds */

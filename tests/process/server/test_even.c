@@ -5,16 +5,20 @@
 
 #include <dirent.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "directory.h"
 #include "fault.h"
 #include "loadgen.h"
 #include "skip.h"
@@ -214,6 +218,80 @@ static void test_no_connection_waits_for_a_loop_that_is_stuck(void **state)
     assert_true(slowest_ns < SLOWEST_MS * NS_PER_MS);
 }
 
+/* Downloads, so that each turn of the loop that serves them takes milliseconds. */
+#define BIG_BYTES (16U << 20)
+
+#define DOWNLOADS 48
+/* An answer takes a few turns; it took for ever. */
+#define LONG_TURNS_MS 30000
+
+static sem_t downloading;
+static _Atomic bool downloaded_enough;
+
+/* Again and again, on one connection. */
+static void *download(void *server)
+{
+    static _Thread_local char bytes[1 << 16];
+    int fd = client_connect(server);
+
+    for (bool first = true; !downloaded_enough; first = false) {
+        client_send(fd, GET("/files/big"));
+        for (size_t left = BIG_BYTES; left > 0 && !downloaded_enough;) {
+            ssize_t n = recv(fd, bytes, left < sizeof(bytes) ? left : sizeof(bytes), 0);
+            if (n <= 0)
+                break;
+            left -= (size_t)n; /* the head is taken for a part of it: that is near enough */
+        }
+        if (first)
+            (void)sem_post(&downloading);
+    }
+    (void)close(fd);
+    return NULL;
+}
+
+static void make_big_file(void)
+{
+    FILE *big = fopen(in_directory("big"), "w");
+
+    assert_non_null(big);
+    assert_int_equal(ftruncate(fileno(big), BIG_BYTES), 0);
+    (void)fclose(big);
+}
+
+static void test_no_connection_waits_though_the_other_loop_has_long_turns(void **state)
+{
+    struct fault_hold stuck;
+    struct process p;
+    pthread_t threads[DOWNLOADS];
+
+    (void)state;
+    make_big_file();
+    process_start(&p, NULL, ARGS("--threads", "2", "--root", in_directory(".")));
+    if (!fault_hold_thread(&stuck, p.pid, "loop-1")) {
+        process_release(&p);
+        skip_test("needs ptrace(2)");
+    }
+    assert_int_equal(sem_init(&downloading, 0, 0), 0);
+    for (size_t i = 0; i < DOWNLOADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, download, &p), 0);
+    for (size_t i = 0; i < DOWNLOADS; i++)
+        assert_int_equal(sem_wait(&downloading), 0);
+    uint64_t slowest_ns = 0;
+    for (size_t i = 0; i < 5; i++) {
+        uint64_t begun_ns = now_ns();
+        (void)close(connect_and_ask(&p));
+        uint64_t took_ns = now_ns() - begun_ns;
+        slowest_ns = took_ns > slowest_ns ? took_ns : slowest_ns;
+    }
+    downloaded_enough = true;
+    for (size_t i = 0; i < DOWNLOADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    fault_let_go(&stuck);
+    process_release(&p);
+    print_message("the slowest answer: %.1f ms\n", (double)slowest_ns / 1e6);
+    assert_true(slowest_ns < LONG_TURNS_MS * NS_PER_MS);
+}
+
 static void test_each_of_many_short_connections_is_answered_soon(void **state)
 {
     struct process p;
@@ -240,8 +318,10 @@ int main(void)
         cmocka_unit_test_teardown(test_loops_take_even_parts, process_kill_left),
         cmocka_unit_test_teardown(test_no_connection_waits_for_a_loop_that_is_stuck,
                                   process_kill_left),
+        cmocka_unit_test_teardown(test_no_connection_waits_though_the_other_loop_has_long_turns,
+                                  process_kill_left),
         cmocka_unit_test_teardown(test_each_of_many_short_connections_is_answered_soon,
                                   process_kill_left),
     };
-    return cmocka_run_group_tests_name("even", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("even", tests, make_directory, remove_directory);
 }
