@@ -4,13 +4,14 @@
 #include "loop.h"
 
 #define MEASURES 8
+#define SETBACKS_MOST 3
 
 void place_init(struct place *place, enum place_mode mode)
 {
     place->mode = mode;
     atomic_init(&place->estimate_ns, (uint32_t)PLACE_LONGEST_NS);
     atomic_init(&place->to_measure, MEASURES);
-    atomic_init(&place->has_been_long, false);
+    atomic_init(&place->setbacks, 0);
     atomic_init(&place->usual_ns, (uint32_t)PLACE_LONGEST_NS);
 }
 
@@ -25,9 +26,17 @@ bool place_is_here(const struct place *place, const struct loop *loop)
            place_is_short(place);
 }
 
-static bool has_been_long(const struct place *place)
+static uint32_t setbacks(const struct place *place)
 {
-    return atomic_load_explicit(&place->has_been_long, memory_order_relaxed);
+    return atomic_load_explicit(&place->setbacks, memory_order_relaxed);
+}
+
+/* The part of the way down. */
+static uint32_t down(const struct place *place)
+{
+    uint32_t n = setbacks(place);
+
+    return n == 0 ? 32 : 1024U << (n - 1);
 }
 
 /* See estimate note. */
@@ -40,9 +49,9 @@ static void add_sample(struct place *place, uint64_t ns)
     if (sample > estimate)
         estimate += (sample - estimate + 1) / 2;
     else
-        estimate -= (estimate - sample) / (has_been_long(place) ? 1024 : 32);
-    if (was_short && sample >= PLACE_SHORT_NS)
-        atomic_store_explicit(&place->has_been_long, true, memory_order_relaxed);
+        estimate -= (estimate - sample) / down(place);
+    if (was_short && sample >= PLACE_SHORT_NS && setbacks(place) < SETBACKS_MOST)
+        atomic_store_explicit(&place->setbacks, setbacks(place) + 1, memory_order_relaxed);
     atomic_store_explicit(&place->estimate_ns, estimate, memory_order_relaxed);
     uint32_t usual = atomic_load_explicit(&place->usual_ns, memory_order_relaxed);
     usual = usual - usual / 16 + sample / 16;
@@ -71,7 +80,7 @@ void place_was_left(struct place *place, bool busy)
 /* It has had a long handler, and may be called in place again soon: each handler counts. */
 static bool is_on_probation(const struct place *place)
 {
-    return has_been_long(place) && !place_is_short(place) && !is_long(place);
+    return setbacks(place) > 0 && !place_is_short(place) && !is_long(place);
 }
 
 void place_begin(struct place_watch *watch, struct place *place, uint64_t now_ns)

@@ -11,11 +11,12 @@
  * Estimate note. Each loop has an estimate a route: a mean that goes half of the way up to a longer
  * sample at once, and down to a shorter one by a thirty-second of the way, or by a thousandth once
  * the route has had a long handler. So a new route is in place after some seventy short handlers;
- * one long handler moves it into the queue, for some fourteen hundred. A handler that blocks in
- * place delays all connections of its loop, some dozens of requests. With one in a thousand that is
- * more than one request in a hundred, and a client would see it at the 99th percentile; so such a
- * route stays in the queue. A sample counts at most PLACE_LONGEST_NS, for the loop waits not much
- * longer (see pool_place()).
+ * one long handler moves it into the queue, for some fourteen hundred, and for twice as many each
+ * time that it had come back, up to fifty-six hundred. A handler that blocks in place delays
+ * all connections of its loop, some dozens of requests. With one in a thousand that is more than
+ * one request in a hundred, and a client would see it at the 99th percentile; so such a route stays
+ * in the queue. One with one in ten thousand is in place most of the time. A sample counts at most
+ * PLACE_LONGEST_NS, for the loop waits not much longer (see pool_place()).
  *
  * A handler that was preempted looks as long as one that blocks. So a long time alone is no sample:
  * the next handlers of the route are measured, which costs two system calls each, and a measured
@@ -43,7 +44,7 @@ struct place {
      * matter */
     _Atomic uint32_t estimate_ns;
     _Atomic uint32_t to_measure; /* so many of the next handlers */
-    _Atomic bool has_been_long;  /* since its handlers were short for the first time */
+    _Atomic uint32_t setbacks;   /* so often a long one came when they had been short */
     _Atomic uint32_t usual_ns;   /* the plain mean of the last ones: one long handler does not count
                                   * for much */
 };

@@ -113,6 +113,30 @@ static void test_the_estimate_goes_down_slowly(void **state)
     assert_true(handlers >= 1400); /* more, if some were preempted */
 }
 
+static unsigned count_until_here(void)
+{
+    unsigned handlers = 0;
+
+    place_was_left(&place, false);
+    for (; !is_here() && handlers < 1000000; handlers++)
+        be_short();
+    assert_true(is_here());
+    return handlers;
+}
+
+static void test_a_route_that_is_long_again_waits_twice_as_long(void **state)
+{
+    unsigned handlers[5];
+
+    (void)state;
+    set(0, 0);
+    for (unsigned i = 0; i < 5; i++)
+        handlers[i] = count_until_here();
+    assert_true(handlers[1] > handlers[0] * 3 / 2); /* some may be preempted */
+    assert_true(handlers[2] > handlers[1] * 3 / 2);
+    assert_true(handlers[4] < handlers[2] * 3 / 2); /* but not for ever */
+}
+
 static void test_one_that_was_left_counts_no_more_than_the_loop_waits(void **state)
 {
     (void)state;
@@ -306,6 +330,7 @@ int main(void)
         claim(test_handlers_that_are_short_bring_a_route_in_place),
         claim(test_the_estimate_goes_half_of_the_way_up_at_once),
         claim(test_the_estimate_goes_down_slowly),
+        claim(test_a_route_that_is_long_again_waits_twice_as_long),
         claim(test_one_that_was_left_counts_no_more_than_the_loop_waits),
         claim(test_a_route_is_brief_though_one_handler_in_a_thousand_is_long),
         claim(test_one_that_was_left_busy_has_the_next_ones_measured),
