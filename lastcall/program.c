@@ -149,7 +149,7 @@ static void tear_down(struct process *process, int status)
 static void on_step(void *arg, enum coord_phase phase)
 {
     (void)arg;
-    /* The process will end, and the last response is at least the settle time away. */
+    /* The process will end, and the last response is mostly the settle time away. */
     if (phase == PHASE_CLOSING)
         code_pages_drop();
 }

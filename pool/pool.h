@@ -15,7 +15,8 @@
  * of a team drives its loop, the others run jobs from the queue, which all teams share, or sleep.
  * A loop can have a short job run at once, by the thread that drives it (pool_place()): that takes
  * neither a queue nor a wake-up. If such a job does not come back soon, another thread of the team
- * takes the loop over, so a job may block here too, and costs the loop a fraction of a millisecond.
+ * takes the loop over, so a job may block here too, and costs the loop a fraction of a millisecond,
+ * or some milliseconds where no processor is idle.
  *
  * Stopping takes four calls: pool_close() refuses new jobs and keeps the queued ones;
  * pool_wait_idle() waits for the last one; the caller frees what its loops own; pool_destroy()
