@@ -46,7 +46,8 @@ struct ways {
     struct look look;
 };
 
-/* Its job may be left all the same: see with_loop.h. */
+/* The monitor may take the loop from a thread that loses its processor in the job. Then that thread
+ * ends the job, and done() posts `back`. */
 static int policy_of_a_placed_job(struct turner *t)
 {
     struct look look = make_look(&t->back);
