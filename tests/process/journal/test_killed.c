@@ -13,14 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "admin_client.h"
+#include "clock.h"
 #include "command.h"
 #include "directory.h"
 #include "expect.h"
+#include "journal_format.h"
 #include "leftovers.h"
 #include "target.h"
 #include "skip.h"
@@ -41,10 +44,42 @@ static void start(struct process *p)
 static int clients[8];
 static unsigned client_count;
 
+static unsigned count_running(const char *path)
+{
+    static struct journal_unit unit;
+    unsigned n = 0;
+    FILE *f = fopen(path, "rb");
+
+    assert_non_null(f);
+    assert_int_equal(fseek(f, JOURNAL_HEADER_BYTES, SEEK_SET), 0);
+    while (fread(&unit, sizeof(unit), 1, f) == 1)
+        n += atomic_load(&unit.commit) > JOURNAL_WRITING &&
+             atomic_load(&unit.state) == JOURNAL_RUNNING;
+    (void)fclose(f);
+    return n;
+}
+
+/* Until `n` handlers run, and the record says so: the worker writes that a moment after the pool
+ * has counted its handler. The record alone does not tell: it also says "running" before a request
+ * is queued. */
+static void wait_running_on_record(struct process *p, unsigned n)
+{
+    const struct process admin = admin_of(p);
+    const uint64_t until_ns = clock_now_ns() + LIMIT_MS * NS_PER_MS;
+    const struct timespec moment = {.tv_nsec = 5 * NS_PER_MS};
+    char path[256];
+
+    admin_wait_number(&admin, "pool.running", n);
+    (void)snprintf(path, sizeof(path), "%s/inflight.%d", journal, (int)p->pid);
+    while (count_running(path) < n) { /* a file reports no change, so it is polled */
+        assert_true(clock_now_ns() < until_ns);
+        (void)nanosleep(&moment, NULL);
+    }
+}
+
 /* One request on record, in a handler that does not return. */
 static void take_one(struct process *p, const char *method, unsigned n)
 {
-    struct process admin = admin_of(p);
     char request[160];
     int fd = client_connect(p);
 
@@ -53,7 +88,7 @@ static void take_one(struct process *p, const char *method, unsigned n)
         "%s /sleep?ms=60000&n=%u HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello", method,
         n);
     client_send(fd, request);
-    admin_wait_number(&admin, "pool.running", n);
+    wait_running_on_record(p, n);
     clients[client_count++] = fd; /* stays open: a close would cancel the handler */
 }
 
