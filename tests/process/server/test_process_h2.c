@@ -67,6 +67,32 @@ static bool h2_read(int fd, unsigned type, unsigned stream, unsigned *ret_flags,
     }
 }
 
+/* Until the server has read all that was sent: it reads frames in order, and answers a PING at once
+ * (RFC 9113 section 6.7). */
+static void h2_settle(int fd)
+{
+    char payload[16400];
+    unsigned flags;
+
+    send_frame(fd, 6, 0, 0, "settled?", 8);
+    assert_true(h2_read(fd, 6, 0, &flags, payload));
+    assert_memory_equal(payload, "settled?", 8);
+}
+
+static void expect_no_frame(int fd, int wait_ms)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    unsigned char bytes[64] = {0};
+
+    if (poll(&ready, 1, wait_ms) == 0)
+        return;
+    ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+    fail_msg(
+        "%zd bytes came; type %u, flags %u, stream %u, payload %02x%02x%02x%02x%02x%02x%02x%02x", n,
+        bytes[3], bytes[4], bytes[8], bytes[9], bytes[10], bytes[11], bytes[12], bytes[13],
+        bytes[14], bytes[15], bytes[16]);
+}
+
 static void test_h2_upload_under_way_is_waited_for(void **state)
 {
     struct process p;
@@ -77,12 +103,11 @@ static void test_h2_upload_under_way_is_waited_for(void **state)
     int fd = h2_connect(&p);
     h2_begin_post(fd, 1);
     send_frame(fd, 0, 0, 1, "abc", 3);
-    wait_until_busy(&p);
+    h2_settle(fd);
     process_signal(&p, SIGTERM);
     assert_true(h2_read(fd, 7, 0, &flags, payload)); /* the first GOAWAY refuses nothing */
     assert_memory_equal(payload, "\x7f\xff\xff\xff", 4);
-    struct pollfd nothing = {.fd = fd, .events = POLLIN};
-    assert_int_equal(poll(&nothing, 1, 100), 0); /* and the last one waits for the body */
+    expect_no_frame(fd, 100); /* and the last one waits for the body */
     send_frame(fd, 0, 1, 1, "def", 3);
     bool answered = false;
     while (!answered && h2_read(fd, 0, 1, &flags, payload))
@@ -154,11 +179,10 @@ static void test_h2_stream_opened_after_the_first_goaway_is_answered(void **stat
     process_start(&p, NULL, ARGS("--threads", "1"));
     int fd = h2_connect(&p);
     h2_begin_post(fd, 1);
-    wait_until_busy(&p);
+    h2_settle(fd);
     process_signal(&p, SIGTERM);
     assert_true(h2_read(fd, 7, 0, &flags, payload));
-    struct pollfd nothing = {.fd = fd, .events = POLLIN};
-    assert_int_equal(poll(&nothing, 1, 50), 0); /* many round trips later */
+    expect_no_frame(fd, 50); /* many round trips later */
     h2_get(fd, 3, "/hello");
     send_frame(fd, 8, 0, 3, "\0\0\1\0", 4); /* WINDOW_UPDATE of that stream */
     assert_true(h2_read(fd, 0, 3, &flags, payload));
@@ -181,7 +205,7 @@ static void test_h2_reset_of_the_last_stream_ends_the_drain(void **state)
     process_start(&p, NULL, ARGS("--threads", "1", "--deadline", "30s"));
     int fd = h2_connect(&p);
     h2_get(fd, 1, "/sleep?ms=60000");
-    wait_until_busy(&p);
+    h2_settle(fd);
     process_signal(&p, SIGTERM);
     assert_true(h2_read(fd, 7, 0, &flags, payload));
     send_frame(fd, 3, 0, 1, "\0\0\0\x08", 4);
