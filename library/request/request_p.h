@@ -49,7 +49,7 @@ struct lc_routes {
     struct mux *mux;
     bool has_patterns;
     struct lc_route *first, **end; /* with a pattern */
-    struct lc_route *named;
+    void *named;                   /* tsearch(3) of struct lc_route, by their names */
     struct lc_middleware *middleware, **middleware_end;
     struct trust *trust;
     struct lc_own *own; /* guards itself */

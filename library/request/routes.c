@@ -1,6 +1,7 @@
 #include "request_p.h"
 
 #include <errno.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +48,11 @@ static void destroy_route(struct lc_route *route)
     free(route);
 }
 
+static void destroy_named(void *route)
+{
+    destroy_route(route);
+}
+
 static void destroy_list(struct lc_route *list)
 {
     for (struct lc_route *route = list, *next; route != NULL; route = next) {
@@ -61,7 +67,7 @@ void lc_routes_destroy(struct lc_routes *routes)
         return;
     lc_own_destroy(routes->own);
     destroy_list(routes->first);
-    destroy_list(routes->named);
+    tdestroy(routes->named, destroy_named);
     for (struct lc_middleware *i = routes->middleware, *next; i != NULL; i = next) {
         next = i->next;
         free(i->prefix);
@@ -77,13 +83,17 @@ bool lc_routes_any(const struct lc_routes *routes)
     return routes->first != NULL || routes->named != NULL || routes->middleware != NULL;
 }
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct lc_route *)a)->pattern, ((const struct lc_route *)b)->pattern);
+}
+
 const struct user_route *lc_routes_named(const struct lc_routes *routes, const char *name)
 {
-    const struct lc_route *route = routes->named;
+    const struct lc_route key = {.pattern = (char *)(uintptr_t)name};
+    struct lc_route *const *found = tfind(&key, &routes->named, compare_names);
 
-    while (route != NULL && strcmp(route->pattern, name) != 0)
-        route = route->next;
-    return route != NULL ? &route->user_route : NULL;
+    return found != NULL ? &(*found)->user_route : NULL;
 }
 
 int lc_routes_trust(struct lc_routes *routes, const char *list)
@@ -259,10 +269,11 @@ int lc_name(lc_server *server, const char *name, lc_handler handler, void *user)
     if (lc_routes_named(routes, name) != NULL)
         return lc_setup_failed(server, LC_E_ARG, "lc_name(\"%.200s\"): there is one already", name);
     struct lc_route *route = make_route(routes, name, handler, user, &options);
-    if (route == NULL)
+    if (route == NULL || tsearch(route, &routes->named, compare_names) == NULL) {
+        if (route != NULL)
+            destroy_route(route);
         return lc_setup_failed(server, -ENOMEM, "no memory");
-    route->next = routes->named;
-    routes->named = route;
+    }
     return 0;
 }
 

@@ -72,8 +72,17 @@ void mux_destroy(struct mux *mux)
 
 /* ---- adding ---- */
 
-/* Where a literal is among a node's children, or belongs. `segment` may have %XX. */
+/* As mux_compare_segment(), of what is decoded already: a '%' in it is itself. */
+static int compare_texts(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
+{
+    int order = memcmp(a, b, a_bytes < b_bytes ? a_bytes : b_bytes);
+
+    return order != 0 ? order : (a_bytes > b_bytes) - (a_bytes < b_bytes);
+}
+
+/* Where a literal is among a node's children, or belongs. */
 static size_t literal_at(const struct node *node, const char *segment, size_t bytes,
+                         int (*compare)(const char *, size_t, const char *, size_t),
                          bool *ret_found)
 {
     size_t low = 0, high = node->count;
@@ -81,7 +90,7 @@ static size_t literal_at(const struct node *node, const char *segment, size_t by
     while (low < high) {
         size_t middle = (low + high) / 2;
         const struct node *child = node->literals[middle];
-        int order = mux_compare_segment(segment, bytes, child->text, child->bytes);
+        int order = compare(segment, bytes, child->text, child->bytes);
         if (order == 0) {
             *ret_found = true;
             return middle;
@@ -95,21 +104,13 @@ static size_t literal_at(const struct node *node, const char *segment, size_t by
     return low;
 }
 
-/* The text of a pattern's literal is decoded already: a '%' in it is itself. */
 static struct node *literal_child(struct node *node, const struct mux_segment *segment)
 {
-    size_t at = 0;
+    bool is_there;
+    size_t at = literal_at(node, segment->text, segment->bytes, compare_texts, &is_there);
 
-    while (at < node->count) {
-        const struct node *child = node->literals[at];
-        size_t shared = segment->bytes < child->bytes ? segment->bytes : child->bytes;
-        int order = memcmp(segment->text, child->text, shared);
-        if (order == 0 && segment->bytes == child->bytes)
-            return node->literals[at];
-        if (order < 0 || (order == 0 && segment->bytes < child->bytes))
-            break;
-        at++;
-    }
+    if (is_there)
+        return node->literals[at];
     struct node **more = realloc(node->literals, (node->count + 1) * sizeof(struct node *));
     if (more == NULL)
         return NULL;
@@ -185,15 +186,62 @@ static struct tree *make_tree(struct mux *mux, const char *method)
     return tree;
 }
 
+static bool is_conflict(const struct mux_pattern *pattern, const struct mux_pattern *other)
+{
+    enum mux_relation relation = other != NULL ? mux_compare(pattern, other) : MUX_APART;
+
+    return relation == MUX_SAME || relation == MUX_CROSSING;
+}
+
+/* One of the patterns at the node and below that conflicts with `pattern`; NULL: none does. `at`:
+ * the segment of `pattern` for the node's children. All literals are looked at only where that is a
+ * parameter or the rest, so that thousands of routes are added quickly. No node is visited twice.
+ * Recursion: as deep as the tree, MUX_SEGMENTS at most. */
+static const struct mux_pattern *conflict_below(const struct node *node,
+                                                const struct mux_pattern *pattern, size_t at)
+{
+    const struct mux_pattern *ends[] = {node->here, node->end, node->rest}, *found = NULL;
+    const struct mux_segment *last = &pattern->segment[pattern->count - 1];
+    const struct mux_segment *segment = at < pattern->count ? &pattern->segment[at] : last;
+    size_t from = 0, to = node->count;
+    bool is_there;
+
+    for (size_t i = 0; i < 3; i++)
+        if (is_conflict(pattern, ends[i]))
+            return ends[i];
+    if (segment->kind == MUX_END || (at >= pattern->count && last->kind != MUX_REST))
+        return NULL; /* longer paths are not for it */
+    if (segment->kind == MUX_LITERAL) {
+        from = literal_at(node, segment->text, segment->bytes, compare_texts, &is_there);
+        to = from + is_there;
+    }
+    for (size_t i = from; i < to && found == NULL; i++)
+        found = conflict_below(node->literals[i], pattern, at + 1);
+    if (found == NULL && node->one != NULL)
+        found = conflict_below(node->one, pattern, at + 1);
+    return found;
+}
+
+static const struct mux_pattern *find_conflict(const struct mux *mux,
+                                               const struct mux_pattern *pattern)
+{
+    const struct mux_pattern *found = NULL;
+
+    for (const struct tree *i = mux->trees; i != NULL && found == NULL; i = i->next)
+        if (mux_compare_methods(pattern->method, i->method) != MUX_APART)
+            found = conflict_below(&i->root, pattern, 0);
+    return found;
+}
+
 static int check(const struct mux *mux, const struct mux_pattern *pattern, char error[MUX_ERROR])
 {
-    for (const struct mux_pattern *i = mux->patterns; i != NULL; i = i->next) {
-        enum mux_relation relation = mux_compare(pattern, i);
-        if (relation != MUX_SAME && relation != MUX_CROSSING)
-            continue;
+    const struct mux_pattern *other = find_conflict(mux, pattern);
+
+    if (other != NULL) {
+        bool is_same = mux_compare(pattern, other) == MUX_SAME;
         (void)snprintf(error, MUX_ERROR, "pattern \"%.90s\" %s \"%.90s\"%s", pattern->text,
-                       relation == MUX_SAME ? "takes the same requests as" : "overlaps", i->text,
-                       relation == MUX_SAME ? "" : ", and neither is more specific");
+                       is_same ? "takes the same requests as" : "overlaps", other->text,
+                       is_same ? "" : ", and neither is more specific");
         return -EINVAL;
     }
     if (mux->allow_bytes + allow_bytes(pattern->method) > MUX_ALLOW &&
@@ -244,7 +292,7 @@ static const struct mux_pattern *match(const struct node *node, const char *at, 
     const struct mux_pattern *found = NULL;
     if (bytes > 0) {
         bool is_there;
-        size_t i = literal_at(node, segment, bytes, &is_there);
+        size_t i = literal_at(node, segment, bytes, mux_compare_segment, &is_there);
         if (is_there)
             found = match(node->literals[i], next, end);
         if (found == NULL && node->one != NULL)

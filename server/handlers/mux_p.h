@@ -41,6 +41,8 @@ enum mux_relation {
     MUX_APART     /* no request is for both */
 };
 enum mux_relation mux_compare(const struct mux_pattern *a, const struct mux_pattern *b);
+/* Of their methods alone; "": any. */
+enum mux_relation mux_compare_methods(const char *a, const char *b);
 
 /* Compare a segment of a path, its %XX decoded as it goes, with a text, as memcmp(3) does. */
 int mux_compare_segment(const char *segment, size_t segment_bytes, const char *text, size_t bytes);

@@ -217,7 +217,7 @@ static enum mux_relation both(enum mux_relation a, enum mux_relation b)
     return b == MUX_SAME ? a : MUX_CROSSING;
 }
 
-static enum mux_relation compare_methods(const char *a, const char *b)
+enum mux_relation mux_compare_methods(const char *a, const char *b)
 {
     if (strcmp(a, b) == 0)
         return MUX_SAME;
@@ -242,7 +242,7 @@ static enum mux_relation compare_segments(const struct mux_segment *a, const str
 
 enum mux_relation mux_compare(const struct mux_pattern *a, const struct mux_pattern *b)
 {
-    enum mux_relation relation = compare_methods(a->method, b->method);
+    enum mux_relation relation = mux_compare_methods(a->method, b->method);
     size_t shared = a->count < b->count ? a->count : b->count;
 
     for (size_t i = 0; i < shared && relation != MUX_APART; i++)
