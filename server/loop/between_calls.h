@@ -8,11 +8,13 @@
  * the loop may be driven by another thread. */
 
 #include "h2o_api.h"
+#include "ticks.h"
 
 struct conn;
 
 struct between_calls {
-    struct conn *parsing; /* strict_requests.c: whose input the library parses */
+    struct conn *parsing;  /* strict_requests.c: whose input the library parses */
+    struct turn_time time; /* timers.c; loop_now_ns() */
 };
 
 /* Of the loop that this thread drives; a thread without a loop (the admin thread) has its own.

@@ -86,11 +86,7 @@ struct loop {
         bool give_up, list, stop_jobs, cut, exit;
     } want; /* orders that wait for the end of the turn */
 
-    struct {
-        h2o_timeout_t ticks[TICK_COUNT]; /* lists of timers, see h2o/timeout.h */
-        uint64_t now_ns;                 /* see loop_now_ns() */
-        uint64_t of_turn;                /* the library's time when it was read */
-    } time;                              /* ticks.c */
+    h2o_timeout_t ticks[TICK_COUNT]; /* ticks.c: lists of timers, see h2o/timeout.h */
     struct {
         h2o_socket_t *sock;    /* on a timerfd */
         uint64_t armed_ns;     /* when it expires, or has expired; 0: never */

@@ -38,6 +38,9 @@
     X(h2o_socket_close)                                                                            \
     X(h2o_socket_read_start)                                                                       \
     X(h2o_throttle_resp_register)                                                                  \
+    X(h2o_timeout_get_wake_at)                                                                     \
+    X(h2o_timeout_link)                                                                            \
+    X(h2o_timeout_run)                                                                             \
     X(phr_decode_chunked)                                                                          \
     X(phr_parse_request)
 

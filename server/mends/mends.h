@@ -24,6 +24,16 @@ void left_over_config(h2o_globalconf_t *conf, const char *own_status);
 void left_over_thread(void);
 void left_over_note_h2(const h2o_http2_settings_t *settings);
 
+/* ---- time ---- */
+
+/* timers.c: these take the place of h2o_timeout_link(), h2o_timeout_run() and
+ * h2o_timeout_get_wake_at(). */
+void timers_link(h2o_loop_t *evloop, h2o_timeout_t *timeout, h2o_timeout_entry_t *entry);
+void timers_run(h2o_loop_t *evloop, h2o_timeout_t *timeout);
+uint64_t timers_wake_at(h2o_linklist_t *timeouts);
+/* The time of this turn by their clock, in milliseconds. */
+uint64_t timers_now_ms(h2o_loop_t *evloop);
+
 /* ---- HTTP/2 ---- */
 
 struct conn;

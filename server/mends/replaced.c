@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "between_calls.h"
 #include "brotli.h"
 #include "calm.h"
 #include "config_p.h"
@@ -271,6 +272,30 @@ void h2o_throttle_resp_register(h2o_pathconf_t *path)
         throttle_register(path);
     else
         library.h2o_throttle_resp_register(path);
+}
+
+uint64_t h2o_timeout_get_wake_at(h2o_linklist_t *timeouts)
+{
+    turn_time_end(&between_calls()->time);
+    return mends_are_on() ? timers_wake_at(timeouts) : library.h2o_timeout_get_wake_at(timeouts);
+}
+
+void h2o_timeout_link(h2o_loop_t *loop, h2o_timeout_t *timeout, h2o_timeout_entry_t *entry)
+{
+    if (mends_are_on())
+        timers_link(loop, timeout, entry);
+    else
+        library.h2o_timeout_link(loop, timeout, entry);
+}
+
+void h2o_timeout_run(h2o_loop_t *loop, h2o_timeout_t *timeout, uint64_t now)
+{
+    if (h2o_linklist_is_empty(&timeout->_entries)) /* most are, in every turn */
+        return;
+    if (mends_are_on())
+        timers_run(loop, timeout);
+    else
+        library.h2o_timeout_run(loop, timeout, now);
 }
 
 ssize_t phr_decode_chunked(struct phr_chunked_decoder *decoder, char *bytes, size_t *len)

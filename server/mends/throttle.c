@@ -20,7 +20,7 @@ struct throttle {
     h2o_req_t *req;
     h2o_timeout_entry_t timer;
     uint64_t rate;   /* bytes a second */
-    uint64_t due_ms; /* of the loop's clock: send no more before this */
+    uint64_t due_ms; /* send no more before this, by timers_now_ms() */
     /* The piece that waits. Its bytes belong to the generator, which goes on after they are sent.
      */
     H2O_VECTOR(h2o_iovec_t) waiting;
@@ -38,7 +38,7 @@ static void send_now(struct throttle *throttle)
 
     for (size_t i = 0; i < throttle->waiting.size; i++)
         bytes += throttle->waiting.entries[i].len;
-    throttle->due_ms = h2o_now(loop_of(throttle)) + bytes * 1000 / throttle->rate;
+    throttle->due_ms = timers_now_ms(loop_of(throttle)) + bytes * 1000 / throttle->rate;
     size_t count = throttle->waiting.size;
     throttle->waiting.size = 0;
     h2o_ostream_send_next(&throttle->super, throttle->req, throttle->waiting.entries, count,
@@ -47,7 +47,8 @@ static void send_now(struct throttle *throttle)
 
 static void look(struct throttle *throttle)
 {
-    if (throttle->state == H2O_SEND_STATE_ERROR || h2o_now(loop_of(throttle)) >= throttle->due_ms)
+    if (throttle->state == H2O_SEND_STATE_ERROR ||
+        timers_now_ms(loop_of(throttle)) >= throttle->due_ms)
         send_now(throttle);
     else
         h2o_timeout_link(loop_of(throttle), &throttle->req->conn->ctx->hundred_ms_timeout,

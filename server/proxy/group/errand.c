@@ -77,7 +77,7 @@ static void watch_end(struct errand *errand)
 
 static void say_none(struct upstream_view *view, const h2o_req_t *req)
 {
-    uint64_t now_ms = h2o_now(view->proxy->loop->evloop), left_out = view->left_out;
+    uint64_t now_ms = loop_now_ms(view->proxy->loop), left_out = view->left_out;
     char more[48] = "";
 
     if (view->said_ms != 0 && now_ms - view->said_ms < 1000) {
