@@ -13,40 +13,30 @@
 
 /* ---- giving way ---- */
 
-static _Thread_local bool gives_way;
+static _Thread_local bool should_give_way, gives_way;
 
 /* With a service of CPUSchedulingResetOnFork= the kernel returns this bit, too, and wants it back.
  */
-static bool has_policy(int policy, int *ret_bits)
-{
-    int now = sched_getscheduler(0);
-
-    *ret_bits = now >= 0 ? now & SCHED_RESET_ON_FORK : 0;
-    return now >= 0 && (now & ~SCHED_RESET_ON_FORK) == policy;
-}
-
-bool thread_may_give_way(void)
-{
-    int bits;
-
-    return has_policy(SCHED_OTHER, &bits);
-}
-
-static void change_policy(int from, int to)
+static bool change_policy(int from, int to)
 {
     static const struct sched_param none;
-    int bits;
+    int now = sched_getscheduler(0);
 
-    if (has_policy(from, &bits) && sched_setscheduler(0, to | bits, &none) == 0)
-        gives_way = to == SCHED_BATCH;
+    return now >= 0 && (now & ~SCHED_RESET_ON_FORK) == from &&
+           sched_setscheduler(0, to | (now & SCHED_RESET_ON_FORK), &none) == 0;
 }
 
 void thread_give_way(bool on)
 {
-    if (on && !gives_way)
-        change_policy(SCHED_OTHER, SCHED_BATCH);
-    else if (!on && gives_way)
-        change_policy(SCHED_BATCH, SCHED_OTHER);
+    if (on == should_give_way)
+        return;
+    should_give_way = on;
+    if (on)
+        gives_way = change_policy(SCHED_OTHER, SCHED_BATCH);
+    else if (gives_way) {
+        (void)change_policy(SCHED_BATCH, SCHED_OTHER);
+        gives_way = false;
+    }
 }
 
 bool thread_gives_way(void)
@@ -70,10 +60,8 @@ static void *begin(void *arg)
 
     free(arg);
     (void)scope_enter(start.scope);
-    if (start.gives_way) {
-        gives_way = true; /* inherited */
-        thread_give_way(false);
-    }
+    if (start.gives_way) /* inherited */
+        (void)change_policy(SCHED_BATCH, SCHED_OTHER);
     /* A function of somebody else's on this thread may cancel it, and then come back: the thread
      * would end in the middle of ours. */
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);

@@ -40,17 +40,13 @@ uintptr_t thread_self_id(void);
 enum thread_state { THREAD_UNKNOWN, THREAD_SLEEPS, THREAD_AWAKE };
 enum thread_state thread_state_of(pid_t tid);
 
-/* May the calling thread give way? False: it has another policy than most, which somebody chose.
- * Thread: any.     Blocks: never. */
-bool thread_may_give_way(void);
-
 /* From now on (or no longer) the calling thread gives way: when it wakes up, it does not interrupt
  * what runs on its processor, but waits until that sleeps or has used up its time slice, some
- * milliseconds. Where a processor is idle, it makes no difference. If somebody else has changed the
- * policy meanwhile, that stays. A thread of thread_start() begins without it; other threads and
- * processes that it starts inherit it. See sched(7), SCHED_BATCH.
- * Thread: one that may give way.     Blocks: never.     Errors: none are told: it is about speed.
- */
+ * milliseconds. Where a processor is idle, it makes no difference. A policy that somebody else has
+ * chosen stays, whether before this call or after it. A thread of thread_start() begins without it;
+ * other threads and processes that it starts inherit it. See sched(7), SCHED_BATCH.
+ * Thread: any.     Blocks: never; what is so already costs no system call.
+ * Errors: none are told: it is about speed. */
 NOT_LOOKED_INTO void thread_give_way(bool on);
 
 /* Has thread_give_way(true) made the calling thread give way? A process that it starts should not.

@@ -78,7 +78,6 @@ static struct pool *allocate(const struct pool_config *config)
     pool->thread_main = pool_worker_main;
     pool->queue_max = config->queue;
     pool->most = config->workers;
-    pool->may_give_way = thread_may_give_way();
     pool->threads_most = (unsigned)threads;
     (void)snprintf(pool->name, sizeof(pool->name), "%s",
                    config->name != NULL ? config->name : "worker");

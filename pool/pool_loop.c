@@ -81,7 +81,7 @@ bool pool_drive(struct pool_worker *w)
     bool kept = true;
 
     REQUIRE(pool_holding == NULL && pool_self == w); /* so no thread drives another team's loop */
-    pool_worker_give_way(w, team->gives_way);
+    thread_give_way(team->gives_way);
     name_thread("loop", (unsigned)(team - team->pool->team));
     if (loop->driven != NULL)
         loop->driven(loop->arg);
@@ -127,8 +127,7 @@ void pool_set_busy(struct pool *pool, unsigned loop, bool busy)
         return;
     team->gives_way = busy;
     (void)atomic_fetch_add_explicit(&pool->busy_loops, busy ? 1U : -1U, memory_order_relaxed);
-    /* The body runs on its driver. */
-    pool_worker_give_way(atomic_load_explicit(&team->driver, memory_order_relaxed), busy);
+    thread_give_way(busy); /* the body runs on its driver */
 }
 
 int pool_start_loop(struct pool *pool, unsigned loop, const struct pool_loop *what)

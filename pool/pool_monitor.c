@@ -127,19 +127,16 @@ static void *monitor_main(void *arg)
     uint64_t *seen = calloc(pool->teams, sizeof(*seen));
     struct pace pace = {.pause_ns = PAUSE_LEAST_NS};
     uint64_t idle_ns = 0;
-    bool gives_way = false;
 
     REQUIRE(seen != NULL); /* a few bytes, at the start */
     /* By default the kernel may be 50 us late, to wake several threads at once. See prctl(2). */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
     while (!atomic_load(&pool->monitor.stopping)) {
-        if (pool->may_give_way && gives_way != pool_is_busy(pool))
-            thread_give_way(gives_way = !gives_way);
+        thread_give_way(pool_is_busy(pool));
         const struct timespec pause = clock_timespec(pace.pause_ns);
         idle_ns = look_at_all(pool, seen) ? 0 : idle_ns + pace.pause_ns;
         if (idle_ns >= LINGER_NS) {
-            if (gives_way)
-                thread_give_way(gives_way = false);
+            thread_give_way(false);
             sleep_until_a_job(pool, seen);
             idle_ns = 0;
         }

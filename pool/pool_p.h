@@ -141,8 +141,6 @@ struct pool_worker {
     bool has_driven;           /* so it stays: see pool_start_loop() */
     struct pool_worker *below; /* on the stack of parked threads; on a list of woken ones */
     pthread_t thread;          /* of a state from LIVE on */
-    /* the worker's: see way note */
-    bool gives_way;
     /* atomic: futex words. `asleep` is set by the worker under mu, cleared by who woke it */
     _Alignas(64) _Atomic uint32_t asleep;
     _Atomic uint32_t pokes; /* see cancel note */
@@ -194,7 +192,6 @@ struct pool {
     void (*on_driver_end)(void *arg);
     void *on_driver_end_arg;
     unsigned most; /* jobs at once */
-    bool may_give_way;
     char name[16];
     void *(*thread_main)(void *worker);
     unsigned teams;
@@ -345,9 +342,6 @@ void *pool_worker_main(void *worker);
 
 /* Take a finished job out of the active count. See idle note. Lock: mu; released for on_idle(). */
 void pool_leave_locked(struct pool *pool, struct pool_share *share, bool crowded);
-
-/* Thread: the worker. */
-void pool_worker_give_way(struct pool_worker *w, bool on);
 
 /* Thread: any. */
 static inline bool pool_is_busy(const struct pool *pool)

@@ -114,7 +114,7 @@ static bool did_job_locked(struct pool_worker *w)
     struct pool_share *share = job->share;
     bool crowded = job->crowded;
     unlock_and_wake(pool);
-    pool_worker_give_way(w, pool_is_busy(pool));
+    thread_give_way(pool_is_busy(pool));
     count_wait(w, job);
     perform(job);
     pool_lock(pool);
@@ -173,14 +173,6 @@ static void end_locked(struct pool_worker *w)
 
 /* ---- a thread's life ---- */
 
-void pool_worker_give_way(struct pool_worker *w, bool on)
-{
-    if (w->gives_way == on || !w->pool->may_give_way)
-        return;
-    w->gives_way = on;
-    thread_give_way(on);
-}
-
 /* Returns false at its end. */
 static bool idled_locked(struct pool_worker *w)
 {
@@ -215,8 +207,7 @@ void *pool_worker_main(void *arg)
     atomic_store_explicit(&w->tid, gettid(), memory_order_relaxed);
     /* A job that sleeps wakes up when it wanted to, and not up to 50 us later. See prctl(2). */
     (void)prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL);
-    w->gives_way = false; /* of a thread before it */
-    pool_worker_give_way(w, pool_is_busy(pool));
+    thread_give_way(pool_is_busy(pool));
     pool_lock(pool);
     if (w->has_permit)
         arrive_locked(pool);

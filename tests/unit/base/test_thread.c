@@ -106,7 +106,7 @@ static void test_a_thread_blocks_every_signal_and_its_creator_none_more(void **s
 struct way {
     int policy;
     int err; /* of setting it */
-    bool may, gives;
+    bool gives;
     int after;
     void (*then)(void); /* NULL: nothing */
 };
@@ -117,7 +117,6 @@ static void *look_at_way(void *arg)
     struct way *way = arg;
 
     way->err = sched_setscheduler(0, way->policy, &none);
-    way->may = thread_may_give_way();
     if (way->then != NULL)
         way->then();
     way->gives = thread_gives_way();
@@ -135,14 +134,6 @@ static struct way way_of(int policy, void (*then)(void))
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(way.err, 0);
     return way;
-}
-
-static void test_only_a_thread_with_the_usual_policy_may_give_way(void **state)
-{
-    (void)state;
-    assert_true(way_of(SCHED_OTHER, NULL).may);
-    assert_false(way_of(SCHED_BATCH, NULL).may);
-    assert_false(way_of(SCHED_IDLE, NULL).may);
 }
 
 static void test_a_thread_that_somebody_made_a_batch_one_is_not_said_to_give_way(void **state)
@@ -163,6 +154,37 @@ static void test_a_thread_that_gives_way_is_a_batch_one(void **state)
     (void)state;
     assert_true(way.gives);
     assert_int_equal(way.after, SCHED_BATCH);
+}
+
+static void test_only_a_thread_with_the_usual_policy_gives_way(void **state)
+{
+    static const int others[] = {SCHED_BATCH, SCHED_IDLE};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct way way = way_of(others[i], give_way);
+        assert_false(way.gives);
+        assert_int_equal(way.after, others[i]);
+    }
+}
+
+static void give_way_until_somebody_else_decides(void)
+{
+    static const struct sched_param none;
+
+    thread_give_way(true);
+    assert_int_equal(sched_setscheduler(0, SCHED_IDLE, &none), 0);
+    thread_give_way(false);
+    thread_give_way(true);
+}
+
+static void test_a_policy_that_somebody_chose_meanwhile_stays(void **state)
+{
+    struct way way = way_of(SCHED_OTHER, give_way_until_somebody_else_decides);
+
+    (void)state;
+    assert_false(way.gives);
+    assert_int_equal(way.after, SCHED_IDLE);
 }
 
 static void give_way_for_a_moment(void)
@@ -294,8 +316,9 @@ int main(void)
         cmocka_unit_test(test_a_name_that_is_too_long_is_cut_off),
         cmocka_unit_test(test_a_thread_cannot_be_cancelled),
         cmocka_unit_test(test_a_thread_blocks_every_signal_and_its_creator_none_more),
-        cmocka_unit_test(test_only_a_thread_with_the_usual_policy_may_give_way),
+        cmocka_unit_test(test_only_a_thread_with_the_usual_policy_gives_way),
         cmocka_unit_test(test_a_thread_that_somebody_made_a_batch_one_is_not_said_to_give_way),
+        cmocka_unit_test(test_a_policy_that_somebody_chose_meanwhile_stays),
         cmocka_unit_test(test_a_thread_that_gives_way_is_a_batch_one),
         cmocka_unit_test(test_a_thread_that_gives_way_no_longer_has_the_usual_policy),
         cmocka_unit_test(test_rings_make_it_readable_until_it_is_drained),
