@@ -40,7 +40,7 @@ static uint32_t down(const struct place *place)
 }
 
 /* See estimate note. */
-static void add_sample(struct place *place, uint64_t ns)
+void place_add_sample(struct place *place, uint64_t ns)
 {
     uint32_t sample = (uint32_t)(ns < PLACE_LONGEST_NS ? ns : PLACE_LONGEST_NS);
     uint32_t estimate = atomic_load_explicit(&place->estimate_ns, memory_order_relaxed);
@@ -74,7 +74,7 @@ void place_was_left(struct place *place, bool busy)
     if (busy)
         atomic_store_explicit(&place->to_measure, MEASURES, memory_order_relaxed);
     else
-        add_sample(place, PLACE_LONGEST_NS);
+        place_add_sample(place, PLACE_LONGEST_NS);
 }
 
 /* It has had a long handler, and may be called in place again soon: each handler counts. */
@@ -110,14 +110,14 @@ uint64_t place_end(const struct place_watch *watch)
     uint64_t took_ns = clock_now_ns() - watch->begun_ns;
 
     if (took_ns <= PLACE_SHORT_NS || is_long(watch->place)) {
-        add_sample(watch->place, took_ns);
+        place_add_sample(watch->place, took_ns);
     } else if (!watch->measured) {
         atomic_store_explicit(&watch->place->to_measure, MEASURES, memory_order_relaxed);
     } else {
         (void)getrusage(RUSAGE_THREAD, &after);
         bool slept = after.ru_nvcsw != watch->before.ru_nvcsw;
-        add_sample(watch->place,
-                   slept ? took_ns : processor_ns(&after) - processor_ns(&watch->before));
+        place_add_sample(watch->place,
+                         slept ? took_ns : processor_ns(&after) - processor_ns(&watch->before));
     }
     return took_ns;
 }

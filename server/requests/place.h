@@ -15,8 +15,8 @@
  * time that it had come back, up to fifty-six hundred. A handler that blocks in place delays
  * all connections of its loop, some dozens of requests. With one in a thousand that is more than
  * one request in a hundred, and a client would see it at the 99th percentile; so such a route stays
- * in the queue. One with one in ten thousand is in place most of the time. A sample counts at most
- * PLACE_LONGEST_NS, for the loop waits not much longer (see pool_place()).
+ * in the queue. One with one in ten thousand is in place nearly half of the time. A sample counts
+ * at most PLACE_LONGEST_NS, for the loop waits not much longer (see pool_place()).
  *
  * A handler that was preempted looks as long as one that blocks. So a long time alone is no sample:
  * the next handlers of the route are measured, which costs two system calls each, and a measured
@@ -65,6 +65,9 @@ bool place_is_here(const struct place *place, const struct loop *loop);
  * computes, or the machine has too few processors: the next ones are measured.     Thread: owner
  * loop only. */
 void place_was_left(struct place *place, bool busy);
+
+/* A handler has taken so long, as far as it counts; see estimate note.     Thread: any. */
+void place_add_sample(struct place *place, uint64_t ns);
 
 /* The time of one handler.     Thread: the one that calls it. */
 struct place_watch {
