@@ -64,6 +64,14 @@ static bool gave_way(void *arg)
     return look->gave_way;
 }
 
+/* A loop that wants a whole processor, but gets less than a fifth beside others, is not busy. */
+static bool gets_its_part(pid_t pid, uint64_t used_ns, uint64_t since_ns)
+{
+    uint64_t spent_ns = used_ns_of_thread(pid, thread_named(pid, loop.thread)) - used_ns;
+
+    return spent_ns > (now_ns() - since_ns) / 4;
+}
+
 /* The loop has so many requests at once that it always has one to answer. */
 static void load_until_it_gives_way(const struct process *p, const struct part *part)
 {
@@ -79,7 +87,11 @@ static void load_until_it_gives_way(const struct process *p, const struct part *
                                       .is_enough = gave_way,
                                       .is_enough_arg = &look};
 
+    const uint64_t since_ns = now_ns();
+    const uint64_t used_ns = used_ns_of_thread(p->pid, thread_named(p->pid, loop.thread));
     assert_int_equal(load_run(&load, &result), 0);
+    if (!look.gave_way && !gets_its_part(p->pid, used_ns, since_ns))
+        skip_test("the machine is so busy that no loop is");
     assert_true(look.gave_way);
     assert_int_equal(result.answered_2xx, result.sent);
 }

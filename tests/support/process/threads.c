@@ -65,6 +65,20 @@ pid_t thread_named(pid_t pid, const char *name)
     return tid;
 }
 
+uint64_t used_ns_of_thread(pid_t pid, pid_t tid)
+{
+    unsigned long long used_ns = 0;
+    char path[96];
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
+    FILE *file = fopen(path, "r");
+    if (file != NULL) {
+        (void)fscanf(file, "%llu", &used_ns);
+        (void)fclose(file);
+    }
+    return used_ns;
+}
+
 int policy_of_threads(pid_t pid, const char *name)
 {
     DIR *threads = open_threads(pid);
