@@ -418,6 +418,23 @@ static void test_stop_of_a_worker_that_dies_is_the_successors(void **state)
     cut_short(&p, 4);
 }
 
+/* The successor may have the admin socket before it learns of the death of the master; it then
+ * says that it knows of no drain. */
+static void expect_no_undrain(const struct process *admin)
+{
+    static const char early[] = "there is no drain";
+    const uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
+    char *answer;
+
+    while (strstr(answer = admin_call(admin, "POST", "/undrain", "", "{}"), early) != NULL) {
+        assert_true(now_ns() < until_ns);
+        free(answer);
+    }
+    assert_contains(answer, "409 Conflict");
+    assert_contains(answer, "the master has ended");
+    free(answer);
+}
+
 /* Both have the listeners: of two drains that are called off one by one, one would close them. */
 static void test_drain_after_the_masters_death_cannot_be_called_off(void **state)
 {
@@ -429,8 +446,7 @@ static void test_drain_after_the_masters_death_cannot_be_called_off(void **state
     process_signal(&p, SIGKILL);
     process_expect(&p, LIMIT_MS, 128 + SIGKILL);
     assert_int_equal(kill(next, SIGCONT), 0);
-    admin_wait_text(&admin, "phase", "lame-duck");
-    admin_order(&admin, "/undrain", "{}", 409, "the master has ended");
+    expect_no_undrain(&admin);
     assert_drained(worker);
     assert_drained(next);
     process_release(&p);
