@@ -2,9 +2,8 @@
 #define LASTCALL_FINE_H
 
 /* Timers of a loop in nanoseconds, on CLOCK_MONOTONIC. Those of libh2o (ticks.h) count whole
- * milliseconds of the time of day: one of a millisecond takes up to two, and if somebody sets the
- * clock back, they wait until it has caught up. A fine timer costs system calls, so it is for waits
- * that hold up newcomers or the end of the process. */
+ * milliseconds: one of a millisecond takes up to two. A fine timer costs system calls, so it is for
+ * waits that hold up newcomers or the end of the process. */
 
 #include <stdbool.h>
 #include <stdint.h>
