@@ -21,6 +21,8 @@
     X(h2o_compress_register)                                                                       \
     X(h2o_configurator_errprintf)                                                                  \
     X(h2o_configurator_get_cmd_path)                                                               \
+    X(h2o_context_dispose_pathconf_context)                                                        \
+    X(h2o_context_init_pathconf_context)                                                           \
     X(h2o_fastcgi_register_by_address)                                                             \
     X(h2o_fastcgi_register_by_hostport)                                                            \
     X(h2o_filecache_open_file)                                                                     \

@@ -34,6 +34,13 @@ uint64_t timers_wake_at(h2o_linklist_t *timeouts);
 /* The time of this turn by their clock, in milliseconds. */
 uint64_t timers_now_ms(h2o_loop_t *evloop);
 
+/* ---- the life of a loop ---- */
+
+/* many_paths.c: replace h2o_context_init_pathconf_context() and
+ * h2o_context_dispose_pathconf_context().     Thread: the owner's. */
+void many_paths_init(h2o_context_t *ctx, h2o_pathconf_t *path);
+void many_paths_dispose(h2o_context_t *ctx, h2o_pathconf_t *path);
+
 /* ---- HTTP/2 ---- */
 
 struct conn;

@@ -130,6 +130,22 @@ char *h2o_configurator_get_cmd_path(const char *cmd)
     return config_command_path(cmd);
 }
 
+void h2o_context_dispose_pathconf_context(h2o_context_t *ctx, h2o_pathconf_t *pathconf)
+{
+    if (mends_are_on())
+        many_paths_dispose(ctx, pathconf);
+    else
+        library.h2o_context_dispose_pathconf_context(ctx, pathconf);
+}
+
+void h2o_context_init_pathconf_context(h2o_context_t *ctx, h2o_pathconf_t *pathconf)
+{
+    if (mends_are_on())
+        many_paths_init(ctx, pathconf);
+    else
+        library.h2o_context_init_pathconf_context(ctx, pathconf);
+}
+
 h2o_fastcgi_handler_t *h2o_fastcgi_register_by_address(h2o_pathconf_t *path,
                                                        struct sockaddr *address,
                                                        socklen_t address_len,
