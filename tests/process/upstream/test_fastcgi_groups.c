@@ -1,6 +1,6 @@
 /* The real process before several FastCGI applications: which one gets a request, and what happens
  * when one of them is not there. They share a group with HTTP upstreams, which test_proxy_groups.c
- * looks at in more detail. */
+ * and test_proxy_group_faults.c look at in more detail. */
 
 #include "admin_client.h"
 #include "with_fastcgi.h"
@@ -26,15 +26,6 @@
 
 /* Another application beside that of the fixture. */
 static int other;
-
-static void expect_status(struct fixture *f, int status)
-{
-    struct answer answer;
-
-    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
-    assert_int_equal(answer.status, status);
-    answer_release(&answer);
-}
 
 /* The application that gets the next request, the one of the fixture or the other: answer it. */
 static void answer_ok(struct fixture *f)

@@ -51,15 +51,6 @@ static int set_up_hasty(void **state)
                                     "http://127.0.0.1:@/"));
 }
 
-static void expect_status(struct fixture *f, int status)
-{
-    struct answer answer;
-
-    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
-    assert_int_equal(answer.status, status);
-    answer_release(&answer);
-}
-
 /* A first request, whose connection the front keeps. */
 static void begin_with_one(struct fixture *f)
 {

@@ -46,15 +46,6 @@ static int set_up_for_patience(void **state)
     return fixture_start(state, "proxy.timeout.io: 3000\n" PATH);
 }
 
-static void expect_status(struct fixture *f, int status)
-{
-    struct answer answer;
-
-    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
-    assert_int_equal(answer.status, status);
-    answer_release(&answer);
-}
-
 /* And not a byte more. */
 static void read_head(int fd)
 {
@@ -78,17 +69,6 @@ static void begin_with_one(struct fixture *f)
     ask(f, ANSWER_HTTP11, false);
     take_request(f);
     answer_ok(f);
-}
-
-static bool has_connection(const struct fixture *f, int wait_ms)
-{
-    struct pollfd ready = {.fd = f->listener, .events = POLLIN};
-    int n;
-
-    do
-        n = poll(&ready, 1, wait_ms);
-    while (n < 0 && errno == EINTR);
-    return n > 0;
 }
 
 /* ---- once more ---- */

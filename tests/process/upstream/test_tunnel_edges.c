@@ -82,11 +82,27 @@ static void open_tunnel(const char *listen, const char *drain, const char *befor
     free(head);
 }
 
-static void expect_status(const char *line)
+static void expect_head(const char *line)
 {
     char *head = client_read_until(t.client, "\r\n\r\n");
     assert_contains(head, line);
     free(head);
+}
+
+/* The upstream speaks TLS, and sends `first` with its answer, which the client has not read. */
+static SSL *open_tunnel_to_tls_upstream(const char *first)
+{
+    char bytes[1024];
+
+    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
+    ask("", "\r\n");
+    take_upstream();
+    SSL *ssl = tls_serve(t.upstream);
+    assert_non_null(ssl);
+    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
+    (void)snprintf(bytes, sizeof(bytes), SWITCHES "%s", first);
+    tls_write(ssl, bytes);
+    return ssl;
 }
 
 static void expect_passes(int from, int to)
@@ -147,7 +163,7 @@ static void test_a_request_with_a_body_is_no_upgrade(void **state)
     assert_lacks(request, "upgrade");
     free(request);
     client_send(t.upstream, SWITCHES);
-    expect_status("HTTP/1.1 502 ");
+    expect_head("HTTP/1.1 502 ");
     stop_and_close_all();
 }
 
@@ -185,7 +201,7 @@ static void test_101_before_the_request_is_sent_is_a_failure(void **state)
     assert_int_equal(poll(&ready, 1, LIMIT_MS), 1);
     take_upstream();
     client_send(t.upstream, SWITCHES);
-    expect_status("HTTP/1.1 502 ");
+    expect_head("HTTP/1.1 502 ");
     process_wait_log(&t.front, "the upstream switched protocols before it had the request");
     stop_and_close_all();
 }
@@ -230,18 +246,12 @@ static void test_a_reset_that_a_write_meets_is_passed_on(void **state)
 /* A close_notify would be an end in order. */
 static void test_a_reset_is_passed_on_over_tls_without_close_notify(void **state)
 {
-    char bytes[1024];
+    char byte;
     (void)state;
-    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
-    ask("", "\r\n");
-    take_upstream();
-    SSL *ssl = tls_serve(t.upstream);
-    assert_non_null(ssl);
-    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
-    tls_write(ssl, SWITCHES);
-    expect_status("HTTP/1.1 101 ");
+    SSL *ssl = open_tunnel_to_tls_upstream("");
+    expect_head("HTTP/1.1 101 ");
     reset(t.client);
-    assert_true(tls_read(ssl, bytes, 1) <= 0);
+    assert_true(tls_read(ssl, &byte, 1) <= 0);
     assert_int_equal(SSL_get_shutdown(ssl) & SSL_RECEIVED_SHUTDOWN, 0);
     tls_cut(ssl);
     t.client = t.upstream = -1;
@@ -313,15 +323,9 @@ static void test_close_notify_of_a_client_ends_its_half(void **state)
 
 static void test_close_notify_of_an_upstream_ends_its_half(void **state)
 {
-    char bytes[1024];
+    char bytes[8];
     (void)state;
-    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
-    ask("", "\r\n");
-    take_upstream();
-    SSL *ssl = tls_serve(t.upstream);
-    assert_non_null(ssl);
-    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
-    tls_write(ssl, SWITCHES "last");
+    SSL *ssl = open_tunnel_to_tls_upstream("last");
     assert_true(SSL_shutdown(ssl) >= 0); /* the connection stays */
     char *got = client_read_until(t.client, "last");
     assert_contains(got, "HTTP/1.1 101 ");
@@ -357,19 +361,13 @@ static void test_an_end_without_close_notify_is_no_end_in_order(void **state)
 
 static void test_an_upstreams_end_without_close_notify_is_none_in_order(void **state)
 {
-    char bytes[1024];
+    char byte;
     (void)state;
-    start_front("", "{}", "        proxy.ssl.verify-peer: OFF\n", "https");
-    ask("", "\r\n");
-    take_upstream();
-    SSL *ssl = tls_serve(t.upstream);
-    assert_non_null(ssl);
-    tls_read_until(ssl, bytes, sizeof(bytes), "\r\n\r\n");
-    tls_write(ssl, SWITCHES);
-    expect_status("HTTP/1.1 101 ");
+    SSL *ssl = open_tunnel_to_tls_upstream("");
+    expect_head("HTTP/1.1 101 ");
     tls_cut(ssl);
     t.upstream = -1;
-    assert_int_equal(client_recv(t.client, bytes, 1, 0), -1);
+    assert_int_equal(client_recv(t.client, &byte, 1, 0), -1);
     assert_int_equal(errno, ECONNRESET);
     expect_ended("broken");
     stop_and_close_all();

@@ -65,6 +65,17 @@ void end_upstream(struct fixture *f, enum upstream_end end)
     f->upstream = -1;
 }
 
+bool has_connection(const struct fixture *f, int wait_ms)
+{
+    struct pollfd ready = {.fd = f->listener, .events = POLLIN};
+    int n;
+
+    do
+        n = poll(&ready, 1, wait_ms);
+    while (n < 0 && errno == EINTR);
+    return n > 0;
+}
+
 size_t send_what_is_taken(struct fixture *f, const char *bytes, size_t size, size_t most)
 {
     struct pollfd ready = {.fd = f->upstream, .events = POLLOUT};
@@ -116,6 +127,15 @@ enum answer_state read_answer(struct fixture *f, enum answer_protocol protocol, 
         else
             end = n == 0 ? CONNECTION_CLOSED : CONNECTION_RESET;
     }
+}
+
+void expect_status(struct fixture *f, int status)
+{
+    struct answer answer;
+
+    assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
+    assert_int_equal(answer.status, status);
+    answer_release(&answer);
 }
 
 void hang_up(struct fixture *f)

@@ -23,6 +23,8 @@ void take_connection(struct fixture *f);
 /* The same, and the head of an HTTP/1 request is read. */
 void take_request(struct fixture *f);
 void end_upstream(struct fixture *f, enum upstream_end end);
+/* Does a connection of the front wait to be taken, or come within `wait_ms`? */
+bool has_connection(const struct fixture *f, int wait_ms);
 /* Let the upstream send `bytes` again and again, at most `most`, until it can send nothing for half
  * a second, because the front takes no more. Returns how much it was. */
 size_t send_what_is_taken(struct fixture *f, const char *bytes, size_t size, size_t most);
@@ -33,6 +35,8 @@ void ask(struct fixture *f, enum answer_protocol protocol, bool head);
 /* Read until the answer is over. */
 enum answer_state read_answer(struct fixture *f, enum answer_protocol protocol, bool head,
                               struct answer *ret_answer);
+/* The same over HTTP/1.1: it has to be whole, and of that status. */
+void expect_status(struct fixture *f, int status);
 void hang_up(struct fixture *f);
 
 /* One exchange from connect to close: the client has to see an answer that is `want`. */
