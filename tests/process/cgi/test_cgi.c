@@ -67,13 +67,9 @@ static void test_a_right_directive_is_accepted(void **state)
              "max-body: 1MB, max-running: 2, authorization: ON, "
              "symlinks: anywhere, env: {A: b, C: 1}}"),
     };
-    struct process p;
     (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        process_spawn(&p, ARGS("-t", "-c", write_file("x.conf", cases[i])));
-        process_expect(&p, LIMIT_MS, 0);
-        process_release(&p);
-    }
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        assert_accepted(cases[i]);
 }
 
 /* ---- requests and answers ---- */

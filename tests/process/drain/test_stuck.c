@@ -4,7 +4,6 @@
 
 #include "process.h"
 
-#include <dirent.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -36,18 +35,6 @@
 #define TRIES 10 /* the machine may be busy: one that was in time shows that it can be */
 
 #define NEVER "POST /sleep?ms=60000 HTTP/1.1\r\nHost: test\r\nContent-Length: 1\r\n\r\nx"
-
-static unsigned count_records(void)
-{
-    unsigned n = 0;
-    DIR *d = opendir(journal);
-
-    for (struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;)
-        n += strncmp(entry->d_name, "inflight.", strlen("inflight.")) == 0;
-    if (d != NULL)
-        (void)closedir(d);
-    return n;
-}
 
 /* What the next start finds there. */
 static void assert_next_start_archives(unsigned n)

@@ -104,18 +104,6 @@ static void end_by_kill(struct process *p)
     (void)unlink(socket);
 }
 
-static unsigned count_records(void)
-{
-    unsigned n = 0;
-    DIR *d = opendir(journal);
-
-    for (struct dirent *entry; d != NULL && (entry = readdir(d)) != NULL;)
-        n += strncmp(entry->d_name, "inflight.", strlen("inflight.")) == 0;
-    if (d != NULL)
-        (void)closedir(d);
-    return n;
-}
-
 static void test_unfinished_reads_the_record_of_a_killed_server(void **state)
 {
     struct process p;

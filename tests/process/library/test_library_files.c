@@ -193,12 +193,6 @@ static void test_a_form_with_files(void **state)
     assert_int_equal(got.status, 400);
 }
 
-#define BOTH(test)                                                                                 \
-    {#test " HTTP/1.1", test, NULL, NULL, library_http1},                                          \
-    {                                                                                              \
-#test " HTTP/2", test, NULL, NULL, library_http2                                           \
-    }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -287,12 +287,6 @@ static void test_a_drain_is_told_and_waits(void **state)
     assert_int_equal(end.unfinished, 0);
 }
 
-#define BOTH(test)                                                                                 \
-    {#test " HTTP/1.1", test, NULL, NULL, library_http1},                                          \
-    {                                                                                              \
-#test " HTTP/2", test, NULL, NULL, library_http2                                           \
-    }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

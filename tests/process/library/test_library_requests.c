@@ -356,12 +356,6 @@ static void test_the_log(void **state)
     assert_contains(logged.text, "handler-failed: GET /fail?called: 502: the database is away");
 }
 
-#define BOTH(test)                                                                                 \
-    {#test " HTTP/1.1", test, NULL, NULL, library_http1},                                          \
-    {                                                                                              \
-#test " HTTP/2", test, NULL, NULL, library_http2                                           \
-    }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

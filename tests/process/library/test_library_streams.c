@@ -229,12 +229,6 @@ static void test_events(void **state)
     assert_contains(got.headers, "cache-control: no-cache\r\n");
 }
 
-#define BOTH(test)                                                                                 \
-    {#test " HTTP/1.1", test, NULL, NULL, library_http1},                                          \
-    {                                                                                              \
-#test " HTTP/2", test, NULL, NULL, library_http2                                           \
-    }
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -7,6 +7,14 @@
 
 /* For the initial state of a test: by which protocol it is to ask. */
 extern void *const library_http1, *const library_http2;
+
+/* A test by either protocol, in an array of struct CMUnitTest. */
+#define BOTH(test)                                                                                 \
+    {#test " HTTP/1.1", test, NULL, NULL, library_http1},                                          \
+    {                                                                                              \
+#test " HTTP/2", test, NULL, NULL, library_http2                                           \
+    }
+
 /* 11, 20: what lc_http_version() says then. */
 int library_version(const void *protocol);
 

@@ -131,6 +131,15 @@ unsigned lines_of(const char *text)
     return lines;
 }
 
+void assert_accepted(const char *text)
+{
+    struct process p;
+
+    process_spawn(&p, ARGS("-t", "-c", write_file("x.conf", text)));
+    process_expect(&p, LIMIT_MS, 0);
+    process_release(&p);
+}
+
 void assert_ends(const char *const *argv, int status, unsigned lines, const char *line)
 {
     struct process p;

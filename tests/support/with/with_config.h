@@ -47,6 +47,9 @@ void finish(struct process *p);
 /* The n-th line of `listening on`, from 0, as a process to connect to. Borrowed from `p`. */
 struct process listener(struct process *p, unsigned n);
 
+/* `-t` has no complaint about `text`. */
+void assert_accepted(const char *text);
+
 /* A command line that ends by itself, with that many log lines, among them `line`. */
 void assert_ends(const char *const *argv, int status, unsigned lines, const char *line);
 

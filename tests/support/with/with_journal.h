@@ -8,4 +8,7 @@ extern char journal[128], admin_address[160];
 /* Of each test. */
 int with_journal_set_up(void **state);
 
+/* The records of running servers, or of killed ones, in that folder. */
+unsigned count_records(void);
+
 #endif
