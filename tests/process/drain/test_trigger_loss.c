@@ -54,7 +54,9 @@ struct heart {
     bool claims_times; /* it lies about the time: the clock is set, forth and back */
     pthread_t thread;
     atomic_bool stops;
-    uint64_t last_ns; /* of the last beat; read when the thread is joined */
+    /* read when the thread is joined: */
+    uint64_t last_ns;    /* of the last beat */
+    uint64_t longest_ns; /* between two, where the machine is busy */
 };
 
 static void *beat(void *arg)
@@ -62,8 +64,11 @@ static void *beat(void *arg)
     struct heart *heart = arg;
     for (long i = 0; !atomic_load(&heart->stops); i++) {
         const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1000000000 + i % 7 * 86400}};
+        uint64_t begun_ns = now_ns(); /* before the beat, which may come late */
+        if (i > 0 && begun_ns - heart->last_ns > heart->longest_ns)
+            heart->longest_ns = begun_ns - heart->last_ns;
+        heart->last_ns = begun_ns;
         (void)utimensat(AT_FDCWD, heart->path, heart->claims_times ? times : NULL, 0);
-        heart->last_ns = now_ns();
         (void)poll(NULL, 0, 20);
     }
     return NULL;
@@ -165,7 +170,7 @@ static void test_nothing_is_lost_when_a_heartbeat_stops(void **state)
         struct heart heart = {0};
         struct pull trigger = {.heart = &heart, .fd = -1};
         start_heart(&heart, in_directory("beat"));
-        process_start(&p, NULL, ARGS("--when-stale", heart.path, "--stale-after", "500ms"));
+        process_start(&p, NULL, ARGS("--when-stale", heart.path, "--stale-after", "1500ms"));
         run_load(&p, protocols[run % PROTOCOLS], &trigger, "when-stale: ");
         process_release(&p);
     }
@@ -260,7 +265,8 @@ static void test_stale_heartbeat_is_noticed_in_its_time(void **state)
         process_wait_log(&p, "when-stale: ");
         double ms = (double)(now_ns() - heart.last_ns) / 1e6;
         process_expect(&p, LIMIT_MS, 0);
-        least = ms < least ? ms : least;
+        if (heart.longest_ns < 100 * NS_PER_MS) /* else a late beat may be taken for none */
+            least = ms < least ? ms : least;
         most = ms > most ? ms : most;
         process_release(&p);
     }

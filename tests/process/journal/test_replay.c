@@ -610,10 +610,9 @@ static void test_interrupt_finishes_what_is_under_way(void **state)
     tool_start(&command, ARGS("replay", "--from", path, "--to", target.url, "--concurrency", "3"));
     target_wait(&target, 3);
     assert_int_equal(kill(command.pid, SIGINT), 0);
-    (void)poll(NULL, 0, 100); /* it has to be seen before the answers come; else more are sent */
+    tool_wait_text(&command, "stopping: "); /* before the answers come: else more are sent */
     target_hold(&target, false);
     assert_int_equal(tool_wait(&command), 130);
-    assert_contains(command.text, "stopping: ");
     assert_contains(command.text, "to continue, run the same command again");
     char *done = done_of(path);
     assert_int_equal(count_lines(done, "\"settled\"", ""), target_count(&target));

@@ -43,10 +43,8 @@ static void expect_host_and_location(int listener, uint16_t port)
 
 static void test_host_and_location_are_those_of_the_one_that_answers(void **state)
 {
-    uint16_t ports[UPSTREAMS] = {0};
+    uint16_t ports[UPSTREAMS] = {free_port()}; /* each request goes on to the second one */
     (void)state;
-    int refusing = listen_here(&ports[0], 1);
-    (void)close(refusing); /* so that each request goes on to the second one */
     int listener = listen_here(&ports[1], 16);
     start_front("", "[\"http://127.0.0.1:%u/base/\", \"http://127.0.0.1:%u/base/\"]", ports);
     for (unsigned i = 0; i < 6; i++)
@@ -91,11 +89,9 @@ static void test_a_location_of_any_upstream_is_rewritten(void **state)
         {"http://127.0.0.1:1/base/x", 1, NULL},
         {"ftp://127.0.0.1:%u/base/x", 1, NULL},
     };
-    uint16_t ports[UPSTREAMS] = {0};
+    uint16_t ports[UPSTREAMS] = {free_port()}; /* each request goes on to the second one */
     char location[64], want[128];
     (void)state;
-    int refusing = listen_here(&ports[0], 1);
-    (void)close(refusing); /* so that each request goes on to the second one */
     int listener = listen_here(&ports[1], 16);
     start_front("", "[\"http://127.0.0.1:%u/base/\", \"http://127.0.0.1:%u/base/\"]", ports);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -153,11 +149,9 @@ static void test_a_location_is_below_the_path_of_its_route(void **state)
 /* The server follows redirects of an answer that it was told to fetch, within the route. */
 static void test_a_redirect_to_another_upstream_is_followed_in_the_route(void **state)
 {
-    uint16_t ports[UPSTREAMS] = {0};
+    uint16_t ports[UPSTREAMS] = {free_port()}; /* each request goes on to the second one */
     char text[1024], reply[256];
     (void)state;
-    int refusing = listen_here(&ports[0], 1);
-    (void)close(refusing);
     int listener = listen_here(&ports[1], 16);
     (void)snprintf(text, sizeof(text),
                    LISTEN "num-threads: 1\nhosts:\n  default:\n    paths:\n"

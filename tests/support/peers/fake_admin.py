@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""An admin listener that misbehaves, or does in a second what a server needs a drain for.
+"""An admin listener that misbehaves, or does in two seconds what a server needs a drain for.
 
     fake_admin.py FOLDER MODE...
 
 Listens on a Unix socket FOLDER/MODE for each MODE, and writes a line to standard output once it does.
 MODE says how it answers there:
 
-    drain:N     well; POST /drain begins a drain of a second that ends with exit status N
+    drain:N     well; POST /drain begins a drain of two seconds that ends with exit status N
     mute        as drain:0, but the stream ends in the middle of the drain, without a status
     called-off  as drain:0, but the drain is called off in the middle
     silent      accepts, and never answers
@@ -15,6 +15,8 @@ MODE says how it answers there:
     page        answers everything with an HTML page and status 200
     schema      as drain:0, but of a schema to come
     401, 403, 404, 409, 500   answers everything with an error of that status
+
+Time goes on with the events that it sends, one each 50 ms: on a busy machine it skips none of its steps.
 """
 
 import json
@@ -23,6 +25,8 @@ import socket
 import sys
 import threading
 import time
+
+EVERY = 0.05  # seconds between two events
 
 ERRORS = {
     401: ("unauthorized", "orders want a token"),
@@ -33,8 +37,8 @@ STEPS = [  # seconds since the order, phase, requests in flight, open connection
     (0.0, "lame-duck", 3, 5),
     (0.2, "closing", 3, 5),
     (0.4, "draining", 2, 2),
-    (0.8, "draining", 1, 1),
-    (1.0, "done", 0, 0),
+    (1.6, "draining", 1, 1),
+    (1.8, "done", 0, 0),
 ]
 
 
@@ -42,14 +46,13 @@ class Fake:
     def __init__(self, mode):
         self.mode = mode
         self.order = None  # what it said
-        self.began = None
+        self.since = None  # seconds since the drain began
         self.exit_status = int(mode.split(":")[1]) if mode.startswith("drain:") else 0
 
     def status(self):
         step = (0, "running", 3, 5)
-        since = None
-        if self.began is not None:
-            since = time.monotonic() - self.began
+        since = self.since
+        if since is not None:
             step = [s for s in STEPS if s[0] <= since][-1]
         request = {
             # A path that would clear the screen, and colour what follows, if it were shown as it is.
@@ -99,14 +102,15 @@ class Fake:
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
                      b"Connection: close\r\n\r\n: hello\n\n")
         while True:
-            since = 0 if self.began is None else time.monotonic() - self.began
-            if self.mode == "called-off" and since > 0.3:
-                self.began = None
+            if self.mode == "called-off" and (self.since or 0) > 0.3:
+                self.since = None
             status = self.status()
             peer.sendall(b"event: status\r\ndata: " + json.dumps(status).encode() + b"\r\n\r\n")
-            if "exit_status" in status or (self.mode == "mute" and since > 0.5):
+            if "exit_status" in status or (self.mode == "mute" and (self.since or 0) > 0.5):
                 return
-            time.sleep(0.05)
+            time.sleep(EVERY)
+            if self.since is not None:
+                self.since += EVERY
 
     def serve(self, peer):
         with peer:
@@ -140,7 +144,7 @@ class Fake:
             elif method == "POST":
                 self.order = json.loads(body) if body else {}
                 if path == "/drain":
-                    self.began = time.monotonic()
+                    self.since = 0.0
                 self.answer(peer, 202, {})
             else:
                 self.answer(peer, 200, self.status())

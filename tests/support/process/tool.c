@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,7 @@
 #define LIMIT_NS (60 * NS_PER_S)
 #define ARGS_MAX 48
 #define LEFT_MAX 4
+#define PIECE 4096
 
 static pid_t left[LEFT_MAX];
 
@@ -57,30 +59,45 @@ void tool_start(struct tool *tool, const char *const *argv)
     note(0, tool->pid);
     (void)close(out[1]);
     tool->fd = out[0];
+    tool->text = calloc(1, 1);
+    assert_non_null(tool->text);
+}
+
+/* Read what it has written, and wait for that up to 100 ms. False: it writes no more. */
+static bool read_some(struct tool *tool, uint64_t until_ns)
+{
+    struct pollfd out = {.fd = tool->fd, .events = POLLIN};
+
+    if (clock_now_ns() > until_ns) {
+        (void)kill(tool->pid, SIGKILL);
+        fail_msg("it still runs, and said:\n%s", tool->text);
+    }
+    if (poll(&out, 1, 100) <= 0)
+        return true;
+    tool->text = realloc(tool->text, tool->bytes + PIECE + 1);
+    assert_non_null(tool->text);
+    ssize_t got = read(tool->fd, tool->text + tool->bytes, PIECE);
+    tool->bytes += got > 0 ? (size_t)got : 0;
+    tool->text[tool->bytes] = '\0';
+    return got > 0;
+}
+
+void tool_wait_text(struct tool *tool, const char *text)
+{
+    uint64_t until_ns = clock_now_ns() + LIMIT_NS;
+
+    while (strstr(tool->text, text) == NULL)
+        if (!read_some(tool, until_ns))
+            fail_msg("it ended without \"%s\", and said:\n%s", text, tool->text);
 }
 
 int tool_wait(struct tool *tool)
 {
     uint64_t until_ns = clock_now_ns() + LIMIT_NS;
-    size_t n = 0, room = 65536;
-    ssize_t got = 1;
     int status;
 
-    tool->text = calloc(1, room);
-    while (got > 0) {
-        struct pollfd out = {.fd = tool->fd, .events = POLLIN};
-        if (clock_now_ns() > until_ns) {
-            (void)kill(tool->pid, SIGKILL);
-            fail_msg("it still runs, and said:\n%s", tool->text);
-        }
-        if (poll(&out, 1, 100) <= 0)
-            continue;
-        if (n + 4097 > room)
-            tool->text = realloc(tool->text, room *= 2);
-        got = read(tool->fd, tool->text + n, 4096);
-        n += got > 0 ? (size_t)got : 0;
-        tool->text[n] = '\0';
-    }
+    while (read_some(tool, until_ns))
+        ;
     (void)waitpid(tool->pid, &status, 0);
     note(tool->pid, 0);
     tool->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);

@@ -9,11 +9,15 @@ struct tool {
     pid_t pid;
     int fd;
     int status; /* 128 + n when signal n ended it */
-    char *text;
+    char *text; /* all that it wrote so far */
+    size_t bytes;
 };
 
 /* Start lastcall with `argv` (without argv[0], NULL-terminated). */
 void tool_start(struct tool *tool, const char *const *argv);
+
+/* Wait until its output holds `text`; fails the test after 60 s, or when it ends without it. */
+void tool_wait_text(struct tool *tool, const char *text);
 
 /* Wait for its exit, and read all its output; kills it and fails the test after 60 s. */
 int tool_wait(struct tool *tool);
