@@ -96,11 +96,33 @@ static enum answer_state parse_head(const char *bytes, size_t size, struct answe
     if (end == NULL)
         return ANSWER_MORE;
     ret_head->size = (size_t)(end - bytes) + 4;
-    if (sscanf(bytes, "HTTP/1.1 %3d ", &answer->status) != 1 || answer->status < 200)
-        return broken(answer, "no final status");
+    if (sscanf(bytes, "HTTP/1.1 %3d ", &answer->status) != 1 || answer->status < 102)
+        return broken(answer, "no status");
     line = (const char *)memmem(bytes, size, "\r\n", 2) + 2;
     const char *fault = line < end ? parse_fields(line, end + 2, ret_head) : NULL;
     return fault != NULL ? broken(answer, fault) : ANSWER_WHOLE;
+}
+
+/* All heads: the interim ones, and the final one. */
+static enum answer_state parse_heads(bool knows_interims, const char *bytes, size_t size,
+                                     struct answer *answer, struct head *ret_head)
+{
+    size_t before = 0;
+
+    for (;;) {
+        enum answer_state state = parse_head(bytes + before, size - before, answer, ret_head);
+        bool is_interim = state == ANSWER_WHOLE && answer->status < 200;
+        ret_head->size += before;
+        if (is_interim && !knows_interims)
+            return broken(answer, "an interim answer that the client does not know");
+        if (is_interim && (ret_head->has_length || ret_head->chunked))
+            return broken(answer, "an interim answer with a body");
+        if (!is_interim)
+            return state;
+        before = ret_head->size;
+        answer->status = 0;
+        answer->interims++;
+    }
 }
 
 static enum answer_state read_chunks(const char *bytes, size_t size, struct answer *answer)
@@ -133,11 +155,11 @@ static enum answer_state read_chunks(const char *bytes, size_t size, struct answ
     }
 }
 
-static enum answer_state read_http1(bool to_head, const char *bytes, size_t size, bool is_closed,
-                                    struct answer *answer)
+static enum answer_state read_http1(bool knows_interims, bool to_head, const char *bytes,
+                                    size_t size, bool is_closed, struct answer *answer)
 {
     struct head head = {0};
-    enum answer_state state = parse_head(bytes, size, answer, &head);
+    enum answer_state state = parse_heads(knows_interims, bytes, size, answer, &head);
 
     if (state != ANSWER_WHOLE)
         return state;
@@ -219,6 +241,18 @@ static const char *inflate(struct stream *stream, struct answer *answer, const u
     }
 }
 
+/* A block of fields has ended. */
+static const char *end_interim(struct stream *stream, struct answer *answer)
+{
+    if (!stream->is_ours || answer->status == 0 || answer->status >= 200)
+        return NULL;
+    if (stream->ends || stream->has_length || answer->status < 102)
+        return "an interim answer with a body, or with an end";
+    answer->status = 0;
+    answer->interims++;
+    return NULL;
+}
+
 static enum answer_state end_stream(const struct stream *stream, bool to_head,
                                     struct answer *answer)
 {
@@ -267,6 +301,8 @@ static enum answer_state take_frame(struct stream *stream, bool to_head, const u
     } else if (type == CONTINUATION) {
         fault = inflate(stream, answer, payload, size, (flags & END_HEADERS) != 0);
     }
+    if (fault == NULL && (type == HEADERS || type == CONTINUATION) && (flags & END_HEADERS) != 0)
+        fault = end_interim(stream, answer);
     if (fault != NULL)
         return broken(answer, fault);
     return stream->ends && (type != HEADERS || (flags & END_HEADERS) != 0)
@@ -299,10 +335,10 @@ enum answer_state answer_read(enum answer_protocol protocol, bool to_head, const
                               size_t size, enum connection_end end, struct answer *ret_answer)
 {
     *ret_answer = (struct answer){0};
-    enum answer_state state =
-        protocol == ANSWER_HTTP2
-            ? read_http2(to_head, bytes, size, ret_answer)
-            : read_http1(to_head, bytes, size, end == CONNECTION_CLOSED, ret_answer);
+    enum answer_state state = protocol == ANSWER_HTTP2
+                                  ? read_http2(to_head, bytes, size, ret_answer)
+                                  : read_http1(protocol == ANSWER_HTTP11, to_head, bytes, size,
+                                               end == CONNECTION_CLOSED, ret_answer);
     return state == ANSWER_MORE && end != CONNECTION_OPEN ? ANSWER_CUT : state;
 }
 

@@ -20,8 +20,9 @@ enum answer_state {
 };
 
 struct answer {
-    int status; /* 0: none came */
-    char *body; /* malloc(3)ed */
+    int status;        /* of the final one; 0: none came */
+    unsigned interims; /* answers 1xx before it; to a client of HTTP/1.0, the first is a fault */
+    char *body;        /* malloc(3)ed */
     size_t body_size;
     size_t used; /* HTTP/1: the length of the whole answer */
     bool ends_with_connection;
