@@ -6,6 +6,8 @@
 
 #include "loop.h"
 #include "answer_head.h"
+#include "interim.h"
+#include "request.h"
 #include "tunnel.h"
 #include "upstream.h"
 
@@ -185,6 +187,30 @@ static void begin_tunnel(struct forward *forward)
                  forward->buffer + forward->begin, forward->end - forward->begin);
 }
 
+static bool take_heads(struct forward *forward);
+
+static void on_interims_written(void *data)
+{
+    struct forward *forward = data;
+
+    upstream_conn_resume(forward->conn);
+    (void)take_heads(forward);
+}
+
+/* The head of 101 does not go through the filters of an answer, which would hold it back until the
+ * interim answers are written. So it stays in the buffer until then, and is read again. Until then
+ * the upstream waits, and its time does not run: it is the client that is slow. */
+static bool must_wait(struct forward *forward)
+{
+    struct inflight *inflight = inflight_of(forward->req);
+
+    if (inflight == NULL || !interim_await(inflight, on_interims_written, forward))
+        return false;
+    upstream_conn_pause(forward->conn);
+    h2o_timeout_unlink(&forward->timer);
+    return true;
+}
+
 static bool take_final_head(struct forward *forward, const struct answer_fields *fields,
                             size_t size)
 {
@@ -196,6 +222,8 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
                      "the upstream switched protocols before it had the request");
         return false;
     }
+    if (fields->status == 101 && must_wait(forward))
+        return false;
     upstream_note_head(forward->upstream, forward->req,
                        loop_now_ms(forward->upstream->proxy->loop) - forward->phase_ms);
     if (forward->protocol->follows_redirects && proxied_head_follow(forward->req, fields)) {
@@ -217,7 +245,10 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
     return take_body(forward, rest);
 }
 
-/* Heads, as far as they have come. */
+/* Heads, as far as they have come. An interim one is passed on at once. That does not bind the
+ * final one: the request may still get 502, or be sent on by `reproxy`. It does count as a byte of
+ * an answer, so the request is not sent again to this upstream or another (may_send_again(),
+ * forward_end.c): an application that says so much has begun to work. */
 static bool take_heads(struct forward *forward)
 {
     struct answer_fields fields;
@@ -231,7 +262,7 @@ static bool take_heads(struct forward *forward)
             return refuse(forward);
         if (!answer_is_interim(fields.status))
             return take_final_head(forward, &fields, (size_t)size);
-        proxied_head_interim(forward->req, &fields);
+        proxied_head_interim(forward->req, &fields, forward->buffer + forward->begin, (size_t)size);
         forward->begin += (size_t)size;
         if (forward->begin == forward->end)
             forward->begin = forward->end = 0;

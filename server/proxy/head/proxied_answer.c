@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "errand.h"
+#include "interim.h"
 
 /* What becomes of the head of an upstream's answer. */
 
@@ -97,14 +98,25 @@ static char compress_hint(h2o_iovec_t value)
     return H2O_COMPRESS_HINT_AUTO;
 }
 
+/* What the final answer is told by such a field. An interim answer tells nothing of the kind, and
+ * has no length (RFC 9110 section 8.6). */
+static void note_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t value)
+{
+    if (token == H2O_TOKEN_X_COMPRESS_HINT)
+        req->compress_hint = compress_hint(value);
+    else if (req->res.status != 204) /* it has no length, either */
+        req->res.content_length = h2o_strtosize(value.base, value.len);
+}
+
 /* False: this field is not passed on, or it is told elsewhere. */
-static bool take_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t *value)
+static bool take_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t *value,
+                       bool is_interim)
 {
     if (token->proxy_should_drop_for_res)
         return false;
-    if (token == H2O_TOKEN_CONTENT_LENGTH) {
-        if (req->res.status != 204) /* it has no length (RFC 9110 section 8.6) */
-            req->res.content_length = h2o_strtosize(value->base, value->len);
+    if (token == H2O_TOKEN_CONTENT_LENGTH || token == H2O_TOKEN_X_COMPRESS_HINT) {
+        if (!is_interim)
+            note_known(req, token, *value);
         return false;
     }
     if (token == H2O_TOKEN_LOCATION) {
@@ -114,9 +126,6 @@ static bool take_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t *va
         return value->len > 0;
     } else if (token == H2O_TOKEN_SERVER) {
         return req->conn->ctx->globalconf->proxy.preserve_server_header;
-    } else if (token == H2O_TOKEN_X_COMPRESS_HINT) {
-        req->compress_hint = compress_hint(*value);
-        return false;
     }
     return true;
 }
@@ -156,32 +165,79 @@ static bool is_nominated(const struct answer_fields *fields, const char *name, s
     return false;
 }
 
-/* `copy` has the bytes of the head that begin at `bytes`. */
-static void add_field(h2o_req_t *req, const struct answer_fields *fields, size_t index,
-                      const char *bytes, char *copy, bool look_for_nominations)
+/* A head whose `size` bytes are at `bytes` is taken over, into `pool`. */
+struct taking {
+    h2o_req_t *req;
+    const struct answer_fields *fields;
+    const char *bytes;
+    size_t size;
+    bool is_interim;
+    h2o_mem_pool_t *pool;
+    h2o_headers_t *to;
+    char *copy; /* of the bytes */
+    bool has_nominations;
+};
+
+static void add_field(const struct taking *taking, const struct phr_header *field)
 {
-    const struct phr_header *field = &fields->fields[index];
-    char *name = copy + (field->name - bytes);
-    h2o_iovec_t value = h2o_iovec_init(copy + (field->value - bytes), field->value_len);
+    char *name = taking->copy + (field->name - taking->bytes);
+    h2o_iovec_t value =
+        h2o_iovec_init(taking->copy + (field->value - taking->bytes), field->value_len);
 
     h2o_strtolower(name, field->name_len);
-    if (look_for_nominations && is_nominated(fields, name, field->name_len))
+    if (taking->has_nominations && is_nominated(taking->fields, name, field->name_len))
         return;
     const h2o_token_t *token = h2o_lookup_token(name, field->name_len);
     if (token == NULL)
-        h2o_add_header_by_str(&req->pool, &req->res.headers, name, field->name_len, 0, field->name,
+        h2o_add_header_by_str(taking->pool, taking->to, name, field->name_len, 0, field->name,
                               value.base, value.len);
-    else if (take_known(req, token, &value))
-        h2o_add_header(&req->pool, &req->res.headers, token, field->name, value.base, value.len);
+    else if (take_known(taking->req, token, &value, taking->is_interim))
+        h2o_add_header(taking->pool, taking->to, token, field->name, value.base, value.len);
 }
 
-void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields)
+static void add_fields(struct taking *taking)
+{
+    taking->copy = h2o_strdup(taking->pool, taking->bytes, taking->size).base;
+    taking->has_nominations = has_nominations(taking->fields);
+    for (size_t i = 0; i < taking->fields->count; i++)
+        add_field(taking, &taking->fields->fields[i]);
+}
+
+/* ---- interim answers ---- */
+
+static void push_links(h2o_req_t *req, const struct answer_fields *fields)
 {
     for (size_t i = 0; i < fields->count; i++)
         if (is_named(&fields->fields[i], H2O_STRLIT("link")))
             (void)h2o_push_path_in_link_header(req, fields->fields[i].value,
                                                fields->fields[i].value_len);
 }
+
+void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
+                          size_t size)
+{
+    struct inflight *inflight = inflight_of(req);
+    h2o_headers_t passed_on = {NULL};
+    h2o_mem_pool_t pool; /* a request may get many of them */
+
+    if (inflight == NULL || !interim_may_send(inflight, fields->status, size)) {
+        push_links(req, fields);
+        return;
+    }
+    h2o_mem_init_pool(&pool);
+    add_fields(&(struct taking){.req = req,
+                                .fields = fields,
+                                .bytes = bytes,
+                                .size = size,
+                                .is_interim = true,
+                                .pool = &pool,
+                                .to = &passed_on});
+    interim_send(inflight, fields->status, size, h2o_iovec_init(fields->reason, fields->reason_len),
+                 &passed_on);
+    h2o_mem_clear_pool(&pool);
+}
+
+/* ---- final answers ---- */
 
 bool proxied_head_follow(h2o_req_t *req, const struct answer_fields *fields)
 {
@@ -202,10 +258,12 @@ bool proxied_head_follow(h2o_req_t *req, const struct answer_fields *fields)
 void proxied_head_answer(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
                          size_t size)
 {
-    char *copy = h2o_strdup(&req->pool, bytes, size).base;
     req->res.status = fields->status;
     req->res.reason = h2o_strdup(&req->pool, fields->reason, fields->reason_len).base;
-    bool nominations = has_nominations(fields);
-    for (size_t i = 0; i < fields->count; i++)
-        add_field(req, fields, i, bytes, copy, nominations);
+    add_fields(&(struct taking){.req = req,
+                                .fields = fields,
+                                .bytes = bytes,
+                                .size = size,
+                                .pool = &req->pool,
+                                .to = &req->res.headers});
 }

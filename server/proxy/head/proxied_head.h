@@ -30,8 +30,11 @@ bool proxied_asks_for_websocket(const h2o_req_t *req);
 /* Does the field say for whom the request is, in the name of a proxy? */
 bool proxied_is_claim(const h2o_header_t *field);
 
-/* Links of an interim answer: let HTTP/2 push them. */
-void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields);
+/* Pass an interim head on to the client, whose `size` bytes are at `bytes`; HTTP/2 pushes its
+ * links.
+ */
+void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
+                          size_t size);
 
 /* The server was told by another answer to fetch this one: it follows redirects itself. True: that
  * has begun. */

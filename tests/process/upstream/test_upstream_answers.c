@@ -160,10 +160,11 @@ static void test_interim_answers_come_to_an_end(void **state)
                 hints); /* at once: the server closes when it has read enough of them */
     assert_int_equal(read_answer(f, ANSWER_HTTP11, false, &answer), ANSWER_WHOLE);
     assert_int_equal(answer.status, 502);
+    assert_int_equal(answer.interims, 64);
     answer_release(&answer);
 }
 
-static void test_a_few_interim_answers_are_passed_over(void **state)
+static void test_a_few_interim_answers_do_no_harm(void **state)
 {
     for (enum answer_protocol protocol = 0; protocol < ANSWER_PROTOCOLS; protocol++) {
         struct answer answer =
@@ -172,6 +173,7 @@ static void test_a_few_interim_answers_are_passed_over(void **state)
                      "\r\n" OK "Content-Length: 2\r\n\r\nok",
                      CLOSE, ANSWER_WHOLE);
         assert_int_equal(answer.status, 200);
+        assert_int_equal(answer.interims, protocol == ANSWER_HTTP10 ? 0 : 1);
         assert_string_equal(answer.body, "ok");
         answer_release(&answer);
     }
@@ -367,7 +369,7 @@ int main(void)
         TEST(test_a_folded_line_is_502),
         TEST(test_a_head_without_end_is_502_and_not_kept_in_memory),
         TEST(test_interim_answers_come_to_an_end),
-        TEST(test_a_few_interim_answers_are_passed_over),
+        TEST(test_a_few_interim_answers_do_no_harm),
         TEST(test_chunked_in_any_case_is_chunked),
         TEST(test_a_chunked_answer_without_its_last_chunk_is_cut),
         TEST(test_an_answer_shorter_than_its_length_is_cut),

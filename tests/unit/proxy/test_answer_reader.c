@@ -264,6 +264,31 @@ static void test_interim_answers_are_passed_over_and_counted(void **state)
     check_all(&(struct answer_case){many, TO_GET, PART, NULL, false}, 1);
 }
 
+/* A proxy passes them on: each has its own status and fields, and its own size. */
+static void test_an_interim_answer_is_read_like_a_final_one(void **state)
+{
+    static const char hint[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX: y\r\n\r\n";
+    static const char both[] =
+        "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX: y\r\n\r\n" OK "Content-Length: 0\r\n\r\n";
+    static struct answer_fields fields;
+    struct answer_reader reader;
+    (void)state;
+    answer_reader_init(&reader, false, false);
+    assert_int_equal(answer_reader_head(&reader, both, strlen(hint) - 1, &fields), 0);
+    assert_int_equal(answer_reader_head(&reader, both, strlen(both), &fields), strlen(hint));
+    assert_int_equal(fields.status, 103);
+    assert_int_equal(fields.reason_len, strlen("Early Hints"));
+    assert_int_equal(fields.count, 2);
+    assert_memory_equal(fields.fields[0].value, "</a>", fields.fields[0].value_len);
+    assert_memory_equal(fields.fields[1].name, "X", fields.fields[1].name_len);
+    assert_false(reader.is_whole);
+    assert_int_equal(
+        answer_reader_head(&reader, both + strlen(hint), strlen(both) - strlen(hint), &fields),
+        strlen(both) - strlen(hint));
+    assert_int_equal(fields.status, 200);
+    assert_true(reader.is_whole);
+}
+
 static void test_a_reset_is_no_end(void **state)
 {
     static struct reading reading;
@@ -331,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_heads_that_are_none),
         cmocka_unit_test(test_chunks_that_are_none),
         cmocka_unit_test(test_interim_answers_are_passed_over_and_counted),
+        cmocka_unit_test(test_an_interim_answer_is_read_like_a_final_one),
         cmocka_unit_test(test_a_reset_is_no_end),
         cmocka_unit_test(test_a_head_has_its_limits),
         cmocka_unit_test(test_trailer_fields_have_their_limit),
