@@ -422,11 +422,11 @@ static void test_stop_of_a_worker_that_dies_is_the_successors(void **state)
  * says that it knows of no drain. */
 static void expect_no_undrain(const struct process *admin)
 {
-    static const char early[] = "there is no drain";
+    static const char json[] = "Content-Type: application/json\r\n", early[] = "there is no drain";
     const uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
     char *answer;
 
-    while (strstr(answer = admin_call(admin, "POST", "/undrain", "", "{}"), early) != NULL) {
+    while (strstr(answer = admin_call(admin, "POST", "/undrain", json, "{}"), early) != NULL) {
         assert_true(now_ns() < until_ns);
         free(answer);
     }
