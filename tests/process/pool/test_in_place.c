@@ -19,7 +19,7 @@
 #include "h2_by_hand.h"
 #include "skip.h"
 
-#define PATIENCE_MS 60000
+#define PATIENCE_MS 240000 /* thousands of round trips, on a busy machine */
 #define PLACED "lastcall_placed_total"
 #define HANDED_OFF "lastcall_handed_off_total"
 

@@ -5,11 +5,11 @@
 
 Prints `ready` when every client has its first echo. Ends when every connection has, and prints
 
-    clients 40 told 40 torn 0 lost 0 messages 12345
+    clients 40 told 40 torn 0 lost 0 messages 12345 late 12
 
 told: the client got a Close frame 1001, after whole messages only. torn: what came to a client or to the upstream was no
 WebSocket, ended without a Close frame 1001, or had bytes after it. lost: the upstream had sent more messages before its own Close frame than the client
-got. Frames of RFC 6455, by hand: messages in one frame or two, with a Ping between."""
+got. late: the longest time, in milliseconds, that a thread of this process waited for its turn. Frames of RFC 6455, by hand: messages in one frame or two, with a Ping between."""
 
 import os
 import random
@@ -193,10 +193,22 @@ class Client:
             self.first.set()
 
 
+latest_s = 0.0
+
+
+def watch_turns():
+    global latest_s
+    while True:
+        begun = time.monotonic()
+        time.sleep(0.01)
+        latest_s = max(latest_s, time.monotonic() - begun - 0.01)
+
+
 def main():
     front, upstream, count = map(int, sys.argv[1:4])
     listener = socket.create_server(("127.0.0.1", upstream), backlog=count)
     threading.Thread(target=accept_all, args=(listener,), daemon=True).start()
+    threading.Thread(target=watch_turns, daemon=True).start()
     clients = [Client(front, number) for number in range(count)]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
@@ -209,7 +221,7 @@ def main():
     torn = len(faults) + sum(c.fault is not None for c in clients)
     print(f"clients {count} told {sum(c.told for c in clients)} torn {torn}"
           f" lost {sum(max(0, sent.get(c.number, 0) - c.got) for c in clients)}"
-          f" messages {sum(c.got for c in clients)}", flush=True)
+          f" messages {sum(c.got for c in clients)} late {latest_s * 1000:.0f}", flush=True)
 
 
 main()
