@@ -73,7 +73,8 @@ uint64_t used_ns_of_thread(pid_t pid, pid_t tid)
     (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, tid);
     FILE *file = fopen(path, "r");
     if (file != NULL) {
-        (void)fscanf(file, "%llu", &used_ns);
+        if (fscanf(file, "%llu", &used_ns) != 1)
+            used_ns = 0;
         (void)fclose(file);
     }
     return used_ns;
