@@ -295,11 +295,12 @@ def proxy_cases() -> Iterator[Case]:
     yield ask("/preserve/echo", host="other.test")
     yield ask("/preserve/echo", host="other.test:8088")
     yield ask("/echo", host="other.test:8088")
-    # Waiting: shorter than the timeout, longer, and much longer than an own short one.
+    # Waiting: shorter than the timeout, longer, and so much longer than an own short one that a busy machine does not
+    # matter.
     yield ask("/slow", at_least_s=0.5)
     yield ask("/patient/slow", at_least_s=0.5)
-    yield ask("/hurried/slow", at_least_s=0.15)
-    yield ask("/hurried/slow", method="POST", body=b"x", at_least_s=0.15)
+    yield ask("/hurried/slow?seconds=5", at_least_s=0.15)
+    yield ask("/hurried/slow?seconds=5", method="POST", body=b"x", at_least_s=0.15)
     for place in ("http://SELF/echo", "/reproxied/echo", "/echo", "http://SELF/nowhere", "http://127.0.0.1:1/",
                   "http://SELF/reproxied/reproxy%3Fto=/echo", "relative", "http://SELF/204", "", "no:url",
                   "http://SELF/size%3Fbytes=100000"):

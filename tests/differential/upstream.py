@@ -120,7 +120,7 @@ def request_host(request: Request) -> str:
 
 
 def reply_slow(request: Request) -> Reply:
-    time.sleep(SLOW_S)
+    time.sleep(float(request.query.get("seconds", SLOW_S)))
     return sized("200 OK", b"slow\n")
 
 
