@@ -15,7 +15,6 @@
 #include "loop.h"
 #include "strict_chunks.h"
 
-struct interim;
 struct job;
 struct pool_share;
 
@@ -142,7 +141,6 @@ struct conn {
     struct conn_bodies bodies;        /* bodies.c */
     struct job *watched;              /* job.c: HTTP/1, the request being served; the socket reports
                                        * a hang-up */
-    struct interim *interim;          /* interim.c: HTTP/1, being written; NULL: none is */
     struct conn_peer peer;            /* exchange_copy.c */
     struct pool_share *share_of_pool; /* job.c: HTTP/2; NULL: it has had no job yet */
 

@@ -6,8 +6,6 @@
 
 #include "loop.h"
 #include "answer_head.h"
-#include "interim.h"
-#include "request.h"
 #include "tunnel.h"
 #include "upstream.h"
 
@@ -187,30 +185,6 @@ static void begin_tunnel(struct forward *forward)
                  forward->buffer + forward->begin, forward->end - forward->begin);
 }
 
-static bool take_heads(struct forward *forward);
-
-static void on_interims_written(void *data)
-{
-    struct forward *forward = data;
-
-    upstream_conn_resume(forward->conn);
-    (void)take_heads(forward);
-}
-
-/* The head of 101 does not go through the filters of an answer, which would hold it back until the
- * interim answers are written. So it stays in the buffer until then, and is read again. Until then
- * the upstream waits, and its time does not run: it is the client that is slow. */
-static bool must_wait(struct forward *forward)
-{
-    struct inflight *inflight = inflight_of(forward->req);
-
-    if (inflight == NULL || !interim_await(inflight, on_interims_written, forward))
-        return false;
-    upstream_conn_pause(forward->conn);
-    h2o_timeout_unlink(&forward->timer);
-    return true;
-}
-
 static bool take_final_head(struct forward *forward, const struct answer_fields *fields,
                             size_t size)
 {
@@ -222,8 +196,6 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
                      "the upstream switched protocols before it had the request");
         return false;
     }
-    if (fields->status == 101 && must_wait(forward))
-        return false;
     upstream_note_head(forward->upstream, forward->req,
                        loop_now_ms(forward->upstream->proxy->loop) - forward->phase_ms);
     if (forward->protocol->follows_redirects && proxied_head_follow(forward->req, fields)) {

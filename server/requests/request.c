@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "answer_head.h"
-#include "interim.h"
 #include "journal.h"
 #include "server_state.h"
 
@@ -57,7 +56,6 @@ static void on_prefilter(h2o_req_prefilter_t *self, h2o_req_t *req, h2o_ostream_
     see_to_last_line(inflight->loop, req);
     if (inflight->slot != NULL)
         journal_set_responding(inflight->slot);
-    interim_hold_answer(inflight, slot);
     h2o_setup_next_prefilter(self, req, slot);
 }
 
@@ -86,7 +84,6 @@ struct inflight *inflight_create(h2o_req_t *req)
     inflight->is_half = false;
     inflight->held = NULL;
     inflight->slot = NULL;
-    inflight->interim = NULL;
     inflight->begun_ns = loop_now_ns(loop);
     inflight->id = h2o_iovec_init(NULL, 0);
     inflight->shows_id = false;

@@ -14,7 +14,6 @@
 #include "h2o_api.h"
 
 struct held;
-struct interim;
 struct journal_slot;
 
 struct inflight {
@@ -26,7 +25,6 @@ struct inflight {
     struct job *job;           /* NULL: served inline */
     struct held *held;         /* NULL: it does not wait for the application */
     struct journal_slot *slot; /* NULL: it is not on record */
-    struct interim *interim;   /* interim.c; NULL: no interim answer was sent */
     bool given_up;             /* it is counted and logged as unfinished; its answer is dropped */
     bool is_endless;           /* an event stream: it ends as a tunnel does */
     bool is_half;              /* its answer is being written, and its end has not been sent */

@@ -119,6 +119,9 @@ static bool take_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t *va
             note_known(req, token, *value);
         return false;
     }
+    /* Orders to this server; of a final answer the filters take them out that obey them. */
+    if (is_interim && (token == H2O_TOKEN_X_REPROXY_URL || token == H2O_TOKEN_X_TRAFFIC))
+        return false;
     if (token == H2O_TOKEN_LOCATION) {
         *value = rewritten_location(req, *value);
     } else if (token == H2O_TOKEN_LINK) {
@@ -220,7 +223,7 @@ void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields, co
     h2o_headers_t passed_on = {NULL};
     h2o_mem_pool_t pool; /* a request may get many of them */
 
-    if (inflight == NULL || !interim_may_send(inflight, fields->status, size)) {
+    if (inflight == NULL || !interim_may_send(inflight, fields->status)) {
         push_links(req, fields);
         return;
     }
@@ -232,8 +235,7 @@ void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields, co
                                 .is_interim = true,
                                 .pool = &pool,
                                 .to = &passed_on});
-    interim_send(inflight, fields->status, size, h2o_iovec_init(fields->reason, fields->reason_len),
-                 &passed_on);
+    interim_send(inflight, fields->status, &passed_on);
     h2o_mem_clear_pool(&pool);
 }
 

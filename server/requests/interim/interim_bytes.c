@@ -1,44 +1,8 @@
 #include "interim_bytes.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "container_of.h"
-
-/* ---- HTTP/1.1 ---- */
-
-static char *put(char *at, const char *bytes, size_t size)
-{
-    memcpy(at, bytes, size);
-    return at + size;
-}
-
-h2o_iovec_t interim_to_http1(h2o_mem_pool_t *pool, int status, h2o_iovec_t reason,
-                             const h2o_headers_t *fields)
-{
-    char line[sizeof("HTTP/1.1 999 ")];
-    size_t size = sizeof(line) + reason.len + 4;
-
-    for (size_t i = 0; i < fields->size; i++)
-        size += fields->entries[i].name->len + fields->entries[i].value.len + 4;
-    (void)snprintf(line, sizeof(line), "HTTP/1.1 %d ", status);
-    char *bytes = h2o_mem_alloc_pool(pool, size), *at = bytes;
-    at = put(at, line, strlen(line));
-    at = put(at, reason.base, reason.len);
-    at = put(at, H2O_STRLIT("\r\n"));
-    for (size_t i = 0; i < fields->size; i++) {
-        const h2o_header_t *field = &fields->entries[i];
-        const char *name = field->orig_name != NULL ? field->orig_name : field->name->base;
-        at = put(at, name, field->name->len);
-        at = put(at, H2O_STRLIT(": "));
-        at = put(at, field->value.base, field->value.len);
-        at = put(at, H2O_STRLIT("\r\n"));
-    }
-    at = put(at, H2O_STRLIT("\r\n"));
-    return h2o_iovec_init(bytes, (size_t)(at - bytes));
-}
-
-/* ---- HTTP/2 ---- */
 
 /* RFC 7541: `:status` is number 8 of the static table; a string begins with its length, of at most
  * H2O_HTTP2_ENCODE_INT_MAX_LENGTH bytes, and libh2o's encoder looks one byte further. */

@@ -1,4 +1,4 @@
-/* How interim answers are written: HTTP/1.1 byte by byte, HTTP/2 as another decoder reads it. */
+/* How interim answers are written for HTTP/2, as another decoder reads it. */
 
 #include <nghttp2/nghttp2.h>
 #include <setjmp.h>
@@ -36,34 +36,6 @@ static void add(h2o_headers_t *fields, const char *name, const char *value)
     h2o_strtolower(lower.base, lower.len);
     h2o_add_header_by_str(&pool, fields, lower.base, lower.len, 1, name, value, strlen(value));
 }
-
-/* ---- HTTP/1.1 ---- */
-
-static void expect_http1(const h2o_headers_t *fields, int status, const char *reason,
-                         const char *want)
-{
-    h2o_iovec_t bytes =
-        interim_to_http1(&pool, status, h2o_iovec_init(reason, strlen(reason)), fields);
-
-    assert_int_equal(bytes.len, strlen(want));
-    assert_memory_equal(bytes.base, want, bytes.len);
-}
-
-static void test_http1_has_the_names_as_they_came(void **state)
-{
-    h2o_headers_t fields = {NULL};
-    (void)state;
-    expect_http1(&fields, 102, "Processing", "HTTP/1.1 102 Processing\r\n\r\n");
-    expect_http1(&fields, 199, "", "HTTP/1.1 199 \r\n\r\n");
-    add(&fields, "LINK", "</a>; rel=preload");
-    add(&fields, "x-Own", "");
-    h2o_add_header_by_str(&pool, &fields, H2O_STRLIT("x-lower"), 0, NULL, H2O_STRLIT("y"));
-    expect_http1(&fields, 103, "Early Hints",
-                 "HTTP/1.1 103 Early Hints\r\nLINK: </a>; rel=preload\r\nx-Own: \r\n"
-                 "x-lower: y\r\n\r\n");
-}
-
-/* ---- HTTP/2 ---- */
 
 /* One frame of which all is read: the fields, a line for each. */
 static const char *decode(nghttp2_hd_inflater *inflater, h2o_iovec_t frame)
@@ -165,7 +137,6 @@ static void test_http2_has_texts_of_any_length(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_http1_has_the_names_as_they_came),
         TEST(test_http2_is_one_frame_that_does_not_end_the_stream),
         TEST(test_http2_has_names_in_lower_case_and_values_without_space_around),
         TEST(test_http2_has_no_field_of_http1),
