@@ -305,7 +305,7 @@ async function testUpstreamsAreShown(browser)
     await waitText(page, "upstream-rows", /^uphttp:/);
     for (let i = 0; i < 10; i++)
         assert.equal(await ask(server, "/"), "HTTP/1.1 200 OK");
-    await waitText(page, "upstream-rows", /ejected/);
+    await waitText(page, "upstream-rows", /\(default\/\)0100ejected/); /* the page hears of both by and by */
     assert.equal(await page.$$eval("#upstream-rows .bad", (all) => all.length), 1);
     const rows = await page.$$eval("#upstream-rows tr", (all) => all.map((row) => [...row.cells].map((cell) => cell.textContent)));
     assert.match(rows[0].join("|"), /^up\|http:\/\/127\.0\.0\.1:\d+ \(default\/\)\|0\|10\|0$/);

@@ -235,8 +235,9 @@ static void test_it_runs_with_its_standard_descriptors_closed(void **state)
     }
 }
 
-/* The inode of the server's end of a connection, as the kernel lists it (proc_pid_net(5)). */
-static unsigned long inode_of_peer(int fd)
+/* The inode of the server's end of a connection, as the kernel lists it (proc_pid_net(5)). Others
+ * may have a connection from the same port to another server. */
+static unsigned long inode_of_peer(const struct process *server, int fd)
 {
     struct sockaddr_in ours;
     socklen_t length = sizeof(ours);
@@ -247,11 +248,11 @@ static unsigned long inode_of_peer(int fd)
     assert_non_null(file);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&ours, &length), 0);
     while (inode == 0 && fgets(line, sizeof(line), file) != NULL) {
-        unsigned port;
+        unsigned local, port;
         unsigned long found;
-        if (sscanf(line, "%*d: %*x:%*x %*x:%x %*x %*x:%*x %*x:%*x %*x %*d %*d %lu", &port,
-                   &found) == 2 &&
-            port == ntohs(ours.sin_port))
+        if (sscanf(line, "%*d: %*x:%x %*x:%x %*x %*x:%*x %*x:%*x %*x %*d %*d %lu", &local, &port,
+                   &found) == 3 &&
+            local == server->port && port == ntohs(ours.sin_port))
             inode = found;
     }
     (void)fclose(file);
@@ -283,7 +284,7 @@ static void test_a_successor_gets_no_connection_that_closes(void **state)
     int fd = client_connect(&p);
     client_send(fd, "GET /stream?kb=65536 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     free(client_read_until(fd, "\r\n\r\n")); /* the rest stays on its way */
-    unsigned long inode = inode_of_peer(fd);
+    unsigned long inode = inode_of_peer(&p, fd);
     assert_true(inode != 0 && has_socket(p.pid, inode));
     assert_int_equal(kill(p.pid, SIGHUP), 0);
     assert_generation(&p, 2, &next);
