@@ -220,7 +220,7 @@ void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields, co
                           size_t size)
 {
     struct inflight *inflight = inflight_of(req);
-    h2o_headers_t passed_on = {NULL};
+    h2o_headers_t passed_on = {NULL, 0, 0};
     h2o_mem_pool_t pool; /* a request may get many of them */
 
     if (inflight == NULL || !interim_may_send(inflight, fields->status)) {

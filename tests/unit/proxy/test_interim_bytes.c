@@ -79,7 +79,7 @@ static h2o_iovec_t expect_http2(const h2o_headers_t *fields, int status, const c
 static void test_http2_is_one_frame_that_does_not_end_the_stream(void **state)
 {
     static const uint8_t want[] = {0, 0, 5, 1, 4, 1, 2, 3, 5, 8, 3, '1', '0', '2'};
-    h2o_headers_t fields = {NULL};
+    h2o_headers_t fields = {NULL, 0, 0};
     (void)state;
     h2o_iovec_t frame = expect_http2(&fields, 102, ":status: 102\n");
     assert_int_equal(frame.len, sizeof(want));
@@ -89,7 +89,7 @@ static void test_http2_is_one_frame_that_does_not_end_the_stream(void **state)
 
 static void test_http2_has_names_in_lower_case_and_values_without_space_around(void **state)
 {
-    h2o_headers_t fields = {NULL};
+    h2o_headers_t fields = {NULL, 0, 0};
     (void)state;
     add(&fields, "LINK", "</a>; rel=preload");
     add(&fields, "X-Own", " \t spaces \t within \t ");
@@ -106,7 +106,7 @@ static void test_http2_has_no_field_of_http1(void **state)
     static const char *const names[] = {"Connection", "Keep-Alive",        "Proxy-Connection",
                                         "Upgrade",    "Transfer-Encoding", "TE",
                                         "Host",       "HTTP2-Settings"};
-    h2o_headers_t fields = {NULL};
+    h2o_headers_t fields = {NULL, 0, 0};
     (void)state;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         add(&fields, names[i], "x");
@@ -122,7 +122,7 @@ static void test_http2_has_texts_of_any_length(void **state)
     static char text[65536 + 1], want[2 * sizeof(text)];
     (void)state;
     for (size_t i = 0; i < 2 * sizeof(lengths) / sizeof(lengths[0]); i++) {
-        h2o_headers_t fields = {NULL};
+        h2o_headers_t fields = {NULL, 0, 0};
         size_t length = lengths[i / 2];
         memset(text, i % 2 == 0 ? 'a' : '\xff', length);
         text[length] = '\0';
