@@ -13,7 +13,8 @@
 
 /* ---- giving way ---- */
 
-static _Thread_local bool should_give_way, gives_way;
+static _Thread_local bool should_give_way; /* what thread_give_way() was asked for last */
+static _Thread_local bool gives_way;       /* and it has changed the policy */
 
 /* With a service of CPUSchedulingResetOnFork= the kernel returns this bit, too, and wants it back.
  */

@@ -98,8 +98,8 @@ static char compress_hint(h2o_iovec_t value)
     return H2O_COMPRESS_HINT_AUTO;
 }
 
-/* What the final answer is told by such a field. An interim answer tells nothing of the kind, and
- * has no length (RFC 9110 section 8.6). */
+/* Such a field sets the length of the final answer, or whether libh2o compresses it. An interim
+ * answer has no length (RFC 9110 section 8.6), and is not compressed. */
 static void note_known(h2o_req_t *req, const h2o_token_t *token, h2o_iovec_t value)
 {
     if (token == H2O_TOKEN_X_COMPRESS_HINT)

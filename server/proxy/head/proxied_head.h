@@ -30,9 +30,8 @@ bool proxied_asks_for_websocket(const h2o_req_t *req);
 /* Does the field say for whom the request is, in the name of a proxy? */
 bool proxied_is_claim(const h2o_header_t *field);
 
-/* Pass an interim head on to the client, whose `size` bytes are at `bytes`; HTTP/2 pushes its
- * links.
- */
+/* Pass an interim head, whose `size` bytes are at `bytes`, on to a client of HTTP/2, and let HTTP/2
+ * push its links.     Thread: owner loop only. */
 void proxied_head_interim(h2o_req_t *req, const struct answer_fields *fields, const char *bytes,
                           size_t size);
 

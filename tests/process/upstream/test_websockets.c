@@ -19,8 +19,9 @@
 
 #define CLIENTS "40"
 
-/* A tunnel has half a second for its farewell before the client is told whatever the upstream says.
- * An upstream that gets no processor for that long loses what it sends meanwhile. */
+/* lastcall sends the client its Close frame half a second after the farewell of the tunnel has
+ * begun, even if the upstream has not answered its own. An upstream that gets no processor for that
+ * long loses what it sends meanwhile. */
 #define TOO_LATE_MS 100
 
 static void expect_none_lost(const char *out)

@@ -1,5 +1,5 @@
-/* A context with many paths: each handler, filter and logger is told once that it begins and once
- * that it ends, and libh2o looks for none of the paths in its list. */
+/* A context with many paths: its begin and its end each call every handler, filter and logger once,
+ * and libh2o looks for none of the paths in its list. */
 
 #include <setjmp.h>
 #include <stdarg.h>
