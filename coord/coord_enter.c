@@ -140,13 +140,15 @@ static void enter_draining(struct coord *coord)
 
 /* How long the archive may take after the deadline. */
 #define ARCHIVE_NS (500 * NS_PER_MS)
+/* And before it, on a disk that is slow: a second signal waits as long. */
+#define ARCHIVE_EARLY_NS (5 * NS_PER_S)
 
-static void archive(struct coord *coord, bool loops_are_quiet)
+static void archive(struct coord *coord, bool loops_are_quiet, uint64_t until_ns)
 {
     bool forced = coord->drain.cause == DRAIN_CAUSE_FORCED;
 
     if (coord->archive != NULL)
-        coord->archive(coord->archive_arg, forced, loops_are_quiet, clock_now_ns() + ARCHIVE_NS,
+        coord->archive(coord->archive_arg, forced, loops_are_quiet, until_ns,
                        &coord->report.archived);
 }
 
@@ -155,9 +157,19 @@ static void enter_aborting(struct coord *coord)
     /* The server stops sending answers before it lists requests, so each request is either answered
      * or listed. */
     coord->config.ops->list_requests(coord->config.server, true, &coord->report.unfinished);
-    archive(coord, false);
+    archive(coord, false, clock_now_ns() + ARCHIVE_NS);
     coord->report.connections_cut = coord->census.connections; /* before cut() closes them */
     coord->config.ops->cut(coord->config.server);
+}
+
+/* The drain has ended by itself, so the deadline may be far away. */
+static uint64_t archive_until_ns(const struct coord *coord)
+{
+    uint64_t now_ns = clock_now_ns(), deadline_ns = coord->drain.deadline_at_ns;
+
+    if (deadline_ns > now_ns + ARCHIVE_EARLY_NS)
+        return now_ns + ARCHIVE_EARLY_NS;
+    return deadline_ns > now_ns + ARCHIVE_NS ? deadline_ns : now_ns + ARCHIVE_NS;
 }
 
 static int exit_status_locked(const struct coord *coord)
@@ -178,7 +190,7 @@ static void enter_done(struct coord *coord)
 {
     /* Requests that a limit of the server cut are unfinished, too. */
     if (coord->drain.cause == DRAIN_CAUSE_QUIET && coord->census.given_up > 0)
-        archive(coord, true);
+        archive(coord, true, archive_until_ns(coord));
     coord_lock(coord); /* other threads may still add a trigger to the report */
     coord->report.ended_ns = coord->drain.entered_ns[PHASE_DONE];
     coord->report.end = coord->census;

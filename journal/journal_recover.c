@@ -48,6 +48,13 @@ static void log_moved(const char *path, uint64_t pid, const struct archive_moved
                  "%" PRIu64 " request%s archived to %s: process %" PRIu64
                  " ended without answering",
                  moved->count, moved->count == 1 ? "" : "s", moved->path, pid);
+    if (moved->doubles > 0) /* its owner has told nobody: its move was not over when it ended */
+        log_line(
+            LOG_LEVEL_WARN, "archived-before",
+            json_pack("{s:I, s:I}", "count", (json_int_t)moved->doubles, "pid", (json_int_t)pid),
+            "%" PRIu64 " request%s of process %" PRIu64
+            " had been archived already, when that process ended in the middle of the move",
+            moved->doubles, moved->doubles == 1 ? "" : "s", pid);
     if (moved->torn + moved->damaged > 0)
         log_line(LOG_LEVEL_WARN, "record-bad",
                  json_pack("{s:s, s:I, s:I}", "path", path, "torn", (json_int_t)moved->torn,

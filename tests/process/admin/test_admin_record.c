@@ -3,7 +3,6 @@
 
 #include "process.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -18,13 +17,13 @@
 #include <cmocka.h>
 
 #include "admin_client.h"
+#include "directory.h"
 
 #define LIMIT_MS 30000
 #define ARGS(...)                                                                                  \
     ((const char *const[]){"--threads", "1", "--admin", address, "--restart-probation", "20ms",    \
                            __VA_ARGS__, NULL})
 
-static char directory[] = "/tmp/lastcall-record-XXXXXX";
 static char address[128], journal[128];
 
 static void test_without_a_journal_there_is_nothing_unfinished(void **state)
@@ -116,30 +115,13 @@ static void test_drain_without_a_deadline_keeps_those_of_the_file(void **state)
     process_release(&p);
 }
 
-static int make_directory(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    if (mkdtemp(directory) == NULL)
+    if (make_directory_in_memory(state) != 0)
         return -1;
-    (void)snprintf(address, sizeof(address), "unix:%s/admin.sock", directory);
+    (void)snprintf(address, sizeof(address), "unix:%s", in_directory("admin.sock"));
     (void)snprintf(journal, sizeof(journal), "%s", directory);
     return 0;
-}
-
-static int remove_directory(void **state)
-{
-    char path[512];
-    DIR *files = opendir(directory);
-
-    (void)state;
-    for (struct dirent *file; files != NULL && (file = readdir(files)) != NULL;) {
-        (void)snprintf(path, sizeof(path), "%s/%s", directory, file->d_name);
-        if (file->d_name[0] != '.')
-            (void)unlink(path);
-    }
-    if (files != NULL)
-        (void)closedir(files);
-    return rmdir(directory);
 }
 
 #define claim(f) cmocka_unit_test_teardown(f, process_kill_left)
@@ -154,5 +136,5 @@ int main(void)
     };
     (void)alarm(240);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    return cmocka_run_group_tests_name("admin_record", tests, make_directory, remove_directory);
+    return cmocka_run_group_tests_name("admin_record", tests, set_up, remove_directory);
 }

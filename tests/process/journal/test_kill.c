@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "archive_reader.h"
+#include "directory.h"
 #include "fault.h"
 #include "loadgen.h"
 #include "skip.h"
@@ -351,7 +352,7 @@ static int make_dir(void **state)
     (void)state;
     holds = true;
     body_bytes = BODY_BYTES;
-    (void)strcpy(dir, "/tmp/lastcall-kill-XXXXXX");
+    (void)snprintf(dir, sizeof(dir), "%s/lastcall-kill-XXXXXX", memory_folder());
     return mkdtemp(dir) != NULL ? 0 : -1;
 }
 

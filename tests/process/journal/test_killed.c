@@ -312,7 +312,7 @@ static void test_a_replay_by_root_leaves_files_of_the_folders_owner(void **state
 /* The user nobody has to reach its folder. */
 static int make_open_directory(void **state)
 {
-    return make_directory(state) != 0 || chmod(directory, 0755) != 0 ? -1 : 0;
+    return make_directory_in_memory(state) != 0 || chmod(directory, 0755) != 0 ? -1 : 0;
 }
 
 int main(void)

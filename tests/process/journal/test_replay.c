@@ -829,5 +829,5 @@ int main(void)
         TEST(test_wrong_usage_is_one_line),
     };
     (void)alarm(300);
-    return cmocka_run_group_tests_name("replay", tests, make_directory, remove_directory);
+    return cmocka_run_group_tests_name("replay", tests, make_directory_in_memory, remove_directory);
 }

@@ -21,6 +21,8 @@
 #include <cmocka.h>
 
 #include "archive_reader.h"
+#include "directory.h"
+#include "expect.h"
 #include "loadgen.h"
 #include "skip.h"
 
@@ -60,7 +62,7 @@ static bool exists(const char *name)
 static int make_dir(void **state)
 {
     (void)state;
-    (void)strcpy(dir, "/tmp/lastcall-unfinished-XXXXXX");
+    (void)snprintf(dir, sizeof(dir), "%s/lastcall-unfinished-XXXXXX", memory_folder());
     if (mkdtemp(dir) == NULL)
         return -1;
     (void)snprintf(conf_path, sizeof(conf_path), "%s.conf", dir);
@@ -270,7 +272,7 @@ static void test_what_hangs_at_the_deadline_is_archived_byte_for_byte(void **sta
     }
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 3);
-    assert_non_null(strstr(p.log, "4 requests archived to "));
+    assert_contains(p.log, "4 requests archived to ");
     read_archive(&items);
     assert_int_equal(items.count, 4);
     for (size_t i = 0; i < 4; i++) {
@@ -324,8 +326,8 @@ static void test_a_forced_stop_archives_too_and_the_report_says_so(void **state)
     size_t n = fread(line, 1, sizeof(line) - 1, file);
     (void)fclose(file);
     line[n] = '\0';
-    assert_non_null(strstr(line, "\"archived\": 1"));
-    assert_non_null(strstr(line, "unfinished-"));
+    assert_contains(line, "\"archived\": 1");
+    assert_contains(line, "unfinished-");
     assert_int_equal(unlink(report), 0);
     (void)close(fd);
     release_items(&items);
@@ -527,7 +529,7 @@ static void test_streams_that_a_limit_cuts_are_archived(void **state)
                                 .server_is_gone_arg = &p};
     assert_int_equal(load_run(&load, &result), 0);
     process_expect(&p, LIMIT_MS, 3);
-    assert_non_null(strstr(p.log, "3 requests archived to "));
+    assert_contains(p.log, "3 requests archived to ");
     read_archive(&items);
     assert_int_equal(items.count, CUT);
     assert_int_equal(items.items[0].reason, UNFINISHED_REASON_DEADLINE);
@@ -648,8 +650,8 @@ static void test_foreign_files_are_left_alone_and_named(void **state)
         (void)fclose(file);
     }
     start(&p, "");
-    assert_non_null(strstr(p.log, "inflight.7 is left alone: it does not begin as an in-flight"));
-    assert_non_null(strstr(p.log, "inflight.old is left alone: not the name of a record"));
+    assert_contains(p.log, "inflight.7 is left alone: it does not begin as an in-flight");
+    assert_contains(p.log, "inflight.old is left alone: not the name of a record");
     assert_true(exists("inflight.7"));
     assert_true(exists("inflight.old"));
     assert_false(exists("inflight.8.new")); /* a start that was killed leaves such */
@@ -727,7 +729,7 @@ static void test_a_disk_that_is_full_at_the_deadline_keeps_the_record(void **sta
     fill_disk();
     process_signal(&p, SIGTERM);
     process_expect(&p, LIMIT_MS, 3); /* the same as with it */
-    assert_non_null(strstr(p.log, "error: cannot archive 1 request: No space left on device"));
+    assert_contains(p.log, "error: cannot archive 1 request: No space left on device");
     process_release(&p);
     assert_true(has_file("inflight.", NULL));
     read_archive(&items);

@@ -106,7 +106,7 @@ int with_queue_end(void **state)
 
 int with_queue_set_up(void **state)
 {
-    if (make_directory(state) != 0)
+    if (make_directory_in_memory(state) != 0)
         return -1;
     (void)snprintf(archive, sizeof(archive), "%s", in_directory("unfinished-20260101.ndjson"));
     return 0;

@@ -17,6 +17,7 @@
 
 #include "archive_reader.h"
 #include "clock.h"
+#include "directory.h"
 #include "journal.h"
 #include "log.h"
 
@@ -89,9 +90,7 @@ static void empty_dir(void)
 static int set_up(void **state)
 {
     (void)state;
-    /* In memory, where it is quick to flush. */
-    (void)snprintf(dir, sizeof(dir), "%s/lastcall-archive-XXXXXX",
-                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    (void)snprintf(dir, sizeof(dir), "%s/lastcall-archive-XXXXXX", memory_folder());
     if (mkdtemp(dir) == NULL)
         return -1;
     image = make_image(dir, REQUESTS, &image_bytes);
