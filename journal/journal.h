@@ -87,7 +87,8 @@ int journal_recover(const char *dir, uint64_t *ret_archived);
  * is allowed.     Thread: main only, when no request is in flight or all are archived. */
 void journal_leave(struct journal *journal);
 
-/* Unmap it. NULL is allowed.     Thread: main only, when loops and workers are gone. */
+/* Give the lock back and unmap it; a move that journal_archive() did not wait for unmaps it later.
+ * NULL is allowed.     Thread: main only, when loops and workers are gone. */
 void journal_destroy(struct journal *journal);
 
 /* The path of the record.     Thread: any, after journal_open(). */

@@ -2,8 +2,9 @@
  *
  * The move has its own thread, because a disk may need more time than is left, and a thread that
  * waits for a disk cannot be ended. The coordinator then goes on without it, and the process ends;
- * the next start finishes the move (move note, archive.h). So of the coordinator and the thread,
- * the last one that uses the job frees it. */
+ * the next start finishes the move (move note, archive.h). A program that has the server as a
+ * library lives on, and the thread with it. So of the coordinator and the thread, the last one that
+ * uses the job frees it, and the journal likewise. */
 
 #include "journal_p.h"
 
@@ -110,8 +111,10 @@ static void *move_thread(void *arg)
 {
     struct move_job *job = arg;
 
-    if (move(job))
+    if (move(job)) {
+        journal_drop(job->journal);
         free_job(job);
+    }
     return NULL;
 }
 
@@ -125,7 +128,10 @@ static bool await(struct move_job *job)
     while (!job->is_over && err == 0)
         err = pthread_cond_timedwait(&job->over, &job->mu, &until);
     bool is_over = job->is_over;
-    job->is_left = !is_over;
+    if (!is_over) { /* relaxed: the mutex hands it over */
+        job->is_left = true;
+        (void)atomic_fetch_add_explicit(&job->journal->users, 1, memory_order_relaxed);
+    }
     (void)pthread_mutex_unlock(&job->mu);
     return is_over;
 }

@@ -105,6 +105,7 @@ int journal_open(const struct journal_config *config, struct journal **ret_journ
     if (journal == NULL)
         return journal_fail(error, EXIT_STATUS_UNAVAILABLE, "no memory to start");
     journal->fd = -1;
+    atomic_init(&journal->users, 1);
     journal->max_body = config->max_body;
     journal->sync = config->sync;
     journal->page_bytes = (size_t)sysconf(_SC_PAGESIZE);
@@ -164,9 +165,9 @@ void journal_leave(struct journal *journal)
         (void)unlink(journal->path);
 }
 
-void journal_destroy(struct journal *journal)
+void journal_drop(struct journal *journal)
 {
-    if (journal == NULL)
+    if (atomic_fetch_sub_explicit(&journal->users, 1, memory_order_acq_rel) > 1)
         return;
     for (unsigned i = 0; journal->parts != NULL && i < journal->part_count; i++) {
         free(journal->parts[i].free);
@@ -175,12 +176,22 @@ void journal_destroy(struct journal *journal)
     free(journal->parts);
     if (journal->map != NULL)
         (void)munmap(journal->map, journal->map_bytes);
-    if (journal->fd >= 0)
-        (void)close(journal->fd);
     free(journal->methods.memory);
     free(journal->paths.memory);
     free(journal->redact.memory);
     free(journal->path);
     free(journal->dir);
     free(journal);
+}
+
+void journal_destroy(struct journal *journal)
+{
+    if (journal == NULL)
+        return;
+    /* The record has no owner from here on. A move that still runs has the folder's lock, and the
+     * next owner waits for that. */
+    if (journal->fd >= 0)
+        (void)close(journal->fd);
+    journal->fd = -1;
+    journal_drop(journal);
 }

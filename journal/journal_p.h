@@ -72,6 +72,9 @@ struct journal {
     unsigned part_count;
     /* atomic: written by the main thread, read by any, relaxed */
     _Atomic uint64_t archived, torn, damaged;
+    /* atomic: the owner, and each move that is left to its thread (journal_archive.c); whoever
+     * takes the last one away frees it. acq_rel: that one comes after all that the others did. */
+    _Atomic unsigned users;
 };
 
 /* ---- journal_common.c; Thread: main only ---- */
@@ -88,6 +91,11 @@ void journal_count(_Atomic uint64_t *count, uint64_t n);
 
 /* How many slots are not free. */
 uint64_t journal_count_left(const struct journal *journal);
+
+/* ---- journal_dir.c; Thread: any ---- */
+
+/* One user less.     Owner: frees the journal if it was the last one. */
+void journal_drop(struct journal *journal);
 
 /* ---- journal_lists.c; Thread: main only ---- */
 

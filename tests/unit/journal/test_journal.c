@@ -17,6 +17,7 @@
 
 #include "archive_reader.h"
 #include "clock.h"
+#include "directory.h"
 #include "journal_format.h"
 #include "log.h"
 #include "record.h"
@@ -48,9 +49,7 @@ static void open_with(const struct journal_config *c)
 static int set_up(void **state)
 {
     (void)state;
-    /* In memory, where it is quick to flush. */
-    (void)snprintf(dir, sizeof(dir), "%s/lastcall-journal-XXXXXX",
-                   access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    (void)snprintf(dir, sizeof(dir), "%s/lastcall-journal-XXXXXX", memory_folder());
     if (mkdtemp(dir) == NULL)
         return -1;
     const struct journal_config c = config();
