@@ -38,6 +38,16 @@ struct timespec clock_timespec(uint64_t ns)
     return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
 }
 
+uint64_t clock_stood_ns(uint64_t due_ns, uint64_t now_ns)
+{
+    const uint64_t usual_ns = NS_PER_S / 2;
+
+    /* CLOCK_NEVER: nobody was waited for. */
+    if (due_ns == CLOCK_NEVER || now_ns < due_ns || now_ns - due_ns <= usual_ns)
+        return 0;
+    return now_ns - due_ns - usual_ns;
+}
+
 int clock_poll_ms(uint64_t now_ns, uint64_t until_ns)
 {
     if (until_ns == CLOCK_NEVER)

@@ -29,6 +29,12 @@ void clock_cond_init(pthread_cond_t *cond);
  * not end before that time; -1, without end, for CLOCK_NEVER.     Thread: any. */
 int clock_poll_ms(uint64_t now_ns, uint64_t until_ns);
 
+/* For how long has the process stood still? `due_ns` is when the caller was to look at the clock
+ * again, `now_ns` when it did. Half a second counts as the ordinary delay of a busy machine; what
+ * is beyond is time in which the process was stopped, or its machine was, and nobody whom it waits
+ * for could reach it: whoever judges others by a time-out grants it again. Thread: any. */
+uint64_t clock_stood_ns(uint64_t due_ns, uint64_t now_ns);
+
 /* `10s`, `250ms`, `2m`, `1h`, `1.5s`; `0` needs no unit. Up to 30 days.
  * Thread: any.     Errors: 0 and *ret_ns; -EINVAL, then *ret_ns is untouched. */
 int clock_parse_duration(const char *text, uint64_t *ret_ns);

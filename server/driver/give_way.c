@@ -36,7 +36,7 @@ void give_way_driven(struct loop *loop)
 
 void give_way_look(struct loop *loop)
 {
-    uint64_t now_ms = loop_now_ms(loop), elapsed_ms = now_ms - loop->give_way.looked_ms;
+    uint64_t now_ms = loop_now_ns(loop) / NS_PER_MS, elapsed_ms = now_ms - loop->give_way.looked_ms;
 
     if (elapsed_ms < LOOK_MS)
         return;

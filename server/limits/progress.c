@@ -71,7 +71,7 @@ static void look_again(struct loop *loop)
 static void look(h2o_timeout_entry_t *entry)
 {
     struct loop *loop = container_of(entry, struct loop, progress.timer);
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns = loop_patient_ns(loop);
 
     progress_look_h1(loop, now_ns);
     progress_look_h2(loop, now_ns);

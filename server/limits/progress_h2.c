@@ -272,8 +272,10 @@ static void look_at_header(h2o_http2_conn_t *h2, struct conn *conn, uint64_t now
     uint64_t most_ns = conn->loop->server->config.progress_head_ns;
 
     if (!h2_has_begun(h2)) {
-        if (now_ns - conn->idle_since_ns >= most_ns)
-            progress_cut(conn, CUT_HEAD, h2->sock->input->size, now_ns - conn->idle_since_ns,
+        if (progress->preface_since_ns == 0)
+            progress->preface_since_ns = now_ns;
+        if (now_ns - progress->preface_since_ns >= most_ns)
+            progress_cut(conn, CUT_HEAD, h2->sock->input->size, now_ns - progress->preface_since_ns,
                          false);
         return;
     }

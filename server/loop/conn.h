@@ -53,7 +53,8 @@ struct progress {
     uint64_t received; /* bodies that are whole */
     uint64_t taken;    /* DATA that the client's kernel has, as of the two below */
     uint64_t acked_then, sent_then;
-    uint64_t head_since_ns; /* of the header block or the frame that arrives; 0: none */
+    uint64_t preface_since_ns; /* when a look first found it missing; 0: never */
+    uint64_t head_since_ns;    /* of the header block or the frame that arrives; 0: none */
     uint32_t head_stream;
     size_t head_bytes;
     char head[H2O_HTTP2_FRAME_HEADER_SIZE];

@@ -23,9 +23,14 @@ uint64_t loop_now_ns(struct loop *loop)
     return turn_time_ns(&loop->between_calls.time, loop->evloop);
 }
 
-uint64_t loop_now_ms(struct loop *loop)
+uint64_t loop_patient_ns(struct loop *loop)
 {
-    return loop_now_ns(loop) / NS_PER_MS;
+    return turn_patient_ns(&loop->between_calls.time, loop->evloop);
+}
+
+uint64_t loop_patient_ms(struct loop *loop)
+{
+    return loop_patient_ns(loop) / NS_PER_MS;
 }
 
 void loop_ticks_release(struct loop *loop)

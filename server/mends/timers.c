@@ -6,6 +6,8 @@
  *
  * Upstream: never changed.
  *
+ * And they go on while the process stands still (turn_patient_ns()).
+ *
  * Replaced: h2o_timeout_link() and h2o_timeout_run(), the only functions that write and read the
  * time of a timer, and h2o_timeout_get_wake_at(), from which the loop learns how long to wait. A
  * timer's `registered_at` is monotonic, so that a step of the clock does not change it. */
@@ -25,7 +27,7 @@ static uint64_t to_ms(uint64_t ns)
 
 uint64_t timers_now_ms(h2o_loop_t *evloop)
 {
-    return to_ms(turn_time_ns(&between_calls()->time, evloop));
+    return to_ms(turn_patient_ns(&between_calls()->time, evloop));
 }
 
 void timers_link(h2o_loop_t *evloop, h2o_timeout_t *timeout, h2o_timeout_entry_t *entry)
@@ -43,9 +45,14 @@ void timers_run(h2o_loop_t *evloop, h2o_timeout_t *timeout)
  * does: if that is set just then, one wait is too short, or lasts until something else ends it. */
 uint64_t timers_wake_at(h2o_linklist_t *timeouts)
 {
-    uint64_t wake_at = library.h2o_timeout_get_wake_at(timeouts), now = to_ms(clock_now_ns());
+    struct turn_time *time = &between_calls()->time;
+    uint64_t wake_at = library.h2o_timeout_get_wake_at(timeouts);
 
     if (wake_at == UINT64_MAX)
         return UINT64_MAX;
-    return wake_at <= now ? 0 : clock_wall_ms() + (wake_at - now);
+    uint64_t now_ns = clock_now_ns();
+    turn_time_look(time, now_ns);
+    uint64_t now = to_ms(now_ns - time->stood_ns), wait = wake_at > now ? wake_at - now : 0;
+    time->due_ns = now_ns + wait * NS_PER_MS;
+    return wait == 0 ? 0 : clock_wall_ms() + wait;
 }

@@ -14,7 +14,7 @@
 void forward_set_phase(struct forward *forward, enum forward_phase phase)
 {
     forward->phase = phase;
-    forward->phase_ms = loop_now_ms(forward->upstream->proxy->loop);
+    forward->phase_ms = loop_patient_ms(forward->upstream->proxy->loop);
 }
 
 uint64_t forward_time_ms(const struct forward *forward)
@@ -37,7 +37,7 @@ void forward_link_timer(struct forward *forward)
 void forward_set_timer(struct forward *forward)
 {
     h2o_timeout_unlink(&forward->timer);
-    forward->progress_ms = loop_now_ms(forward->upstream->proxy->loop);
+    forward->progress_ms = loop_patient_ms(forward->upstream->proxy->loop);
     forward_link_timer(forward);
 }
 
@@ -188,7 +188,7 @@ static void on_dialled(void *data, h2o_socket_t *sock, enum upstream_failure fai
         return;
     }
     upstream_note_connect(forward->upstream,
-                          loop_now_ms(forward->upstream->proxy->loop) - forward->phase_ms);
+                          loop_patient_ms(forward->upstream->proxy->loop) - forward->phase_ms);
     use(forward, upstream_take_new(forward->upstream, sock));
 }
 

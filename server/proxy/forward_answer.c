@@ -197,7 +197,7 @@ static bool take_final_head(struct forward *forward, const struct answer_fields 
         return false;
     }
     upstream_note_head(forward->upstream, forward->req,
-                       loop_now_ms(forward->upstream->proxy->loop) - forward->phase_ms);
+                       loop_patient_ms(forward->upstream->proxy->loop) - forward->phase_ms);
     if (forward->protocol->follows_redirects && proxied_head_follow(forward->req, fields)) {
         forward_unwatch_client(forward);
         forward->phase = FORWARD_OVER;

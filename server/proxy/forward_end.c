@@ -212,7 +212,7 @@ static bool is_being_sent(struct forward *forward)
 void forward_on_timer(h2o_timeout_entry_t *timer)
 {
     struct forward *forward = container_of(timer, struct forward, timer);
-    uint64_t now_ms = loop_now_ms(forward->upstream->proxy->loop);
+    uint64_t now_ms = loop_patient_ms(forward->upstream->proxy->loop);
 
     /* The first byte of an answer is not to be expected before the upstream has taken all of the
      * request. It may answer early, and go on taking the request. */

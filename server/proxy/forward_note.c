@@ -24,7 +24,7 @@ void forward_note(struct forward *forward, h2o_iovec_t text)
 void forward_note_failure(struct forward *forward, enum upstream_failure failure, const char *what)
 {
     h2o_req_t *req = forward->req;
-    uint64_t now_ms = loop_now_ms(forward->upstream->proxy->loop);
+    uint64_t now_ms = loop_patient_ms(forward->upstream->proxy->loop);
     char text[256];
 
     (void)snprintf(text, sizeof(text), "%s (%s)", what, upstream_phase(failure));

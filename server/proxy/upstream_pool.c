@@ -32,7 +32,7 @@ void upstream_init(struct upstream *upstream, struct proxy_loop *proxy,
     upstream->target = target;
     upstream->settings = settings;
     upstream->again.tokens = AGAIN_STOCK;
-    upstream->again.at_ms = loop_now_ms(proxy->loop);
+    upstream->again.at_ms = loop_patient_ms(proxy->loop);
     h2o_linklist_init_anchor(&upstream->kept);
 }
 
@@ -233,7 +233,7 @@ static void earn(struct upstream *upstream, double tokens)
 
 static bool take_token(struct upstream *upstream)
 {
-    uint64_t now_ms = loop_now_ms(upstream->proxy->loop);
+    uint64_t now_ms = loop_patient_ms(upstream->proxy->loop);
 
     if (now_ms > upstream->again.at_ms)
         earn(upstream, (double)(now_ms - upstream->again.at_ms) * AGAIN_A_MS);
@@ -343,7 +343,7 @@ void upstream_set_error(h2o_req_t *req, const char *label)
 void upstream_log(struct upstream *upstream, enum upstream_failure failure, const char *what,
                   uint64_t age_ms, const h2o_req_t *req)
 {
-    uint64_t now_ms = loop_now_ms(upstream->proxy->loop);
+    uint64_t now_ms = loop_patient_ms(upstream->proxy->loop);
     uint64_t *said_ms = &upstream->said[failure].at_ms, left_out;
     size_t path = req->input.query_at != SIZE_MAX ? req->input.query_at : req->input.path.len;
     char more[48] = "", id[REQUEST_ID_SIZE];

@@ -101,7 +101,7 @@ static int keep(h2o_handler_t *handler, struct loop *loop, h2o_req_t *req)
                           .req = req,
                           .loop = loop,
                           .inflight = inflight,
-                          .since_ns = loop_now_ns(loop),
+                          .since_ns = loop_patient_ns(loop),
                           .body_bytes = req->entity.len};
     inflight->held = held;
     h2o_linklist_insert(&loop->hold.requests, &held->link);
@@ -138,7 +138,7 @@ static struct held *take_first(h2o_linklist_t *list)
 static void on_tick(h2o_timeout_entry_t *entry)
 {
     struct loop *loop = container_of(entry, struct loop, hold.timer);
-    uint64_t now_ns = loop_now_ns(loop);
+    uint64_t now_ns = loop_patient_ns(loop);
 
     while (!h2o_linklist_is_empty(&loop->hold.requests)) {
         struct held *oldest = container_of(loop->hold.requests.next, struct held, link);

@@ -24,6 +24,9 @@
 
 /* How often to ask whether the request is cancelled, where no descriptor says it. */
 #define CANCEL_TICK_NS (100 * NS_PER_MS)
+#define LOOK_MOST_NS                                                                               \
+    NS_PER_S /* so that a process that stood still sees it, see clock_stood_ns()                   \
+              */
 /* A process that SIGKILL does not end in that time waits for a device, and is left to the kernel.
  */
 #define DEATH_PATIENCE_NS (5 * NS_PER_S)
@@ -112,6 +115,8 @@ static uint64_t next_look_ns(const struct cgi_run *run, uint64_t now_ns)
         next_ns = run->held_until_ns;
     if (run->cancel_fd < 0 && now_ns + CANCEL_TICK_NS < next_ns)
         next_ns = now_ns + CANCEL_TICK_NS;
+    if (now_ns + LOOK_MOST_NS < next_ns)
+        next_ns = now_ns + LOOK_MOST_NS;
     return next_ns;
 }
 
@@ -155,10 +160,12 @@ static void look(struct cgi_run *run)
         {.fd = run->error_fd, .events = POLLIN},
         {.fd = run->has_ended ? -1 : run->pid_fd, .events = POLLIN},
     };
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns = clock_now_ns(), until_ns = next_look_ns(run, now_ns);
 
-    if (poll(fds, sizeof(fds) / sizeof(fds[0]), clock_poll_ms(now_ns, next_look_ns(run, now_ns))) <
-        0)
+    int n = poll(fds, sizeof(fds) / sizeof(fds[0]), clock_poll_ms(now_ns, until_ns));
+    if (run->late_at_ns != CLOCK_NEVER) /* the script could reach nobody meanwhile */
+        run->late_at_ns += clock_stood_ns(until_ns, clock_now_ns());
+    if (n < 0)
         return; /* EINTR */
     if (!run->is_stopping)
         look_at_request(run, fds[0].revents != 0);

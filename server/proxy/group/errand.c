@@ -77,7 +77,7 @@ static void watch_end(struct errand *errand)
 
 static void say_none(struct upstream_view *view, const h2o_req_t *req)
 {
-    uint64_t now_ms = loop_now_ms(view->proxy->loop), left_out = view->left_out;
+    uint64_t now_ms = loop_patient_ms(view->proxy->loop), left_out = view->left_out;
     char more[48] = "";
 
     if (view->said_ms != 0 && now_ms - view->said_ms < 1000) {
@@ -137,7 +137,7 @@ static uint64_t wait_ns_of(const struct upstream_group *group)
 static void wait_or_refuse(struct errand *errand)
 {
     struct upstream_view *view = errand->view;
-    uint64_t now_ns = loop_now_ns(view->proxy->loop);
+    uint64_t now_ns = loop_patient_ns(view->proxy->loop);
 
     if (errand->waits_until_ns == 0)
         errand->waits_until_ns = now_ns + wait_ns_of(view->group);
@@ -246,7 +246,7 @@ static struct errand *first_of(struct upstream_view *view)
 /* Those that are given up, whose clients are cut, and those that have waited long enough. */
 static void refuse_late(struct upstream_view *view)
 {
-    uint64_t now_ns = loop_now_ns(view->proxy->loop);
+    uint64_t now_ns = loop_patient_ns(view->proxy->loop);
     h2o_linklist_t *anchor = &view->waiting.errands, *at = anchor->next;
 
     while (at != anchor) {

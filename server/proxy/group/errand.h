@@ -13,7 +13,7 @@ struct errand {
     h2o_req_t *req;
     h2o_linklist_t link; /* view->waiting.errands */
     struct group_wish wish;
-    uint64_t waits_until_ns; /* 0: it has not waited yet */
+    uint64_t waits_until_ns; /* loop_patient_ns(); 0: it has not waited yet */
     health_trial trial;      /* of `tried`; HEALTH_NO_TRIAL: none */
     size_t tried;            /* the member that it tries */
     bool was_sent_again;

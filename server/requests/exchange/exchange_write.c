@@ -53,6 +53,22 @@ static size_t put(struct stream *stream, const char *bytes, size_t count)
     return n;
 }
 
+/* As futex_wait(). The time in which the process stood still is granted again: the client was not
+ * heard meanwhile. The wait is in pieces, so that it is seen. */
+static bool wait_until(_Atomic uint32_t *word, uint32_t value, uint64_t *until_ns)
+{
+    for (uint64_t now_ns = clock_now_ns();;) {
+        uint64_t piece_ns = *until_ns < now_ns + NS_PER_S ? *until_ns : now_ns + NS_PER_S;
+        if (futex_wait(word, value, piece_ns))
+            return true;
+        now_ns = clock_now_ns();
+        if (*until_ns != CLOCK_NEVER)
+            *until_ns += clock_stood_ns(piece_ns, now_ns);
+        if (now_ns >= *until_ns)
+            return false;
+    }
+}
+
 /* Wait until so much room is free. A client that takes anything within the time is waited for
  * again. See room note. */
 static int wait_for_room(struct job *job, size_t wants, int64_t wait_ms)
@@ -76,7 +92,7 @@ static int wait_for_room(struct job *job, size_t wants, int64_t wait_ms)
             taken = atomic_load(&stream->taken);
             until_ns = clock_now_ns() + patience_ns;
         }
-        over = !futex_wait(&job->word, word, until_ns);
+        over = !wait_until(&job->word, word, &until_ns);
     }
     atomic_store(&stream->wants, 0);
     return result;

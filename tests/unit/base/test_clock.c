@@ -33,6 +33,18 @@ static void test_a_wait_of_poll_is_rounded_up_and_bounded(void **state)
     assert_int_equal(clock_poll_ms(0, CLOCK_NEVER - 1), INT_MAX);
 }
 
+static void test_half_a_second_late_is_usual_and_more_is_time_that_stood(void **state)
+{
+    const uint64_t half_ns = NS_PER_S / 2;
+
+    (void)state;
+    assert_int_equal(clock_stood_ns(CLOCK_NEVER, 7), 0);
+    assert_int_equal(clock_stood_ns(8, 7), 0);
+    assert_int_equal(clock_stood_ns(7, 7 + half_ns), 0);
+    assert_int_equal(clock_stood_ns(7, 8 + half_ns), 1);
+    assert_int_equal(clock_stood_ns(7, 7 + 3 * half_ns), NS_PER_S);
+}
+
 static void test_now_never_goes_back(void **state)
 {
     (void)state;
@@ -246,6 +258,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_wait_of_poll_is_rounded_up_and_bounded),
+        cmocka_unit_test(test_half_a_second_late_is_usual_and_more_is_time_that_stood),
         cmocka_unit_test(test_now_never_goes_back),
         cmocka_unit_test(test_now_is_the_monotonic_clock),
         cmocka_unit_test(test_timespec_loses_no_nanosecond),
