@@ -132,6 +132,7 @@ int server_create(struct inheritance *inheritance, struct server **ret_server)
     server->listeners.inheritance = inheritance;
     server->logfiles = logfiles_create();
     server->launched = time(NULL);
+    server->launched_ns = clock_now_ns();
     server->successor.conns_fd = -1;
     (void)pthread_mutex_init(&server->mu, NULL);
     (void)pthread_mutex_init(&server->list_mu, NULL);

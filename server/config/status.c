@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "clock.h"
 #include "loop.h"
 
 /* libh2o passes a simple status handler only its configuration. */
@@ -25,7 +26,8 @@ static h2o_iovec_t on_status(void *data, h2o_globalconf_t *conf, h2o_req_t *req)
         "\"connections\": %llu,\n \"max-connections\": %llu,\n \"listeners\": %zu,\n "
         "\"worker-threads\": %llu,\n \"num-sessions\": %llu",
         LASTCALL_VERSION, OpenSSL_version(OPENSSL_VERSION), now_text, start_text,
-        (long long)(now - server->launched), (unsigned long long)server->config.generation,
+        (long long)((clock_now_ns() - server->launched_ns) / NS_PER_S),
+        (unsigned long long)server->config.generation,
         (unsigned long long)atomic_load_explicit(&server->open_connections, memory_order_relaxed),
         (unsigned long long)server->max_connections, server->listeners.count,
         (unsigned long long)server->config.threads, (unsigned long long)sessions);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "clock.h"
 #include "config_tree.h"
 #include "handover.h"
 #include "log.h"
@@ -42,7 +43,7 @@ struct tickets {
     size_t count;
     struct timespec modified; /* of the file that was read last */
     bool missing_said;
-    time_t look_at; /* the time of the next look */
+    uint64_t look_at_ns; /* the time of the next look, on a clock that nobody sets */
 };
 
 /* ---- keys ---- */
@@ -191,16 +192,17 @@ static bool parse_keys(const yoml_t *tree, struct key *ret_keys, size_t *ret_cou
 }
 
 /* The old keys stay in use until the file was read without an error. */
-static void look_at_file_locked(struct tickets *tickets, time_t now)
+static void look_at_file_locked(struct tickets *tickets)
 {
+    uint64_t now_ns = clock_now_ns();
     struct key keys[KEYS_MAX];
     char error[512];
     size_t count;
     struct stat st;
 
-    if (now < tickets->look_at)
+    if (now_ns < tickets->look_at_ns)
         return;
-    tickets->look_at = now + LOOK_EVERY_S;
+    tickets->look_at_ns = now_ns + LOOK_EVERY_S * NS_PER_S;
     bool is_there = stat(tickets->file, &st) == 0;
     if (is_there && !S_ISREG(st.st_mode)) { /* a loop must not wait for the writer of a FIFO */
         if (!tickets->missing_said)
@@ -352,7 +354,7 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 
     (void)pthread_mutex_lock(&tickets->mu);
     if (tickets->file != NULL)
-        look_at_file_locked(tickets, now);
+        look_at_file_locked(tickets);
     else
         renew_locked(tickets, (uint64_t)now);
     const struct key *newest = sealing_key(tickets, (uint64_t)now);
@@ -437,7 +439,7 @@ void tickets_apply(struct tickets *tickets, const struct tls *tls)
     tls_each(tls, apply, tickets);
     if (tickets->file != NULL) { /* at the start, so that the log shows at once if it is missing */
         (void)pthread_mutex_lock(&tickets->mu);
-        look_at_file_locked(tickets, time(NULL));
+        look_at_file_locked(tickets);
         (void)pthread_mutex_unlock(&tickets->mu);
     }
 }
