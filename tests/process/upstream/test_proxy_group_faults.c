@@ -65,13 +65,14 @@ static void test_one_that_is_half_dead_is_ejected(void **state)
     start_upstreams(2);
     ports_of(ports);
     int half_dead = listen_here(&ports[2], 64);
-    start_front("proxy.timeout.first_byte: 50\nproxy.eject: {failures: 3, time: 600000, most: "
+    start_front("proxy.timeout.first_byte: 300\nproxy.eject: {failures: 3, time: 600000, most: "
                 "600000}\n",
                 ALL, ports);
     unsigned failed = 0;
-    for (unsigned i = 0; i < 100 && failed < 3; i++)
+    for (unsigned i = 0; i < 100 && !is_state(2, "ejected"); i++)
         failed += who("GET", "") == '-';
-    assert_int_equal(failed, 3);
+    /* On a busy machine another one may be late, too. */
+    assert_in_range(failed, 3, 6);
     wait_state(2, "ejected");
     count_who(30, counts);
     assert_int_equal(counts[3], 0);

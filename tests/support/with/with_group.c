@@ -102,24 +102,34 @@ void count_who(unsigned n, unsigned ret_counts[4])
     }
 }
 
-/* Until /status shows the upstream in that state (NULL: in any), and with no requests if `is_idle`.
+/* Does /status show the upstream in that state (NULL: in any), and with no requests if `is_idle`?
  */
-static void wait_for(size_t i, const char *state, bool is_idle)
+static bool is_shown(size_t i, const char *state, bool is_idle)
 {
     struct process admin = admin_of(&front);
+    json_t *status = admin_status(&admin);
+    const json_t *one = json_array_get(admin_at(status, "upstreams"), i);
+    const char *now = json_string_value(json_object_get(one, "state"));
+    bool is_it = (state == NULL || strcmp(now, state) == 0) &&
+                 (!is_idle || json_integer_value(json_object_get(one, "in_flight")) == 0);
 
+    json_decref(status);
+    return is_it;
+}
+
+static void wait_for(size_t i, const char *state, bool is_idle)
+{
     for (unsigned tries = 0; tries < 2000; tries++) {
-        json_t *status = admin_status(&admin);
-        const json_t *one = json_array_get(admin_at(status, "upstreams"), i);
-        const char *now = json_string_value(json_object_get(one, "state"));
-        bool is_it = (state == NULL || strcmp(now, state) == 0) &&
-                     (!is_idle || json_integer_value(json_object_get(one, "in_flight")) == 0);
-        json_decref(status);
-        if (is_it)
+        if (is_shown(i, state, is_idle))
             return;
         (void)poll(NULL, 0, 10);
     }
     fail_msg("upstream %zu is not %s", i, state != NULL ? state : "idle");
+}
+
+bool is_state(size_t i, const char *want)
+{
+    return is_shown(i, want, false);
 }
 
 void wait_state(size_t i, const char *want)

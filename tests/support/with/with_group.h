@@ -32,7 +32,8 @@ char who(const char *method, const char *more);
 /* Who answers `n` requests; [3]: how many are not answered with 200. */
 void count_who(unsigned n, unsigned ret_counts[4]);
 
-/* Until /status shows the upstream in that state, or with no requests. */
+/* Does /status show the upstream in that state? Or: until it does, or shows it with no requests. */
+bool is_state(size_t i, const char *want);
 void wait_state(size_t i, const char *want);
 void wait_idle(size_t i);
 double metric(const char *name);
