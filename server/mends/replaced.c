@@ -292,8 +292,10 @@ void h2o_throttle_resp_register(h2o_pathconf_t *path)
 
 uint64_t h2o_timeout_get_wake_at(h2o_linklist_t *timeouts)
 {
+    if (mends_are_on())
+        return timers_wake_at(timeouts);
     turn_time_end(&between_calls()->time);
-    return mends_are_on() ? timers_wake_at(timeouts) : library.h2o_timeout_get_wake_at(timeouts);
+    return library.h2o_timeout_get_wake_at(timeouts);
 }
 
 void h2o_timeout_link(h2o_loop_t *loop, h2o_timeout_t *timeout, h2o_timeout_entry_t *entry)

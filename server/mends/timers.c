@@ -20,6 +20,9 @@
  * monotonic time is less than that, so it is moved away from zero. */
 #define AWAY_MS (UINT64_C(1) << 40)
 
+/* A longer wait has no end that matters, and in nanoseconds it might not fit. */
+#define WAIT_MOST_MS (UINT64_C(1) << 40)
+
 static uint64_t to_ms(uint64_t ns)
 {
     return AWAY_MS + ns / NS_PER_MS;
@@ -46,13 +49,15 @@ void timers_run(h2o_loop_t *evloop, h2o_timeout_t *timeout)
 uint64_t timers_wake_at(h2o_linklist_t *timeouts)
 {
     struct turn_time *time = &between_calls()->time;
-    uint64_t wake_at = library.h2o_timeout_get_wake_at(timeouts);
+    uint64_t wake_at = library.h2o_timeout_get_wake_at(timeouts), now_ns = clock_now_ns();
 
+    /* First of all: since the last look the loop may have stood still in the middle of its turn. */
+    turn_time_look(time, now_ns);
+    turn_time_end(time);
     if (wake_at == UINT64_MAX)
         return UINT64_MAX;
-    uint64_t now_ns = clock_now_ns();
-    turn_time_look(time, now_ns);
     uint64_t now = to_ms(now_ns - time->stood_ns), wait = wake_at > now ? wake_at - now : 0;
-    time->due_ns = now_ns + wait * NS_PER_MS;
+    if (wait < WAIT_MOST_MS)
+        time->due_ns = now_ns + wait * NS_PER_MS;
     return wait == 0 ? 0 : clock_wall_ms() + wait;
 }

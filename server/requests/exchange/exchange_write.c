@@ -59,13 +59,12 @@ static bool wait_until(_Atomic uint32_t *word, uint32_t value, uint64_t *until_n
 {
     for (uint64_t now_ns = clock_now_ns();;) {
         uint64_t piece_ns = *until_ns < now_ns + NS_PER_S ? *until_ns : now_ns + NS_PER_S;
-        if (futex_wait(word, value, piece_ns))
-            return true;
+        bool is_news = futex_wait(word, value, piece_ns);
         now_ns = clock_now_ns();
         if (*until_ns != CLOCK_NEVER)
             *until_ns += clock_stood_ns(piece_ns, now_ns);
-        if (now_ns >= *until_ns)
-            return false;
+        if (is_news || now_ns >= *until_ns)
+            return is_news;
     }
 }
 
