@@ -26,6 +26,7 @@
     X(h2o_fastcgi_register_by_address)                                                             \
     X(h2o_fastcgi_register_by_hostport)                                                            \
     X(h2o_filecache_open_file)                                                                     \
+    X(h2o_headers_register)                                                                        \
     X(h2o_hpack_parse_headers)                                                                     \
     X(h2o_http2_accept)                                                                            \
     X(h2o_http2_handle_upgrade)                                                                    \

@@ -11,6 +11,7 @@
 #include "config_p.h"
 #include "deferred_read.h"
 #include "fastcgi.h"
+#include "header_commands.h"
 #include "logfiles.h"
 #include "mends.h"
 #include "proxy.h"
@@ -170,6 +171,14 @@ h2o_filecache_ref_t *h2o_filecache_open_file(h2o_filecache_t *cache, const char 
     if (!mends_are_on())
         return library.h2o_filecache_open_file(cache, path, oflag);
     return special_files_open(cache, path, oflag);
+}
+
+void h2o_headers_register(h2o_pathconf_t *path, h2o_headers_command_t *cmds)
+{
+    if (mends_are_on())
+        header_commands_register(path, cmds);
+    else
+        library.h2o_headers_register(path, cmds);
 }
 
 int h2o_hpack_parse_headers(h2o_req_t *req, h2o_hpack_header_table_t *header_table,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "errand.h"
+#include "header_commands.h"
 #include "interim.h"
 
 /* What becomes of the head of an upstream's answer. */
@@ -191,10 +192,15 @@ static void add_field(const struct taking *taking, const struct phr_header *fiel
     if (taking->has_nominations && is_nominated(taking->fields, name, field->name_len))
         return;
     const h2o_token_t *token = h2o_lookup_token(name, field->name_len);
+    if (token != NULL && !take_known(taking->req, token, &value, taking->is_interim))
+        return;
+    /* A final answer has yet to pass the path's filters, an interim one passes none. */
+    if (taking->is_interim && header_commands_change(taking->req->pathconf, name, field->name_len))
+        return;
     if (token == NULL)
         h2o_add_header_by_str(taking->pool, taking->to, name, field->name_len, 0, field->name,
                               value.base, value.len);
-    else if (take_known(taking->req, token, &value, taking->is_interim))
+    else
         h2o_add_header(taking->pool, taking->to, token, field->name, value.base, value.len);
 }
 

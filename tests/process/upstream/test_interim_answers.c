@@ -268,6 +268,57 @@ static void test_fields_that_are_not_for_the_client_are_left_out(void **state)
     stop_and_close_all();
 }
 
+#define HEADER_DIRECTIVES                                                                          \
+    "header.unset: X-Secret\nheader.unset: Via\nheader.set: \"X-Set: ours\"\n"                     \
+    "header.append: \"X-Append: ours\"\nheader.merge: \"Cache-Control: private\"\n"                \
+    "header.add: \"X-Add: ours\"\nheader.setifempty: \"X-Empty: ours\"\n"
+/* The directives change none of these fields, and each of the next. */
+#define AS_THEY_ARE "X-Own: theirs\r\nX-Add: theirs\r\nX-Empty: theirs\r\n"
+#define CHANGED                                                                                    \
+    "x-SECRET: theirs\r\nVia: theirs\r\nX-Set: theirs\r\nX-Append: theirs\r\n"                     \
+    "Cache-Control: max-age=5\r\n"
+
+static void test_a_field_that_the_configuration_changes_is_not_in_a_hint(void **state)
+{
+    static struct h2_got all, kept;
+    (void)state;
+    start_front("", HEADER_DIRECTIVES);
+    ask_h2();
+    client_send(t.upstream, "HTTP/1.1 103 Early Hints\r\n" AS_THEY_ARE "\r\n");
+    assert_true(h2_await(t.client, H2_HEADERS, 1, &kept));
+    client_send(t.upstream, "HTTP/1.1 103 Early Hints\r\n" CHANGED AS_THEY_ARE CHANGED "\r\n");
+    assert_true(h2_await(t.client, H2_HEADERS, 1, &all));
+    assert_int_equal(all.size, kept.size);
+    assert_memory_equal(all.payload, kept.payload, kept.size);
+    assert_true(kept.size > strlen("X-OwnX-AddX-Empty")); /* they are in it */
+    client_send(t.upstream, FINAL);
+    assert_int_equal(h2_await_status(t.client, 1), 200);
+    stop_and_close_all();
+}
+
+static void test_the_final_answer_is_as_the_configuration_has_it(void **state)
+{
+    (void)state;
+    start_front("", HEADER_DIRECTIVES);
+    ask(GET("/"));
+    client_send(t.upstream, "HTTP/1.1 103 Early Hints\r\n" CHANGED AS_THEY_ARE "\r\n");
+    client_send(t.upstream,
+                "HTTP/1.1 200 OK\r\n" CHANGED AS_THEY_ARE "Content-Length: 2\r\n\r\nok");
+    char *head = read_to(t.client, "\r\n\r\n");
+    assert_contains(head, AS_THEY_ARE);
+    assert_contains(head, "\r\nX-Append: theirs, ours\r\n");
+    assert_contains(head, "\r\nCache-Control: max-age=5, private\r\n");
+    assert_contains(head, "\r\nx-set: ours\r\n");
+    assert_contains(head, "\r\nx-add: ours\r\n");
+    assert_null(strcasestr(head, "x-secret"));
+    assert_null(strcasestr(head, "via:"));
+    assert_null(strcasestr(head, "x-set: theirs"));
+    assert_null(strcasestr(head, "x-empty: ours"));
+    free(head);
+    skip_to(t.client, "ok");
+    stop_and_close_all();
+}
+
 static void test_a_hint_may_be_followed_by_502(void **state)
 {
     (void)state;
@@ -411,6 +462,8 @@ int main(void)
         TEST(test_a_hint_may_be_followed_by_another_protocol),
         TEST(test_a_hint_comes_before_its_answer_in_http2),
         TEST(test_fields_that_are_not_for_the_client_are_left_out),
+        TEST(test_a_field_that_the_configuration_changes_is_not_in_a_hint),
+        TEST(test_the_final_answer_is_as_the_configuration_has_it),
         TEST(test_a_hint_may_be_followed_by_502),
         TEST(test_a_hint_of_a_request_that_is_sent_on),
         TEST(test_a_hint_and_the_document_of_an_error),
