@@ -12,9 +12,16 @@
 
 struct conn;
 
+struct opened_file {
+    uint64_t bytes;
+    time_t modified;
+    bool is_gz; /* by its name */
+};
+
 struct between_calls {
-    struct conn *parsing;  /* strict_requests.c: whose input the library parses */
-    struct turn_time time; /* timers.c; loop_now_ns() */
+    struct conn *parsing;      /* strict_requests.c: whose input the library parses */
+    struct turn_time time;     /* timers.c; loop_now_ns() */
+    struct opened_file opened; /* ranges.c: the last one */
 };
 
 /* Of the loop that this thread drives; a thread without a loop (the admin thread) has its own.

@@ -26,6 +26,7 @@
     X(h2o_fastcgi_register_by_address)                                                             \
     X(h2o_fastcgi_register_by_hostport)                                                            \
     X(h2o_filecache_open_file)                                                                     \
+    X(h2o_find_header)                                                                             \
     X(h2o_headers_register)                                                                        \
     X(h2o_hpack_parse_headers)                                                                     \
     X(h2o_http2_accept)                                                                            \
@@ -35,6 +36,7 @@
     X(h2o_http2_update_peer_settings)                                                              \
     X(h2o_proxy_register_reverse_proxy)                                                            \
     X(h2o_req_log_error)                                                                           \
+    X(h2o_send)                                                                                    \
     X(h2o_send_error_generic)                                                                      \
     X(h2o_send_redirect)                                                                           \
     X(h2o_send_redirect_internal)                                                                  \

@@ -141,4 +141,13 @@ void compressed_register(h2o_pathconf_t *path);
 /* special_files.c: replaces h2o_filecache_open_file(). */
 h2o_filecache_ref_t *special_files_open(h2o_filecache_t *cache, const char *path, int flags);
 
+/* ranges.c: a file was opened; for ranges_are_ignored(), in the same call of its handler. */
+void ranges_note_file(const h2o_filecache_ref_t *file, const char *path);
+/* Is the answer to be the whole file, in spite of this value of Range? */
+bool ranges_are_ignored(const h2o_req_t *req, h2o_iovec_t value);
+
+/* shortened_file.c: would h2o_send() of that be repeated for ever? Then cut the answer. */
+bool shortened_file_is_sent(const h2o_iovec_t *pieces, size_t count, h2o_send_state_t state);
+void shortened_file_cut(h2o_req_t *req);
+
 #endif

@@ -170,7 +170,20 @@ h2o_filecache_ref_t *h2o_filecache_open_file(h2o_filecache_t *cache, const char 
 {
     if (!mends_are_on())
         return library.h2o_filecache_open_file(cache, path, oflag);
-    return special_files_open(cache, path, oflag);
+    h2o_filecache_ref_t *file = special_files_open(cache, path, oflag);
+    if (file != NULL)
+        ranges_note_file(file, path);
+    return file;
+}
+
+ssize_t h2o_find_header(const h2o_headers_t *headers, const h2o_token_t *token, ssize_t cursor)
+{
+    ssize_t at = library.h2o_find_header(headers, token, cursor);
+
+    if (token != H2O_TOKEN_RANGE || at == -1 || !mends_are_on())
+        return at;
+    const h2o_req_t *req = container_of(headers, h2o_req_t, headers);
+    return ranges_are_ignored(req, headers->entries[at].value) ? -1 : at;
 }
 
 void h2o_headers_register(h2o_pathconf_t *path, h2o_headers_command_t *cmds)
@@ -252,6 +265,14 @@ void h2o_req_log_error(h2o_req_t *req, const char *module, const char *fmt, ...)
     va_start(args, fmt);
     library_log_request(req, module, fmt, args);
     va_end(args);
+}
+
+void h2o_send(h2o_req_t *req, h2o_iovec_t *bufs, size_t bufcnt, h2o_send_state_t state)
+{
+    if (mends_are_on() && shortened_file_is_sent(bufs, bufcnt, state))
+        shortened_file_cut(req);
+    else
+        library.h2o_send(req, bufs, bufcnt, state);
 }
 
 void h2o_send_error_generic(h2o_req_t *req, int status, const char *reason, const char *body,
