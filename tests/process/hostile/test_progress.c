@@ -1,6 +1,6 @@
 /* Slow clients of HTTP/1: those that make no progress are cut, and those that are slow but honest,
  * or wait for the server, are not. Windows are short here; a client that is to stay moves a hundred
- * times as much as it must. */
+ * times as much as it must, for longer than a window. */
 
 #include "with_slow_clients.h"
 
@@ -118,7 +118,7 @@ static void test_a_slow_client_that_moves_gets_the_whole_answer(void **state)
     client_send(fd, "GET /slow HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
     for (ssize_t n; (n = client_recv(fd, bytes, sizeof(bytes), 0)) != 0; got += (size_t)n) {
         assert_true(n > 0);
-        pause_ms(60); /* three windows in all */
+        pause_ms(75); /* more than a window in all */
     }
     assert_true(got > 200000);
     (void)close(fd);
@@ -231,7 +231,7 @@ static void test_an_upload_may_take_longer_than_the_time_for_a_header(void **sta
 {
     struct process p;
     (void)state;
-    start_with(&p, "http1-request-timeout: 1\n" FILES, MILD);
+    start_with(&p, "http1-request-timeout: 3\n" FILES, MILD);
     int fd = client_connect(&p);
     client_send(fd, "POST /sleep?ms=1 HTTP/1.1\r\nHost: t\r\nContent-Length: 40000\r\n\r\n");
     char part[1001];
@@ -269,21 +269,32 @@ static void test_a_header_that_drips_still_has_its_own_time(void **state)
 
 /* ---- a drain ---- */
 
-static void test_a_drain_does_not_wait_for_a_client_that_takes_nothing(void **state)
+static bool drain_does_not_wait_for_it(void *arg)
 {
     struct process p;
-    (void)state;
+    (void)arg;
     start_with(&p, FILES,
                ARGS("--progress-window", "1s", "--progress-rate", "10000", "--deadline", "10m"));
     int fd = connect_narrow(&p);
+    uint64_t asked_ns = now_ns();
     client_send(fd, GET("/big"));
     char byte;
     assert_int_equal(client_recv(fd, &byte, 1, 0), 1);
     process_signal(&p, SIGTERM);
-    process_expect(&p, LIMIT_MS, 3);
-    assert_contains(p.log, "unfinished: GET /big, cut by progress.rate");
+    bool in_time = is_in_time(asked_ns, 800); /* else it may have been cut before */
+    if (in_time) {
+        process_expect(&p, LIMIT_MS, 3);
+        assert_contains(p.log, "unfinished: GET /big, cut by progress.rate");
+    }
     (void)close(fd);
     process_release(&p);
+    return in_time;
+}
+
+static void test_a_drain_does_not_wait_for_a_client_that_takes_nothing(void **state)
+{
+    (void)state;
+    repeat_until_in_time(drain_does_not_wait_for_it, NULL);
 }
 
 static void test_a_client_that_was_cut_before_a_drain_is_not_its_concern(void **state)

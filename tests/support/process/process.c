@@ -37,6 +37,35 @@ uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
+#define ATTEMPTS_MAX 20
+
+bool is_in_time(uint64_t since_ns, uint32_t limit_ms)
+{
+    return now_ns() - since_ns < limit_ms * NS_PER_MS;
+}
+
+void repeat_until_in_time(bool (*once)(void *arg), void *arg)
+{
+    for (unsigned i = 0; !once(arg); i++)
+        if (i == ATTEMPTS_MAX)
+            fail_msg("no attempt was in time: this machine stands still too often");
+}
+
+uint64_t client_wait_readable(int fd, uint64_t since_ns)
+{
+    struct pollfd readable = {.fd = fd, .events = POLLIN};
+    uint64_t begun_ns = now_ns();
+
+    for (;;) {
+        uint64_t look_ns = now_ns();
+        if (poll(&readable, 1, 5) > 0)
+            return since_ns;
+        since_ns = look_ns;
+        if (now_ns() - begun_ns > LOG_WAIT_MS * NS_PER_MS)
+            fail_msg("nothing to read");
+    }
+}
+
 #define PROCESSES_MAX 8
 
 bool process_drop_bind_capability;

@@ -121,6 +121,15 @@ uint64_t now_ns(void);
 
 #define NS_PER_MS UINT64_C(1000000)
 
+/* For a test that has to act before a limit of the server is over: the machine may stand still for
+ * longer than that, and such an attempt shows nothing. Calls `once` until it returns true, which
+ * means that it was in time; fails the test after 20 attempts. */
+void repeat_until_in_time(bool (*once)(void *arg), void *arg);
+bool is_in_time(uint64_t since_ns, uint32_t limit_ms);
+/* Wait for something to read; `since_ns` is a time when it had not come. Returns the latest time
+ * that is known to be one. */
+uint64_t client_wait_readable(int fd, uint64_t since_ns);
+
 #define GET_FROM(host, path) "GET " path " HTTP/1.1\r\nHost: " host "\r\n\r\n"
 #define GET(path) GET_FROM("test", path)
 
