@@ -409,7 +409,7 @@ static void test_stream_of_http2_is_reset_and_the_others_are_answered(void **sta
     int fd = h2_open(&p);
     h2_request(fd, 1, "/stream?kb=64&ms=60000", true);
     h2_expect(fd, HEADERS, 1);
-    h2_request(fd, 3, "/sleep?ms=2000", true);
+    h2_request(fd, 3, "/sleep?ms=3000", true);
     h2_request(fd, 5, "/sleep?ms=1", false); /* and its body never comes */
     settle(&p);
     process_signal(&p, SIGTERM);

@@ -17,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "admin_client.h"
 #include "clock.h"
 #include "directory.h"
 #include "expect.h"
@@ -156,14 +157,15 @@ static void test_malformed_request_gets_400_and_a_closed_connection(void **state
 
 static void test_full_pool_sheds_with_retry_after(void **state)
 {
-    struct process p;
+    struct process p, admin;
     int fds[2];
     (void)state;
     process_start(&p, NULL, ARGS("--workers", "1", "--queue", "1", "--threads", "1"));
+    admin = admin_of(&p);
     for (unsigned i = 0; i < 2; i++) {
         fds[i] = client_connect(&p);
         client_send(fds[i], i == 0 ? GET("/sleep?ms=60000") : GET("/sleep?ms=1"));
-        wait_until_busy(&p);
+        admin_wait_number(&admin, i == 0 ? "pool.running" : "pool.queued", 1);
     }
     char *answer = client_ask(&p, GET("/sleep?ms=1"));
     assert_contains(answer, " 503 ");
