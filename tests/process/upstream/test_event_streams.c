@@ -21,15 +21,20 @@
 #define HEAD "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
 #define CHUNKED HEAD "Transfer-Encoding: chunked\r\n\r\n"
 
-static const char conf[] = "drain: {deadline: 20s, deadlines: {tunnel: 2s}, spread: %s}\n"
+static const char conf[] = "drain: {deadline: 20s, deadlines: {tunnel: %s}, spread: 1ms}\n"
                            "hosts: {default: {paths: {/: {proxy.reverse.url: "
                            "\"http://127.0.0.1:@/\"}}}}\n";
 
-static struct fixture *begin(void **state, const char *spread)
+/* The deadline of tunnels: of those that are to be cut, and of those that are to end, however long
+ * this machine may stand still. With a spread they are asked to at once. */
+#define SOON "500ms"
+#define LATE "20s"
+
+static struct fixture *begin(void **state, const char *tunnel)
 {
     char text[512];
 
-    (void)snprintf(text, sizeof(text), conf, spread);
+    (void)snprintf(text, sizeof(text), conf, tunnel);
     assert_int_equal(fixture_start(state, text), 0);
     return *state;
 }
@@ -86,7 +91,7 @@ static void test_it_ends_with_the_event_under_way(void **state)
     int silent, silent_upstream;
 
     for (enum answer_protocol protocol = 0; protocol < ANSWER_PROTOCOLS; protocol++) {
-        struct fixture *f = begin(state, "0s");
+        struct fixture *f = begin(state, LATE);
         silent = begin_silent(f, &silent_upstream);
         ask(f, protocol, false);
         take_request(f);
@@ -105,7 +110,7 @@ static void test_it_ends_with_the_event_under_way(void **state)
 static void test_one_that_is_silent_between_two_events_ends_at_once(void **state)
 {
     for (enum answer_protocol protocol = 0; protocol < ANSWER_PROTOCOLS; protocol++) {
-        struct fixture *f = begin(state, "0s");
+        struct fixture *f = begin(state, LATE);
         ask(f, protocol, false);
         take_request(f);
         client_send(f->upstream, CHUNKED "9\r\ndata: a\r\r\r\n");
@@ -120,7 +125,7 @@ static void test_one_that_is_silent_between_two_events_ends_at_once(void **state
 static void test_one_whose_event_does_not_end_is_cut(void **state)
 {
     struct answer answer;
-    struct fixture *f = begin(state, "0s");
+    struct fixture *f = begin(state, SOON);
     ask(f, ANSWER_HTTP11, false);
     take_request(f);
     client_send(f->upstream, CHUNKED "7\r\ndata: a\r\n");
@@ -133,7 +138,7 @@ static void test_one_whose_event_does_not_end_is_cut(void **state)
 
 static void test_one_of_comments_after_a_byte_order_mark_ends_at_once(void **state)
 {
-    struct fixture *f = begin(state, "0s");
+    struct fixture *f = begin(state, LATE);
     ask(f, ANSWER_HTTP11, false);
     take_request(f);
     client_send(f->upstream, CHUNKED "a\r\n\xef\xbb\xbf: ping\n\r\n");
@@ -165,7 +170,7 @@ static void test_one_that_has_ended_is_counted(void **state)
 {
     char text[512];
 
-    report_too(text, sizeof(text), "500ms");
+    report_too(text, sizeof(text), "2s"); /* it is asked to a second before */
     assert_int_equal(fixture_start(state, text), 0);
     struct fixture *f = *state;
     ask(f, ANSWER_HTTP11, false);
@@ -189,7 +194,7 @@ static void test_one_whose_client_takes_no_bytes_is_cut_and_not_ended(void **sta
     memset(chunk + size, '\n', LINES);
     memcpy(chunk + size + LINES, "\r\n", 2);
     size += LINES + 2;
-    report_too(text, sizeof(text), "500ms");
+    report_too(text, sizeof(text), SOON);
     assert_int_equal(fixture_start(state, text), 0);
     struct fixture *f = *state;
     ask(f, ANSWER_HTTP11, false);
@@ -209,7 +214,7 @@ static void test_one_whose_client_takes_no_bytes_is_cut_and_not_ended(void **sta
 static void test_a_compressed_one_is_cut(void **state)
 {
     struct answer answer;
-    struct fixture *f = begin(state, "0s");
+    struct fixture *f = begin(state, SOON);
     ask(f, ANSWER_HTTP11, false);
     take_request(f);
     client_send(f->upstream, HEAD "Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -223,7 +228,7 @@ static void test_a_compressed_one_is_cut(void **state)
 
 static void test_another_answer_is_not_ended(void **state)
 {
-    struct fixture *f = begin(state, "1ms");
+    struct fixture *f = begin(state, LATE);
     ask(f, ANSWER_HTTP11, false);
     take_request(f);
     client_send(f->upstream, "HTTP/1.1 200 OK\r\nContent-Type: text/event-streams\r\n"

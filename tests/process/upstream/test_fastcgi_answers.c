@@ -24,7 +24,7 @@
 static int set_up(void **state)
 {
     return fixture_start(state,
-                         "fastcgi.timeout.io: 500\n"
+                         "fastcgi.timeout.first_byte: 20000\nfastcgi.timeout.io: 500\n"
                          "hosts: {default: {paths: {\n"
                          "  /kept: {fastcgi.timeout.keepalive: 5000,\n"
                          "          fastcgi.connect: {host: 127.0.0.1, port: @, type: tcp}},\n"

@@ -213,7 +213,7 @@ static void test_an_answer_carries_it_if_that_is_wanted(void **state)
 
 static void test_a_failure_has_its_reason_and_its_id(void **state)
 {
-    struct fixture *f = start_front(state, "proxy.timeout.first_byte: 300\n");
+    struct fixture *f = start_front(state, "");
     char id[ID_SIZE], want[128];
 
     char *head = head_for(f, "/a", "");
@@ -226,7 +226,14 @@ static void test_a_failure_has_its_reason_and_its_id(void **state)
     wait_logged(f, want);
     (void)snprintf(want, sizeof(want), "GET /a; request id %s", id);
     process_wait_log(&f->front, want);
-    head = head_for(f, "/a", "");
+}
+
+static void test_a_time_out_has_its_reason_and_its_id(void **state)
+{
+    struct fixture *f = start_front(state, "proxy.timeout.first_byte: 300\n");
+    char id[ID_SIZE], want[128];
+
+    char *head = head_for(f, "/a", "");
     copy_id(head, id);
     free(head);
     free(client_read_answer(f->client));
@@ -272,6 +279,7 @@ int main(void)
         TEST(test_without_it_the_clients_field_is_passed_on),
         TEST(test_an_answer_carries_it_if_that_is_wanted),
         TEST(test_a_failure_has_its_reason_and_its_id),
+        TEST(test_a_time_out_has_its_reason_and_its_id),
         cmocka_unit_test_teardown(test_an_unfinished_request_is_on_record_with_it, tear_down_ended),
     };
 
