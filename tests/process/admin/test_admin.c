@@ -658,7 +658,7 @@ static void test_it_answers_while_the_loop_is_stuck_and_says_so(void **state)
     struct process p, admin;
     struct fault_hold hold;
     (void)state;
-    process_start(&p, NULL, ARGS("--admin", address, "--watchdog-stall", "100ms"));
+    process_start(&p, NULL, ARGS("--admin", address, "--watchdog-stall", "600ms"));
     admin = admin_of(&p);
     assert_serves(&p);
     if (!fault_hold_thread(&hold, p.pid, "loop-0")) {

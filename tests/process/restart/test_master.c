@@ -236,7 +236,7 @@ static void test_workers_of_a_dead_master_say_nothing_to_clients(void **state)
     struct process p;
     int fds[8];
     (void)state;
-    process_start(&p, NULL, MASTER("--lame-duck", "4s"));
+    process_start(&p, NULL, MASTER("--lame-duck", "4s", "--idle-grace", "20s"));
     (void)wait_generation(&p, 1);
     process_signal(&p, SIGKILL);
     process_wait_log(&p, "lame duck for ");

@@ -124,8 +124,10 @@ static void test_nothing_is_lost_or_refused(void **state)
         (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u", upstream.port);
         process_start(&p, NULL, ARGS(QUICK, "--proxy", url));
     } else if (load.tls)
+        /* These do not move: the old process waits for a client that was held up. */
         process_start(&p, listen,
-                      ARGS(QUICK, "-c", patient, "--cert", certificate_path, "--key", key_path));
+                      ARGS(QUICK, "-c", patient, "--idle-grace", "10s", "--cert", certificate_path,
+                           "--key", key_path));
     else
         process_start(&p, listen, ARGS(QUICK, "-c", patient));
     struct restarts restarts = {.p = &p, .count = how_often("LASTCALL_RESTARTS", 2), .pid = p.pid};

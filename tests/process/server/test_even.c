@@ -164,6 +164,21 @@ static void use_one_processor(void)
  * away have 94 and more. */
 #define LARGEST_PART (61 + 14)
 
+/* The connections stay for as long as it takes to make all of them, and to count. */
+static const char *write_patient_conf(void)
+{
+    const char *path = in_directory("patient.conf");
+    FILE *file = fopen(path, "w");
+
+    assert_non_null(file);
+    (void)fprintf(file,
+                  "user: %s\nhttp1-request-timeout: 300\n"
+                  "hosts: {default: {paths: {/hello: {handler: hello}}}}\n",
+                  own_user_name());
+    assert_int_equal(fclose(file), 0);
+    return path;
+}
+
 static void test_loops_take_even_parts(void **state)
 {
     struct process p;
@@ -173,7 +188,7 @@ static void test_loops_take_even_parts(void **state)
     if (process_runs_under_valgrind())
         skip_test("valgrind: a turn takes longer than a tick");
     process_in_child = use_one_processor;
-    process_start(&p, NULL, ARGS("--threads", "4"));
+    process_start(&p, NULL, ARGS("--threads", "4", "-c", write_patient_conf()));
     process_in_child = NULL;
     for (size_t i = 0; i < MANY; i++) {
         fds[i] = connect_and_ask(&p);

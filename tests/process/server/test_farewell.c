@@ -19,9 +19,10 @@
 #include "expect.h"
 #include "tls_client.h"
 
-#define CONF                                                                                       \
+#define CONF(seconds)                                                                              \
     "listen: {host: 127.0.0.1, port: 0, ssl: {certificate-file: @/a.crt, key-file: @/a.key}}\n"    \
-    "http1-request-timeout: 1\nhttp2-idle-timeout: 1\ndrain: {idle-grace: 100ms}\n"                \
+    "http1-request-timeout: " seconds "\nhttp2-idle-timeout: " seconds                             \
+    "\ndrain: {idle-grace: 100ms}\n"                                                               \
     "hosts: {default: {paths: {/: {handler: hello}, /sleep: {handler: sleep}}}}\n"
 
 #define H2_SETTINGS "\0\0\0\x04\0\0\0\0\0"
@@ -31,7 +32,7 @@
     "\0\0\x06\x01\x05\0\0\0\x01\x82\x87\x84\x41\x01"                                               \
     "a"
 #define H2_GET_SLEEP                                                                               \
-    "\0\0\x15\x01\x05\0\0\0\x01\x82\x87\x41\x01"                                                   \
+    "\0\0\x14\x01\x05\0\0\0\x01\x82\x87\x41\x01"                                                   \
     "a"                                                                                            \
     "\x04\x0d"                                                                                     \
     "/sleep?ms=300"
@@ -109,7 +110,7 @@ static void look_at_ends(int version, bool drain)
     struct process p;
     SSL *ssls[WAYS] = {NULL};
 
-    start(&p, CONF);
+    start(&p, drain ? CONF("20") : CONF("1")); /* each ends in its own way, and no other one */
     for (size_t i = 0; i < WAYS; i++)
         if (ways[i].drain == drain)
             ssls[i] = begin(&p, &ways[i], version);
