@@ -19,9 +19,10 @@ struct opened_file {
 };
 
 struct between_calls {
-    struct conn *parsing;      /* strict_requests.c: whose input the library parses */
-    struct turn_time time;     /* timers.c; loop_now_ns() */
-    struct opened_file opened; /* ranges.c: the last one */
+    struct conn *parsing;             /* strict_requests.c: whose input the library parses */
+    struct turn_time time;            /* timers.c; loop_now_ns() */
+    struct opened_file opened;        /* ranges.c: the last one */
+    h2o_compress_context_t *unpacker; /* gunzip.c: that of the next h2o_send(); NULL: none */
 };
 
 /* Of the loop that this thread drives; a thread without a loop (the admin thread) has its own.

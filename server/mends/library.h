@@ -18,6 +18,7 @@
     X(h2o__proxy_process_request)                                                                  \
     X(h2o_access_log_open_log)                                                                     \
     X(h2o_build_destination)                                                                       \
+    X(h2o_compress_gunzip_open)                                                                    \
     X(h2o_compress_register)                                                                       \
     X(h2o_configurator_errprintf)                                                                  \
     X(h2o_configurator_get_cmd_path)                                                               \

@@ -146,6 +146,11 @@ void ranges_note_file(const h2o_filecache_ref_t *file, const char *path);
 /* Is the answer to be the whole file, in spite of this value of Range? */
 bool ranges_are_ignored(const h2o_req_t *req, h2o_iovec_t value);
 
+/* gunzip.c: replaces h2o_compress_gunzip_open(). */
+h2o_compress_context_t *gunzip_open(h2o_mem_pool_t *pool);
+/* The first h2o_send() after it. */
+void gunzip_before_send(h2o_req_t *req);
+
 /* shortened_file.c: would h2o_send() of that be repeated for ever? Then cut the answer. */
 bool shortened_file_is_sent(const h2o_iovec_t *pieces, size_t count, h2o_send_state_t state);
 void shortened_file_cut(h2o_req_t *req);

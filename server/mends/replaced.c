@@ -108,6 +108,11 @@ h2o_iovec_t h2o_build_destination(h2o_req_t *req, const char *prefix, size_t pre
                : destination;
 }
 
+h2o_compress_context_t *h2o_compress_gunzip_open(h2o_mem_pool_t *pool)
+{
+    return mends_are_on() ? gunzip_open(pool) : library.h2o_compress_gunzip_open(pool);
+}
+
 void h2o_compress_register(h2o_pathconf_t *path, h2o_compress_args_t *args)
 {
     library.h2o_compress_register(path, args);
@@ -269,6 +274,8 @@ void h2o_req_log_error(h2o_req_t *req, const char *module, const char *fmt, ...)
 
 void h2o_send(h2o_req_t *req, h2o_iovec_t *bufs, size_t bufcnt, h2o_send_state_t state)
 {
+    if (between_calls()->unpacker != NULL)
+        gunzip_before_send(req);
     if (mends_are_on() && shortened_file_is_sent(bufs, bufcnt, state))
         shortened_file_cut(req);
     else
