@@ -23,7 +23,10 @@
  * The second rule lets the process end although a client keeps its side open: what the client sent
  * before it saw our FIN has arrived by then. Our bytes need not be acknowledged: a peer may delay
  * the acknowledgement by 40 ms and more, and the kernel retransmits even after the process has
- * ended. The round trip is the shortest one seen, since the smoothed one contains such delays. */
+ * ended. The round trip is the shortest one seen, since the smoothed one contains such delays.
+ *
+ * All times of `linger` are on the loop's patient clock: while the process stood still, nobody
+ * could look at what the peer did. */
 
 #define QUIET_MIN_NS (NS_PER_MS / 2)
 #define FRESH_LOOK_NS (NS_PER_MS / 2)
@@ -55,6 +58,14 @@ static int unsent_bytes(const struct conn *conn)
     return unsent;
 }
 
+/* The patient time of this moment. loop_patient_ns() is that of the turn, which may have taken
+ * longer than a peer has to be quiet. */
+static uint64_t patient_now_ns(struct loop *loop)
+{
+    uint64_t turn_ns = loop_now_ns(loop), now_ns = clock_now_ns();
+    return loop_patient_ns(loop) + (now_ns - turn_ns) - clock_stood_ns(turn_ns, now_ns);
+}
+
 /* The next look. While bytes are unsent it has to poll, often at first, then less. Without any it
  * waits for the quiet time to be over: that may be the last thing that the process waits for, so
  * the time is exact. Input and the end of file are events. */
@@ -68,16 +79,19 @@ static void look_again(struct conn *conn, uint64_t now_ns)
         due_ns = conn->linger.input_ns + conn->linger.quiet_ns;
     if (due_ns > end_ns)
         due_ns = end_ns;
-    if (age_ns < FRESH_NS && due_ns < now_ns + FRESH_NS)
-        fine_set(conn->loop, &conn->linger.soon, due_ns);
-    else
-        loop_tick(conn->loop, age_ns < 200 * NS_PER_MS ? TICK_10_MS : TICK_100_MS,
-                  &conn->linger.timer);
+    bool is_soon = age_ns < FRESH_NS && due_ns < now_ns + FRESH_NS;
+    if (is_soon) /* fine timers are on the real clock */
+        fine_set(conn->loop, &conn->linger.soon, clock_now_ns() + (due_ns - now_ns));
+    /* Beside a fine timer, too: the loop learns only from its own timers, when they come late, that
+     * the process stood still. */
+    h2o_timeout_unlink(&conn->linger.timer);
+    loop_tick(conn->loop, is_soon || age_ns >= 200 * NS_PER_MS ? TICK_100_MS : TICK_10_MS,
+              &conn->linger.timer);
 }
 
 static void look(struct conn *conn)
 {
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns = patient_now_ns(conn->loop);
     int unsent = unsent_bytes(conn);
     bool any, open = conn_discard_input(conn->linger.fd, &any);
 
@@ -112,7 +126,7 @@ static void on_input(h2o_socket_t *sock, const char *err)
         return;
     }
     h2o_buffer_consume(&sock->input, sock->input->size);
-    conn->linger.input_ns = clock_now_ns();
+    conn->linger.input_ns = patient_now_ns(conn->loop);
 }
 
 void linger_begin(struct conn *conn)
@@ -131,7 +145,7 @@ void linger_begin(struct conn *conn)
         linger_end(conn);
         return;
     }
-    conn->linger.began_ns = conn->linger.input_ns = conn->linger.progress_ns = clock_now_ns();
+    conn->linger.began_ns = conn->linger.input_ns = conn->linger.progress_ns = patient_now_ns(loop);
     conn->linger.quiet_ns = conn->is_tcp ? 2 * listener_peer_min_rtt_ns(conn->linger.fd) : 0;
     if (conn->linger.quiet_ns < QUIET_MIN_NS)
         conn->linger.quiet_ns = QUIET_MIN_NS;

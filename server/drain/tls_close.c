@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "bodies.h"
-#include "clock.h"
 #include "conn.h"
 #include "deferred_read.h"
 #include "library.h"
@@ -15,7 +14,8 @@
 /* The end of a TLS connection. libh2o writes close_notify (RFC 8446 section 6.1), and closes the
  * socket when the kernel has taken it. It has no time limit for that, so a drain would wait until
  * the deadline for a client that stops reading just before the end of its answer. The limit here is
- * that of a lingering close: the connection is cut when the kernel could send nothing for so long.
+ * that of a lingering close: the connection is cut when the kernel could send nothing for so long,
+ * not counting the time in which the process stood still (loop_patient_ns()).
  * The library's protocols end every connection with h2o_socket_close(); mends/replaced.c directs
  * that call to this file.
  *
@@ -45,7 +45,7 @@ static void give_up(struct conn *conn)
 static void on_timer(h2o_timeout_entry_t *entry)
 {
     struct conn *conn = container_of(entry, struct conn, linger.timer);
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns = loop_patient_ns(conn->loop);
     int unsent = unsent_bytes(conn);
 
     if (unsent < conn->linger.unsent)
@@ -67,7 +67,7 @@ void tls_close_end(struct conn *conn)
 static void wait_for_kernel(struct conn *conn)
 {
     conn->linger.unsent = unsent_bytes(conn);
-    conn->linger.progress_ns = clock_now_ns();
+    conn->linger.progress_ns = loop_patient_ns(conn->loop);
     conn->linger.timer.cb = on_timer;
     h2o_timeout_unlink(&conn->linger.timer);
     loop_tick(conn->loop, TICK_100_MS, &conn->linger.timer);
