@@ -29,11 +29,13 @@ struct shape {
     struct load_options load;
 };
 
-/* Long enough for a slow machine under a sanitizer: no test here is about the deadline. */
+/* Both are long enough for a slow machine under a sanitizer, and for one that stands still: no test
+ * here is about the deadline, or about clients that are silent for longer than the grace. */
+#define PATIENT "--threads", "2", "--deadline", "60s", "--idle-grace", "10s"
 #define TLS "tls:127.0.0.1:0"
 #define WITH_TLS ARGS("--cert", certificate_path, "--key", key_path)
-#define ARGS(...) ((const char *const[]){"--threads", "2", "--deadline", "60s", __VA_ARGS__, NULL})
-#define PLAIN ((const char *const[]){"--threads", "2", "--deadline", "60s", NULL})
+#define ARGS(...) ((const char *const[]){PATIENT, __VA_ARGS__, NULL})
+#define PLAIN ((const char *const[]){PATIENT, NULL})
 
 static const struct shape shapes[] = {
     {"a new connection a request", NULL, PLAIN, {.protocol = LOAD_HTTP1_CLOSE}},

@@ -30,7 +30,9 @@
 #define CONNECTIONS 32
 #define LIMIT_MS 60000
 #define QUIET_MS 1500
-#define ARGS(...) ((const char *const[]){"--threads", "2", "--deadline", "60s", __VA_ARGS__, NULL})
+#define ARGS(...)                                                                                  \
+    ((const char *const[]){"--threads", "2", "--deadline", "60s", "--idle-grace", "10s",           \
+                           __VA_ARGS__, NULL})
 
 static unsigned runs(void)
 {

@@ -100,9 +100,9 @@ static void stop_under_load(const char *listen, const char *client)
     char address[ADDRESS_SIZE];
 
     skip_unless_possible();
-    process_start(
-        &p, listen,
-        (const char *const[]){"--threads", "2", "--deadline", "60s", "--admin", "off", NULL});
+    process_start(&p, listen,
+                  (const char *const[]){"--threads", "2", "--deadline", "60s", "--idle-grace",
+                                        "10s", "--admin", "off", NULL});
     assert_has_no_capability(&p);
     (void)snprintf(address, sizeof(address), "%s:%u", client, (unsigned)p.port);
     load.address = address;

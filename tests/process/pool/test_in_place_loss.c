@@ -77,9 +77,9 @@ static void run_once(const struct shape *shape, unsigned run)
     struct load_result result;
     struct middle middle = {0};
 
-    process_start(
-        &middle.p, NULL,
-        ARGS("--threads", "2", "--workers", "64", "--deadline", "60s", "--admin", admin_address));
+    process_start(&middle.p, NULL,
+                  ARGS("--threads", "2", "--workers", "64", "--deadline", "60s", "--idle-grace",
+                       "10s", "--admin", admin_address));
     middle.admin = admin_of(&middle.p);
     load.address = middle.p.address;
     load.connections = CONNECTIONS;
