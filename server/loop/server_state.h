@@ -41,7 +41,7 @@ struct server {
     struct tickets *tickets; /* NULL: no listener speaks TLS */
     bool takes_second_files; /* on some path a request needs a descriptor besides its connection's
                               */
-    time_t launched; /* the time of day then, to show */
+    time_t launched;         /* the time of day then, to show */
     uint64_t launched_ns;
     struct loop *loops; /* config.threads of them */
     struct pool *pool;
