@@ -31,6 +31,9 @@
 
 static const char *listen_conf(const char *more, ...) __attribute__((format(printf, 1, 2)));
 
+/* For clients whose machine may stand still for longer than the usual second. */
+#define PATIENT "--idle-grace", "10s"
+
 static const char *listen_conf(const char *more, ...)
 {
     char text[512];
@@ -47,8 +50,8 @@ static void test_listeners_come_and_go(void **state)
     pid_t second, third;
     uint16_t a = free_port(), b = free_port();
     (void)state;
-    process_start_configured(&p,
-                             ARGS("-c", listen_conf("listen: {host: 127.0.0.1, port: %u}\n", a)));
+    process_start_configured(
+        &p, ARGS(PATIENT, "-c", listen_conf("listen: {host: 127.0.0.1, port: %u}\n", a)));
     (void)listen_conf("listen: {host: 127.0.0.1, port: %u}\nlisten: {host: 127.0.0.1, port: %u}\n",
                       a, b);
     process_signal(&p, SIGHUP);
@@ -81,10 +84,10 @@ static void test_listener_that_goes_is_closed_without_loss(void **state)
     uint16_t a = free_port(), b = free_port();
     (void)state;
     process_start_configured(
-        &p,
-        ARGS("-c", listen_conf(
-                       "listen: {host: 127.0.0.1, port: %u}\nlisten: {host: 127.0.0.1, port: %u}\n",
-                       a, b)));
+        &p, ARGS(PATIENT, "-c",
+                 listen_conf(
+                     "listen: {host: 127.0.0.1, port: %u}\nlisten: {host: 127.0.0.1, port: %u}\n",
+                     a, b)));
     (void)listen_conf("listen: {host: 127.0.0.1, port: %u}\n", b);
     (void)snprintf(address, sizeof(address), "127.0.0.1:%u", a);
     load.address = address;
