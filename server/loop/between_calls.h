@@ -15,7 +15,11 @@ struct conn;
 struct opened_file {
     uint64_t bytes;
     time_t modified;
-    bool is_gz; /* by its name */
+    bool is_unpacked;
+    bool is_new;                  /* no field was looked for since */
+    const h2o_headers_t *headers; /* of the request for it; compared, never followed */
+    char missing[64];             /* the last path that could not be opened: its end */
+    size_t missing_bytes;         /* all of it */
 };
 
 struct between_calls {

@@ -141,10 +141,10 @@ void compressed_register(h2o_pathconf_t *path);
 /* special_files.c: replaces h2o_filecache_open_file(). */
 h2o_filecache_ref_t *special_files_open(h2o_filecache_t *cache, const char *path, int flags);
 
-/* ranges.c: a file was opened; for ranges_are_ignored(), in the same call of its handler. */
+/* ranges.c: h2o_filecache_open_file() was called. `file` NULL: without success; errno stays. */
 void ranges_note_file(const h2o_filecache_ref_t *file, const char *path);
-/* Is the answer to be the whole file, in spite of this value of Range? */
-bool ranges_are_ignored(const h2o_req_t *req, h2o_iovec_t value);
+/* What h2o_find_header() is to return; it has found `at`. */
+ssize_t ranges_found(const h2o_headers_t *headers, const h2o_token_t *token, ssize_t at);
 
 /* gunzip.c: replaces h2o_compress_gunzip_open(). */
 h2o_compress_context_t *gunzip_open(h2o_mem_pool_t *pool);

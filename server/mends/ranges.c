@@ -6,38 +6,73 @@
  * any size. It answers a unit that it does not know with 416, and looks at Range in a HEAD request;
  * both are to be ignored (section 14.2). And of a file that it decompresses for the client
  * (`file.send-compressed: gunzip`) it sends a part of the compressed bytes, with a length that is
- * wrong.
+ * wrong. The last byte of an empty file is bytes `0--1/0` to it, and a number of 20 digits can
+ * become a small one. After a comma at the end of the list it reads on.
  *
  * Upstream: ae983d91b (If-Range); the rest was never changed.
  *
- * Replaced: h2o_find_header(), by which the handler of files, and nothing else, asks for Range just
- * after it has opened the file. Where Range is to be ignored, it is not found, and the answer is
- * the whole file. Many ranges, or such that are more than the file together, are ignored, as the
- * RFC allows (section 17.15) and other servers do. What is no valid list of ranges is left to the
- * library, which answers 416. */
+ * Replaced: h2o_find_header(). The handler of files opens a file, and then asks for If-None-Match
+ * and for Range in the same call. Whatever else looks for Range (`header.*`, `proxy.header.*`) does
+ * so in fields that need not be those of a request: that order tells them apart. Where Range is to
+ * be ignored, it is not found, and the answer is the whole file. Many ranges, or such that are more
+ * than the file together, are ignored, as the RFC allows (section 17.15) and other servers do. What
+ * is no valid list of ranges is left to the library, which answers 416. */
 
 #include "mends.h"
 
 #include <string.h>
 
 #include "between_calls.h"
+#include "container_of.h"
 #include "library.h"
 
 #define UNIT "bytes="
+#define GZ ".gz"
 #define RANGES_MOST 200
+#define DIGITS_MOST 19 /* of a number of 64 bits, whatever they are */
+#define TOO_LARGE UINT64_MAX
+
+/* ---- the file ---- */
+
+/* The last path that could not be opened, as far as there is room: its end. */
+static void note_missing(struct opened_file *opened, const char *path, size_t length)
+{
+    size_t kept = length < sizeof(opened->missing) ? length : sizeof(opened->missing);
+
+    memcpy(opened->missing, path + length - kept, kept);
+    opened->missing_bytes = length;
+}
+
+/* A false yes makes an answer whole that could have been a part. */
+static bool is_missing(const struct opened_file *opened, const char *path, size_t length)
+{
+    size_t kept = length < sizeof(opened->missing) ? length : sizeof(opened->missing);
+
+    return length == opened->missing_bytes &&
+           memcmp(opened->missing, path + length - kept, kept) == 0;
+}
 
 static bool ends_in_gz(const char *text, size_t length)
 {
-    return length >= 3 && memcmp(text + length - 3, ".gz", 3) == 0;
+    return length > strlen(GZ) && memcmp(text + length - strlen(GZ), GZ, strlen(GZ)) == 0;
 }
 
 void ranges_note_file(const h2o_filecache_ref_t *file, const char *path)
 {
     struct opened_file *opened = &between_calls()->opened;
+    size_t length = strlen(path);
 
+    opened->headers = NULL;
+    opened->is_new = file != NULL;
+    if (file == NULL) {
+        note_missing(opened, path, length);
+        return;
+    }
     opened->bytes = (uint64_t)file->st.st_size;
     opened->modified = file->st.st_mtim.tv_sec;
-    opened->is_gz = ends_in_gz(path, strlen(path));
+    /* The library looks for a file to unpack just after the file itself is not there. */
+    opened->is_unpacked = ends_in_gz(path, length) && is_missing(opened, path, length - strlen(GZ));
+    opened->missing_bytes = 0;
 }
 
 /* ---- If-Range ---- */
@@ -67,20 +102,20 @@ static bool is_outdated(const h2o_req_t *req, const struct opened_file *opened)
 
 /* ---- the ranges ---- */
 
-/* False: there is no number. A number that is too large counts as the largest. */
+/* False: there is no number. One that the library could not hold is TOO_LARGE. */
 static bool take_number(const char **at, const char *end, uint64_t *ret_number)
 {
     const char *from = *at;
     uint64_t number = 0;
 
     for (; *at < end && **at >= '0' && **at <= '9'; (*at)++)
-        number =
-            number > UINT64_MAX / 10 - 1 ? UINT64_MAX / 2 : number * 10 + (uint64_t)(**at - '0');
+        number = *at - from < DIGITS_MOST ? number * 10 + (uint64_t)(**at - '0') : TOO_LARGE;
     *ret_number = number;
     return *at > from;
 }
 
-/* How much of the file `FIRST-LAST`, `FIRST-` or `-LAST` is. False: it is not valid. */
+/* How much of the file `FIRST-LAST`, `FIRST-` or `-LAST` is; TOO_LARGE: a number is. False: it is
+ * not valid. */
 static bool measure(const char *at, const char *end, uint64_t bytes, uint64_t *ret_count)
 {
     uint64_t first, last;
@@ -92,7 +127,9 @@ static bool measure(const char *at, const char *end, uint64_t bytes, uint64_t *r
     bool has_last = take_number(&at, end, &last);
     if (at != end || !(has_first || has_last))
         return false;
-    if (!has_first)
+    if ((has_first && first == TOO_LARGE) || (has_last && last == TOO_LARGE))
+        *ret_count = TOO_LARGE;
+    else if (!has_first)
         *ret_count = last < bytes ? last : bytes;
     else if (first < bytes && (!has_last || last >= first))
         *ret_count = (has_last && last < bytes ? last + 1 : bytes) - first;
@@ -113,24 +150,38 @@ static bool is_too_much(h2o_iovec_t value, uint64_t bytes)
             at++;
         while (to > at && (to[-1] == ' ' || to[-1] == '\t'))
             to--;
+        count = 0; /* of an empty element */
         if (at < to && !measure(at, to, bytes, &count))
-            return false;           /* the library refuses all of it */
-        sum += at < to ? count : 0; /* of at most RANGES_MOST files of less than 2^63 bytes */
-        if (ranges >= RANGES_MOST || sum > bytes)
+            return false; /* the library refuses all of it */
+        if (ranges >= RANGES_MOST || count > bytes - sum)
             return true;
+        sum += count;
         at = comma != NULL ? comma + 1 : end;
     }
     return false;
 }
 
-bool ranges_are_ignored(const h2o_req_t *req, h2o_iovec_t value)
+static bool is_ignored(const h2o_req_t *req, const struct opened_file *opened, h2o_iovec_t value)
 {
-    const struct opened_file *opened = &between_calls()->opened;
-    bool is_unpacked = opened->is_gz &&
-                       !ends_in_gz(req->path_normalized.base, req->path_normalized.len) &&
-                       (h2o_get_compressible_types(&req->headers) & H2O_COMPRESSIBLE_GZIP) == 0;
-
     return !h2o_memis(req->method.base, req->method.len, H2O_STRLIT("GET")) ||
-           value.len < strlen(UNIT) || memcmp(value.base, UNIT, strlen(UNIT)) != 0 || is_unpacked ||
+           value.len < strlen(UNIT) || memcmp(value.base, UNIT, strlen(UNIT)) != 0 ||
+           value.base[value.len - 1] == ',' || opened->bytes == 0 || opened->is_unpacked ||
            is_outdated(req, opened) || is_too_much(value, opened->bytes);
+}
+
+ssize_t ranges_found(const h2o_headers_t *headers, const h2o_token_t *token, ssize_t at)
+{
+    struct opened_file *opened = &between_calls()->opened;
+    bool is_new = opened->is_new, is_of_file = opened->headers == headers;
+
+    opened->is_new = false;
+    if (token == H2O_TOKEN_IF_NONE_MATCH)
+        opened->headers = is_new ? headers : NULL;
+    if (token != H2O_TOKEN_RANGE)
+        return at;
+    opened->headers = NULL;
+    if (at == -1 || !is_of_file)
+        return at;
+    const h2o_req_t *req = container_of(headers, h2o_req_t, headers);
+    return is_ignored(req, opened, headers->entries[at].value) ? -1 : at;
 }

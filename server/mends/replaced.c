@@ -176,8 +176,7 @@ h2o_filecache_ref_t *h2o_filecache_open_file(h2o_filecache_t *cache, const char 
     if (!mends_are_on())
         return library.h2o_filecache_open_file(cache, path, oflag);
     h2o_filecache_ref_t *file = special_files_open(cache, path, oflag);
-    if (file != NULL)
-        ranges_note_file(file, path);
+    ranges_note_file(file, path);
     return file;
 }
 
@@ -185,10 +184,7 @@ ssize_t h2o_find_header(const h2o_headers_t *headers, const h2o_token_t *token, 
 {
     ssize_t at = library.h2o_find_header(headers, token, cursor);
 
-    if (token != H2O_TOKEN_RANGE || at == -1 || !mends_are_on())
-        return at;
-    const h2o_req_t *req = container_of(headers, h2o_req_t, headers);
-    return ranges_are_ignored(req, headers->entries[at].value) ? -1 : at;
+    return mends_are_on() ? ranges_found(headers, token, at) : at;
 }
 
 void h2o_headers_register(h2o_pathconf_t *path, h2o_headers_command_t *cmds)
