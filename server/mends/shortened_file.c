@@ -38,7 +38,7 @@ void shortened_file_cut(h2o_req_t *req)
     if (req->version >= 0x200) {
         reset_h2_stream(container_of(req, h2o_http2_stream_t, req), H2O_HTTP2_ERROR_INTERNAL);
     } else {
-        library.h2o_send(req, NULL, 0, H2O_SEND_STATE_ERROR);
-        file->stop(file, req); /* closes the file; the library does so, too, after an error */
+        file->stop(file, req); /* closes the file, which h2o_send() does not after an error */
+        library.h2o_send(req, NULL, 0, H2O_SEND_STATE_ERROR); /* may free the request, and `file` */
     }
 }
