@@ -19,6 +19,7 @@
 #include "answer_client.h"
 #include "expect.h"
 #include "h2_by_hand.h"
+#include "skip.h"
 
 #define FILE_BYTES ((size_t)20 << 20) /* half of that, compressed: no socket has so much room */
 #define LEFT_BYTES 1000
@@ -72,13 +73,14 @@ static void finish_after_cut(struct process *p, bool has_line)
 /* ---- HTTP/1 ---- */
 
 /* All that is left of a connection, after `had` bytes of it. Without an end, the test fails. */
-static size_t read_to_end(int fd, char *bytes, size_t had, enum connection_end *ret_end)
+static size_t read_to_end(int fd, char *bytes, size_t room, size_t had,
+                          enum connection_end *ret_end)
 {
     for (;;) {
         struct pollfd more = {.fd = fd, .events = POLLIN};
         if (poll(&more, 1, LIMIT_MS) != 1)
             fail_msg("the answer does not go on, and does not end");
-        ssize_t n = client_recv(fd, bytes + had, FILE_BYTES * 2 - had, 0);
+        ssize_t n = client_recv(fd, bytes + had, room - had, 0);
         *ret_end = n < 0 ? CONNECTION_RESET : CONNECTION_CLOSED;
         if (n <= 0)
             return had;
@@ -109,7 +111,7 @@ static void assert_cut(const char *fields, const char *head, bool has_line)
     } while (strstr(bytes, "\r\n\r\n") == NULL);
     assert_contains(bytes, head);
     shorten();
-    size = read_to_end(fd, bytes, size, &end);
+    size = read_to_end(fd, bytes, FILE_BYTES * 2, size, &end);
     assert_int_equal(answer_read(ANSWER_HTTP11, false, bytes, size, end, &answer), ANSWER_CUT);
     assert_true(answer.body_size < FILE_BYTES);
     answer_release(&answer);
@@ -195,6 +197,42 @@ static void test_a_plain_answer_over_http2_is_reset(void **state)
     assert_reset(NULL, NULL, false);
 }
 
+/* ---- a file that is shorter than the kernel says from the start ---- */
+
+/* Its size is 4096, and there is nothing to read. */
+#define NOTHING "/sys/class/net/lo/ifalias"
+
+static void test_a_file_without_its_first_byte_is_cut_at_once(void **state)
+{
+    static struct h2_bytes block;
+    struct process p;
+    char bytes[4096];
+    enum connection_end end;
+    struct answer answer;
+    struct stat st;
+    (void)state;
+    if (stat(NOTHING, &st) != 0 || st.st_size == 0)
+        skip_test("needs " NOTHING);
+    start_files(&p);
+    assert_int_equal(symlink(NOTHING, in_directory("root/nothing.txt")), 0);
+    int fd = client_connect(&p);
+    client_send(fd, "GET /nothing.txt HTTP/1.1\r\nHost: test\r\n" GZIP "\r\n");
+    size_t size = read_to_end(fd, bytes, sizeof(bytes), 0, &end);
+    assert_int_equal(answer_read(ANSWER_HTTP11, false, bytes, size, end, &answer), ANSWER_CUT);
+    answer_release(&answer);
+    (void)close(fd);
+    fd = h2_connect(&p, false);
+    block.size = 0;
+    h2_add_head(&block, "GET", "/nothing.txt");
+    h2_add_field(&block, "accept-encoding", "gzip", false);
+    h2_send_block(fd, 1, true, &block);
+    assert_int_equal(h2_await_status(fd, 1), 0);
+    h2_send_get(fd, 3, "/hello");
+    assert_int_equal(h2_await_status(fd, 3), 200);
+    (void)close(fd);
+    finish_after_cut(&p, true);
+}
+
 #define TEST(name) cmocka_unit_test_teardown(name, process_kill_left)
 
 int main(void)
@@ -207,6 +245,7 @@ int main(void)
         TEST(test_a_compressed_answer_over_http2_is_reset),
         TEST(test_an_answer_of_two_ranges_over_http2_is_reset),
         TEST(test_a_plain_answer_over_http2_is_reset),
+        TEST(test_a_file_without_its_first_byte_is_cut_at_once),
     };
     (void)alarm(process_runs_under_valgrind() ? 1200 : 300); /* a hang is a failure */
     return cmocka_run_group_tests_name("shortened_file", tests, with_config_set_up,
