@@ -75,22 +75,24 @@ static void stop(struct subject *subject, int want)
     process_release(&subject->p);
 }
 
-/* Wait until the server itself reports that many requests in flight. */
+/* Wait until the server itself reports that many requests in flight, and lists them: its list may
+ * be some time older than the number. */
 static void wait_in_flight(const struct subject *subject, int want)
 {
     uint64_t until_ns = now_ns() + LIMIT_MS * NS_PER_MS;
 
-    for (json_int_t seen = -1; seen != want;) {
+    for (json_int_t seen = -1, listed = -1; seen != want || listed != want;) {
         struct command c;
         command_run(&c, 0, CMD("status", "--json", "--socket", subject->socket));
         json_t *status = json_loads(c.out, 0, NULL);
         assert_non_null(status);
         seen =
             json_integer_value(json_object_get(json_object_get(status, "requests"), "in_flight"));
+        listed = (json_int_t)json_array_size(json_object_get(status, "oldest"));
         json_decref(status);
         command_release(&c);
         if (now_ns() > until_ns)
-            fail_msg("%d requests in flight, not %d", (int)seen, want);
+            fail_msg("%d requests in flight, %d listed, not %d", (int)seen, (int)listed, want);
     }
 }
 
