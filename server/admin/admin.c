@@ -19,6 +19,11 @@
  * process; admin_leave() waits for `last_sent`, but only if there are watchers, and never longer
  * than ADMIN_LEAVE_MS.
  *
+ * The answer to an order. A server without a request ends some 2 ms after POST /drain, which may be
+ * sooner than this thread writes the 202. So admin_leave() waits, for the same time at most, until
+ * no request waits for its answer (`asked`). The thread counts it before it begins the drain, and
+ * the coordinator's lock hands the count over.
+ *
  * Rest. After a restart the successor answers here, but clients that connected to this process just
  * before must get their answers: admin_leave() waits, for the same time at most, until no accepted
  * connection waits for one. */
@@ -247,7 +252,8 @@ void admin_leave(struct admin *admin)
         return;
     struct timespec until = clock_timespec(clock_now_ns() + ADMIN_LEAVE_MS * NS_PER_MS);
     /* acquire: pairs with the release in admin_followed() */
-    if (atomic_load_explicit(&admin->followed, memory_order_acquire)) {
+    if (atomic_load_explicit(&admin->followed, memory_order_acquire) ||
+        atomic_load_explicit(&admin->asked, memory_order_relaxed) > 0) {
         wake(admin);
         wait_for(admin, &admin->rests, &until);
     }

@@ -80,7 +80,11 @@ bool admin_wants_exit(struct admin *admin)
 
 void admin_look_whether_at_rest(struct admin *admin)
 {
-    if (admin->owed > 0)
+    /* acquire: see admin_resume_accepting(). Without a successor a client that has only connected
+     * is not waited for. */
+    bool followed = atomic_load_explicit(&admin->followed, memory_order_acquire);
+
+    if ((followed ? admin->owed : atomic_load_explicit(&admin->asked, memory_order_relaxed)) > 0)
         return;
     (void)pthread_mutex_lock(&admin->mu);
     admin->rests = admin->leaves;
@@ -89,12 +93,23 @@ void admin_look_whether_at_rest(struct admin *admin)
     (void)pthread_mutex_unlock(&admin->mu);
 }
 
+static void count_asked(struct admin_conn *conn, bool asks)
+{
+    struct admin *admin = conn->admin;
+    unsigned asked = atomic_load_explicit(&admin->asked, memory_order_relaxed);
+
+    /* One thread writes it. */
+    atomic_store_explicit(&admin->asked, asked + asks - conn->asks, memory_order_relaxed);
+    conn->asks = asks;
+}
+
 void admin_conn_owes_nothing(struct admin_conn *conn)
 {
     if (!conn->owes)
         return;
     conn->owes = false;
     conn->admin->owed--;
+    count_asked(conn, false);
     admin_look_whether_at_rest(conn->admin);
 }
 
@@ -115,6 +130,7 @@ void admin_conn_owes(struct admin_conn *conn, h2o_req_t *req)
     debt->conn = conn;
     conn->admin->owed += !conn->owes;
     conn->owes = true;
+    count_asked(conn, true);
 }
 
 static void on_close(void *data)

@@ -44,6 +44,7 @@ struct admin_conn {
     bool is_unix;
     bool pushed_out;             /* shut down; the library closes it soon */
     bool owes;                   /* its client waits for an answer, or has just connected */
+    bool asks;                   /* its client waits for an answer */
     struct admin_stream *stream; /* its request is for /events; else NULL */
 };
 
@@ -117,6 +118,7 @@ struct admin {
     /* atomic: relaxed, written by the admin thread; main reads whether to wait for the last status
      */
     _Atomic unsigned watchers;
+    _Atomic unsigned asked; /* likewise: conns of which `asks` is set */
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t told;
