@@ -84,6 +84,21 @@ def weaker(found: list[Difference]) -> bool:
                                  difference.b == difference.a.replace("etag: ", "etag: W/") for difference in headers)
 
 
+# Where h2o answers a part, or 416, and RFC 9110 says, or allows, that Range is ignored: server/mends/ranges.c.
+RANGE_IGNORED = (
+    r"HEAD \S+, Range: .*", r"GET \S+/empty\.txt, Range: .*", r"GET \S+, Range: .*, If-Range: .*",
+    r"GET \S+, Range: (bytes|lines=1-2|BYTES=0-1|bytes = 0-1)",
+    r"GET \S+, Range: bytes=(0-1,|18446744073709551615-|0-18446744073709551616|0-9,5-14,0-39999)",
+)
+RANGE_IGNORED_TITLE = re.compile(r"^files: (" + "|".join(RANGE_IGNORED) + r")$")
+
+
+def whole(found: list[Difference]) -> bool:
+    """B answers with the whole file, A does not."""
+    return any(difference.what.startswith("status line") and re.match(r"HTTP/\S+ (206|416)", difference.a) and
+               re.match(r"HTTP/\S+ 200", difference.b) for difference in found)
+
+
 # Access log lines of a request whose difference is allowed are left out, too, where the request has a mark.
 # What h2o and lastcall say of an upstream that fails. The status is the same, or 504 where h2o has 502.
 H2O_SAYS = re.compile(r"I/O error|I/O timeout|failed to parse the response|connection fail|\[lib/core/proxy\.c\]")
@@ -130,6 +145,7 @@ ALLOWED = [
             only_in("B", "socket activation")),
     Allowed("a body over the limit is answered 413 over HTTP/2, too",
             re.compile(r"^limits/access\.log: HTTP/2"), only_in("B", ' HTTP/2" POST ')),
+    Allowed("Range is ignored as RFC 9110 says, and where it asks for more than the file", RANGE_IGNORED_TITLE, whole),
     Allowed("limits.header-size is 64 KiB", re.compile(r"^files: a header of 110,000 bytes$"), only_in("B", " 431 ")),
     Allowed("an absolute target is routed by its host and path",
             re.compile(r"^\w+: absolute-form(, no path|, https|, preserved| through the proxy)?( \(TLS\))?$")),
