@@ -8,6 +8,7 @@ client's port, or on which server asks.
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import socketserver
 import ssl
@@ -228,7 +229,8 @@ class Handler(socketserver.BaseRequestHandler):
         reply = REPLIES[names[-1]](request) if names else sized("404 Not Found", request.echo())
         data, close = reply.data, reply.close
         if request.method == "HEAD" and data.startswith(b"HTTP/") and b"\r\n\r\n" in data:
-            data = data.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+            interim, final = re.fullmatch(rb"(HTTP/1.1 1.*?\r\n\r\n)?(.*)", data, re.DOTALL).groups()
+            data = (interim or b"") + final.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
             # Now the answer is whole. A close that was not announced would race with the next request.
             close = close and b"Connection: close" in data
         connection.sendall(data)

@@ -186,6 +186,8 @@ static void test_signals_at_once_to_one_that_was_followed_cut_nothing(void **sta
     int fd = client_begin(&p);
     process_signal(&p, SIGHUP);
     pid_t successor = wait_generation(&p, 2);
+    process_wait_log(&p,
+                     "has taken over: draining"); /* before that a stop is the successor's, too */
     process_signal(&p, SIGTERM);
     process_signal(&p, SIGINT);
     process_wait_log(&p, SAME);
