@@ -4,7 +4,7 @@
  * waits for a disk cannot be ended. The coordinator then goes on without it, and the process ends;
  * the next start finishes the move (move note, archive.h). A program that has the server as a
  * library lives on, and the thread with it. So of the coordinator and the thread, the last one that
- * uses the job frees it, and the journal likewise. */
+ * uses the job frees it. The last one that uses the journal frees that. */
 
 #include "journal_p.h"
 

@@ -118,7 +118,7 @@ struct admin {
     /* atomic: relaxed, written by the admin thread; main reads whether to wait for the last status
      */
     _Atomic unsigned watchers;
-    _Atomic unsigned asked; /* likewise: conns of which `asks` is set */
+    _Atomic unsigned asked; /* relaxed, as `watchers`: conns of which `asks` is set */
     /* mu */
     pthread_mutex_t mu;
     pthread_cond_t told;

@@ -24,9 +24,8 @@
 
 /* How often to ask whether the request is cancelled, where no descriptor says it. */
 #define CANCEL_TICK_NS (100 * NS_PER_MS)
-#define LOOK_MOST_NS                                                                               \
-    NS_PER_S /* so that a process that stood still sees it, see clock_stood_ns()                   \
-              */
+/* A process that stood still has to see it, see clock_stood_ns(). */
+#define LOOK_MOST_NS NS_PER_S
 /* A process that SIGKILL does not end in that time waits for a device, and is left to the kernel.
  */
 #define DEATH_PATIENCE_NS (5 * NS_PER_S)
